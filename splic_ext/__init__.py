@@ -1,0 +1,28 @@
+"""SPLIC: structure-preserving progressive low-rank image completion, a defence by completion.
+
+>>> import numpy as np
+>>> import splic_ext
+>>> splic_ext.complete(np.zeros((28, 28), dtype=np.uint8)).max()
+np.uint8(0)
+"""
+
+from splic_ext.backends import available_backends, backend_info
+from splic_ext.backends.base import BackendInfo, CompletionInfo
+from splic_ext.completion import complete
+from splic_ext.errors import BackendUnavailableError, MissingExtraError, ShapeError
+from splic_ext.options import SolverOptions
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendInfo",
+    "BackendUnavailableError",
+    "CompletionInfo",
+    "MissingExtraError",
+    "ShapeError",
+    "SolverOptions",
+    "__version__",
+    "available_backends",
+    "backend_info",
+    "complete",
+]

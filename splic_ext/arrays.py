@@ -1,0 +1,169 @@
+"""Containers in and out: NumPy, torch and any DLPack array, seen as one NumPy view."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.dtypes import DTYPES
+from splic_ext.errors import ShapeError
+
+__all__ = ["ArrayView", "channel_first", "view_array"]
+
+
+@dataclass(frozen=True)
+class ArrayView:
+    """An array of any library, opened without a copy.
+
+    Attributes
+    ----------
+    array : Any
+        The container as it came.
+    bits : ndarray or None
+        A NumPy view of its memory in its own axis order; bfloat16 shows as uint16. None where the
+        memory is not on the CPU.
+    dtype : str
+        Name of the element type: "float32", "bfloat16", "bool" and so on.
+    device : str
+        Kind of device: "cpu", "cuda" and so on.
+    """
+
+    array: Any
+    bits: npt.NDArray[Any] | None
+    dtype: str
+    device: str
+
+    @property
+    def host(self) -> npt.NDArray[Any]:
+        """The NumPy view of an array on the CPU."""
+        if self.bits is None:
+            raise TypeError(f"an array on {self.device!r} has no NumPy view")
+        return self.bits
+
+    def empty_like(self) -> ArrayView:
+        """Return an uninitialised array of the same container, dtype, shape and layout."""
+        if isinstance(self.array, np.ndarray):
+            return view_array("out", np.empty_like(self.array, subok=False))
+        torch = _torch_of(self.array)
+        if torch is not None:
+            with torch.inference_mode(mode=self.array.is_inference()):
+                return view_array("out", torch.empty_like(self.array))
+        # An array of another library may be immutable: fill a NumPy array, convert it at the end.
+        return view_array("out", np.empty_like(self.host))
+
+    def convert(self, result: ArrayView) -> Any:
+        """Return a result of :meth:`empty_like` as the container of this array."""
+        if type(result.array) is type(self.array) or isinstance(self.array, np.ndarray):
+            return result.array
+        if _torch_of(self.array) is not None:
+            return result.array
+        return self.array.__array_namespace__().from_dlpack(result.array)
+
+
+def _torch_of(array: Any) -> Any:
+    """Return the torch module if `array` is one of its tensors; never imports torch."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(array, torch.Tensor) else None
+
+
+def view_array(name: str, array: Any) -> ArrayView:
+    """Open a container.
+
+    Raises
+    ------
+    TypeError
+        Not an array, or one whose memory cannot be viewed; the message names the parameter.
+    """
+    if isinstance(array, np.ndarray):
+        return _numpy_view(name, array, array)
+    torch = _torch_of(array)
+    if torch is not None:
+        return _torch_view(name, array, torch)
+    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
+        kind = int(array.__dlpack_device__()[0])
+        if kind != 1:
+            device = {2: "cuda", 3: "cuda", 10: "rocm", 13: "cuda"}.get(kind, f"dlpack:{kind}")
+            return ArrayView(array, None, str(getattr(array, "dtype", "unknown")), device)
+        if not hasattr(array, "__array_namespace__"):
+            raise TypeError(
+                f"`{name}` is a {type(array).__name__}, which has no `__array_namespace__` to come "
+                "back as; convert it with numpy.from_dlpack"
+            )
+        return _numpy_view(name, array, np.from_dlpack(array))
+    raise TypeError(
+        f"`{name}` must be a NumPy array, a torch tensor or another DLPack array, got "
+        f"{type(array).__name__}; convert it with numpy.asarray"
+    )
+
+
+def _numpy_view(name: str, array: Any, bits: npt.NDArray[Any]) -> ArrayView:
+    dtype = bits.dtype.name
+    if not bits.dtype.isnative:
+        raise TypeError(
+            f"`{name}` must be in the byte order of this machine, got dtype {bits.dtype.str!r}; "
+            f"convert it with {name}.astype({dtype!r})"
+        )
+    if dtype == "bfloat16":  # the NumPy extension type of ml_dtypes
+        bits = bits.view(np.uint16)
+    return ArrayView(array, bits, dtype, "cpu")
+
+
+def _torch_view(name: str, tensor: Any, torch: Any) -> ArrayView:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise TypeError(
+            f"`{name}` requires grad, but complete() is not differentiable; pass {name}.detach(), "
+            "or call it under torch.no_grad()"
+        )
+    if tensor.layout != torch.strided:
+        raise TypeError(
+            f"`{name}` must be a dense tensor, got layout {tensor.layout}; use .to_dense()"
+        )
+    if tensor.device.type != "cpu":
+        return ArrayView(tensor, None, dtype, tensor.device.type)
+    bits = tensor.detach().resolve_neg()
+    if dtype == "bfloat16":
+        return ArrayView(tensor, bits.view(torch.int16).numpy().view(np.uint16), dtype, "cpu")
+    if dtype not in DTYPES and dtype != "bool":
+        return ArrayView(tensor, None, dtype, "cpu")
+    return ArrayView(tensor, bits.numpy(), dtype, "cpu")
+
+
+def channel_first(
+    name: str, bits: npt.NDArray[Any], channel_axis: int, ndim: int | None = None
+) -> npt.NDArray[Any]:
+    """Return a view of shape (N, C, H, W) of an image, a colour image or a batch.
+
+    Raises
+    ------
+    TypeError
+        `channel_axis` is not an integer.
+    ShapeError
+        Another number of axes than 2, 3 or 4.
+    ValueError
+        `channel_axis` is neither the third-last nor the last axis.
+    """
+    if bits.ndim not in (2, 3, 4):
+        expected = "(H, W), (C, H, W) or (N, C, H, W)"
+        raise ShapeError(
+            f"`{name}` must have shape {expected}, got {bits.shape}; reshape it to 2, 3 or 4 axes",
+            bits.shape,
+            expected,
+        )
+    if isinstance(channel_axis, bool) or not isinstance(channel_axis, (int, np.integer)):
+        raise TypeError(f"`channel_axis` must be an integer, got {channel_axis!r}")
+    if bits.ndim == 2:
+        return bits[None, None]
+    axis = int(channel_axis)
+    axis = axis - bits.ndim if axis >= 0 else axis
+    if axis not in (-3, -1):
+        raise ValueError(
+            f"`channel_axis` must be -3 (channel first) or -1 (channel last), got {channel_axis} "
+            f"for an array of {bits.ndim} axes"
+        )
+    bits = np.moveaxis(bits, axis, -3)
+    return bits[None] if bits.ndim == 3 else bits

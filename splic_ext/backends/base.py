@@ -1,0 +1,123 @@
+"""What a back end is: the problem it is handed, and the questions it answers about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.options import SolverOptions
+
+__all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem"]
+
+
+@dataclass(frozen=True)
+class CompletionInfo:
+    """How the solver ended, image by image.
+
+    Attributes
+    ----------
+    iterations : ndarray of shape (N, P), int32
+        Iterations of each of the P passes; the most over the matrices and masks of an image.
+        0 where every matrix of the pass was left alone for want of an anchor.
+    residual : ndarray of shape (N, P), float64
+        Last ``||X_t - X_{t-1}||_F / (m n)`` in units of the data range; the largest likewise.
+    delta : ndarray of shape (N, P), float64
+        Last smoothing parameter in units of the data range; the largest likewise.
+    seconds : ndarray of shape (N,), float64
+        Processor time spent on the image; images solved together share theirs evenly.
+    """
+
+    iterations: npt.NDArray[np.int32]
+    residual: npt.NDArray[np.float64]
+    delta: npt.NDArray[np.float64]
+    seconds: npt.NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, count: int, passes: int) -> CompletionInfo:
+        """Return zeroed records for `count` images."""
+        return cls(
+            np.zeros((count, passes), np.int32),
+            np.zeros((count, passes)),
+            np.zeros((count, passes)),
+            np.zeros(count),
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A validated batch, as handed to :meth:`Backend.solve`.
+
+    Attributes
+    ----------
+    source, target : ndarray of shape (N, C, H, W)
+        Input and output views of any strides; the output may be the input itself. Their dtype
+        is that of the batch, or uint16 holding the bits of bfloat16.
+    dtype : str
+        "uint8", "float16", "bfloat16", "float32" or "float64".
+    mask : ndarray of shape (N, C, H, W), bool, or None
+        A given mask (strides may be 0); None: draw it.
+    seed, first_index : int
+        Of the drawn masks, in [0, 2**64).
+    options : SolverOptions
+        With `rank` resolved to an integer.
+    data_range : float
+        Positive; the data lie in [0, data_range] and so does the result.
+    threads : int
+        Most threads to use, at least 1.
+    info : CompletionInfo
+        Filled in by the solver.
+    """
+
+    source: npt.NDArray[Any]
+    target: npt.NDArray[Any]
+    dtype: str
+    mask: npt.NDArray[np.bool_] | None
+    seed: int
+    first_index: int
+    options: SolverOptions
+    data_range: float
+    threads: int
+    info: CompletionInfo
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What a back end says of itself.
+
+    Attributes
+    ----------
+    name : str
+        The name that :func:`splic_ext.complete` takes as `backend`.
+    available : bool
+        Whether it can run here.
+    reason : str or None
+        Why not, where it cannot.
+    devices : tuple of str
+        Kinds of device whose arrays it takes.
+    precisions : tuple of str
+        Floating-point types that it computes in.
+    details : dict
+        Anything else: compiler, instruction sets, thread count.
+    """
+
+    name: str
+    available: bool
+    reason: str | None
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    details: dict[str, Any]
+
+
+class Backend(Protocol):
+    """One solver. A back end that cannot run still imports, and says why in :meth:`info`."""
+
+    name: str
+
+    def info(self) -> BackendInfo:
+        """Describe the back end; cheap enough to call before every solve."""
+
+    def solve(self, problem: Problem) -> None:
+        """Complete the batch into ``problem.target`` and fill in ``problem.info``."""

@@ -1,0 +1,58 @@
+"""The native CPU back end: ``splic_ext._core``, C++ with SIMD and threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from splic_ext.backends.base import BackendInfo, Problem
+from splic_ext.masks import anchor_threshold
+
+__all__ = ["BACKEND"]
+
+_core: Any
+try:
+    from splic_ext import _core
+except ImportError as error:
+    _core = None
+    _REASON: str | None = (
+        f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) and "
+        "reinstall with `pip install --no-cache-dir --force-reinstall splic-ext`"
+    )
+else:
+    _REASON = None
+
+
+class CPUBackend:
+    """Interleaved SIMD kernels, chosen by the instruction sets of this processor."""
+
+    name = "cpu"
+
+    def info(self) -> BackendInfo:
+        """Describe the back end, and say whether the native module was built."""
+        details: dict[str, Any] = {} if _core is None else dict(_core.build_info())
+        return BackendInfo(
+            self.name, _core is not None, _REASON, ("cpu",), ("float32", "float64"), details
+        )
+
+    def solve(self, problem: Problem) -> None:
+        """Complete the batch in native code, without the GIL."""
+        options = problem.options
+        _core.solve(
+            problem.source,
+            problem.target,
+            problem.dtype,
+            problem.mask,
+            seed=problem.seed,
+            first_index=problem.first_index,
+            anchor_threshold=anchor_threshold(options.anchor_fraction),
+            options=options.to_dict(),
+            data_range=problem.data_range,
+            threads=problem.threads,
+            iterations=problem.info.iterations,
+            residual=problem.info.residual,
+            delta=problem.info.delta,
+            seconds=problem.info.seconds,
+        )
+
+
+BACKEND = CPUBackend()

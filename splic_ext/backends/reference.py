@@ -1,0 +1,183 @@
+"""The reference back end: NumPy, float64, written straight from the formulas.
+
+It is the fallback where the compiled module is absent, and the oracle of the tests. The
+variables are those of Algorithm 1 of the paper (Zhao et al. 2021, arXiv:2103.02781).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.backends.base import BackendInfo, CompletionInfo, Problem
+from splic_ext.dtypes import decode, encode
+from splic_ext.masks import bernoulli_masks
+from splic_ext.options import SolverOptions, TVGradient
+
+__all__ = ["BACKEND", "complete_matrices", "tv_gradient"]
+
+Array = npt.NDArray[np.float64]
+
+#: Images are solved in chunks of about this many float64 entries, to bound the memory.
+CHUNK_ENTRIES = 1 << 19
+
+
+def forward_difference_gradient(X: Array, axis: int, kind: TVGradient) -> Array:
+    """Gradient of half the sum of squared forward differences along one axis.
+
+    With d_i = x_i - x_{i+1}, ``"exact"`` is d_i - d_{i-1} and ``"forward"`` is d_i alone.
+    """
+    X = np.moveaxis(X, axis, -1)
+    T = np.zeros_like(X)
+    d = X[..., :-1] - X[..., 1:]
+    T[..., :-1] += d
+    if kind == "exact":
+        T[..., 1:] -= d
+    return np.moveaxis(T, -1, axis)
+
+
+def tv_gradient(X: Array, height: int, kind: TVGradient = "exact") -> Array:
+    """Gradient of the total-variation term C(X), eq. (6) (``"exact"``) or eq. (10) as printed.
+
+    Parameters
+    ----------
+    X : ndarray of shape (B, m, n)
+        Matrices of m / height stacked channels; the term never couples two channels.
+    height : int
+        Rows of one channel.
+    kind : {"exact", "forward"}
+        Four neighbours, or the two forward ones alone.
+    """
+    channels = X.reshape(X.shape[0], -1, height, X.shape[2])
+    T = forward_difference_gradient(channels, -1, kind)
+    T += forward_difference_gradient(channels, -2, kind)
+    return T.reshape(X.shape)
+
+
+def complete_matrices(
+    X: Array, M: npt.NDArray[np.bool_], options: SolverOptions, height: int, data_range: float = 1.0
+) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
+    """Complete a batch of matrices once: Algorithm 1.
+
+    A matrix without a single anchor is returned as it came, after 0 iterations.
+
+    Parameters
+    ----------
+    X : ndarray of shape (B, m, n), float64
+        Matrices; only the entries at anchors are used.
+    M : ndarray of shape (B, m, n), bool
+        True = anchor.
+    options : SolverOptions
+        With an integer `rank`.
+    height : int
+        Rows of one channel: m for a single channel.
+    data_range : float
+        Unit of the tolerance and of the literal gradient step.
+
+    Returns
+    -------
+    X : ndarray of shape (B, m, n)
+        The completed matrices.
+    iterations, residual, delta : ndarray of shape (B,)
+        As in :class:`splic_ext.CompletionInfo`.
+    """
+    r, mu, lam = options.rank, options.step_size, options.tv_weight
+    X_t = np.where(M, X, 0.0)  # line 1
+    delta = np.linalg.svd(X_t, compute_uv=False)[:, 0]
+    has_anchor = M.any(axis=(1, 2))
+    X_t[~has_anchor] = X[~has_anchor]
+    iterations = np.zeros(len(X), np.int32)
+    residual = np.zeros(len(X))
+    active = np.flatnonzero(has_anchor)
+    t = 0
+    while active.size and t < options.max_iterations:
+        previous = X_t[active]
+        for _ in range(min(options.inner_iterations, options.max_iterations - t)):  # line 3
+            previous = X_t[active]
+            U, s, Vt = np.linalg.svd(previous, full_matrices=False)  # line 4
+            U, s, Vt = U[..., :r], s[:, :r], Vt[:, :r]  # line 5
+            R = (U * s[:, None, :]) @ Vt
+            d = delta[active, None]
+            # An all-zero matrix has delta = 0 and stays zero: any exponent will do.
+            exponent = -0.5 * (s / np.where(d > 0, d, 1.0)) ** 2
+            G = (U * (s * np.exp(exponent))[:, None, :]) @ Vt  # line 6: delta^2 times eq. (9)
+            if options.gradient_step == "literal":
+                G *= ((data_range / np.where(d > 0, d, 1.0)) ** 2)[:, :, None]
+            T = tv_gradient(R, height, options.tv_gradient)  # line 7
+            Y = R - mu * (G + lam * T)  # line 8
+            X_t[active] = np.where(M[active], previous, Y)  # line 9
+            t += 1  # line 10
+        change = (X_t[active] - previous).reshape(active.size, -1)
+        residual[active] = np.linalg.norm(change, axis=1) / (X.shape[1] * X.shape[2])
+        iterations[active] = t
+        active = active[residual[active] > options.tolerance * data_range]
+        if t < options.max_iterations:
+            delta[active] *= options.delta_decay  # line 12
+    return X_t, iterations, residual, np.where(has_anchor, delta, 0.0)
+
+
+def _complete_once(
+    images: Array, mask: npt.NDArray[np.bool_], problem: Problem, info: CompletionInfo
+) -> Array:
+    """Complete images of shape (N, C, H, W) with one mask: all passes, clipped."""
+    options = problem.options
+    count, _, height, width = images.shape
+    rows = height if options.channels == "separate" else height * images.shape[1]
+    X = images.reshape(-1, rows, width)
+    M = np.broadcast_to(mask, images.shape).reshape(X.shape)
+    for p, anchors in enumerate((M, ~M) if options.alternate else (M,)):
+        X, *records = complete_matrices(X, anchors, options, height, problem.data_range)
+        records[1] = records[1] / problem.data_range
+        records[2] = records[2] / problem.data_range
+        for total, record in zip(
+            (info.iterations, info.residual, info.delta), records, strict=True
+        ):
+            np.maximum(total[:, p], record.reshape(count, -1).max(axis=1), out=total[:, p])
+    return np.clip(X.reshape(images.shape), 0.0, problem.data_range)
+
+
+class ReferenceBackend:
+    """NumPy in float64, one batched LAPACK call for each iteration."""
+
+    name = "numpy"
+
+    def info(self) -> BackendInfo:
+        """Describe the back end: always there."""
+        details: dict[str, Any] = {"numpy": np.__version__, "threads": "those of NumPy's BLAS"}
+        return BackendInfo(self.name, True, None, ("cpu",), ("float64",), details)
+
+    def solve(self, problem: Problem) -> None:
+        """Complete the batch, a bounded number of images at a time."""
+        options = problem.options
+        count, *image_shape = problem.source.shape
+        chunk = max(1, CHUNK_ENTRIES // int(np.prod(image_shape)))
+        for start in range(0, count, chunk):
+            part = slice(start, min(start + chunk, count))
+            began = time.perf_counter()
+            images = decode(problem.source[part], problem.dtype)
+            info = CompletionInfo.empty(len(images), problem.info.iterations.shape[1])
+            total = np.zeros_like(images)
+            for stream in range(options.n_masks):
+                if problem.mask is None:
+                    mask = bernoulli_masks(
+                        images.shape,
+                        anchor_fraction=options.anchor_fraction,
+                        seed=problem.seed,
+                        first_index=problem.first_index + start,
+                        stream=stream,
+                        channels=options.channels,
+                    )
+                else:
+                    mask = problem.mask[part]
+                total += _complete_once(images, mask, problem, info)
+            encode(total / options.n_masks, problem.target[part], problem.dtype)
+            problem.info.iterations[part] = info.iterations
+            problem.info.residual[part] = info.residual
+            problem.info.delta[part] = info.delta
+            problem.info.seconds[part] = (time.perf_counter() - began) / len(images)
+
+
+BACKEND = ReferenceBackend()

@@ -1,0 +1,385 @@
+"""The public entry: check a batch, choose a back end, complete."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.arrays import ArrayView, channel_first, view_array
+from splic_ext.backends import get_backend
+from splic_ext.backends.base import CompletionInfo, Problem
+from splic_ext.dtypes import DTYPES, decode, default_data_range
+from splic_ext.errors import ShapeError
+from splic_ext.options import MAX_SIDE, SolverOptions
+
+__all__ = ["complete", "default_threads"]
+
+T = TypeVar("T")
+
+#: Values are checked this many bytes at a time, to bound the memory.
+CHECK_BYTES = 1 << 22
+
+
+@overload
+def complete(
+    batch: T,
+    mask: Any = None,
+    *,
+    options: SolverOptions | str | None = None,
+    seed: int = 0,
+    first_index: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+    channel_axis: int = -3,
+    data_range: float | None = None,
+    out: T | None = None,
+    return_info: Literal[False] = False,
+) -> T: ...
+
+
+@overload
+def complete(
+    batch: T,
+    mask: Any = None,
+    *,
+    options: SolverOptions | str | None = None,
+    seed: int = 0,
+    first_index: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+    channel_axis: int = -3,
+    data_range: float | None = None,
+    out: T | None = None,
+    return_info: Literal[True],
+) -> tuple[T, CompletionInfo]: ...
+
+
+def complete(
+    batch: Any,
+    mask: Any = None,
+    *,
+    options: SolverOptions | str | None = None,
+    seed: int = 0,
+    first_index: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+    channel_axis: int = -3,
+    data_range: float | None = None,
+    out: Any = None,
+    return_info: bool = False,
+) -> Any:
+    r"""Remove texture and adversarial noise from images by low-rank completion (SPLIC).
+
+    Keeps a random half of the pixels, the anchors :math:`A = M \odot X`, and re-estimates the
+    others by descending on a smoothed rank and a total-variation term,
+
+    .. math:: \min_{\hat X} \; F_\delta(\hat X) + \lambda \, C(\hat X)
+              \quad \text{with} \quad M \odot \hat X = A,
+
+    then does the same with the halves swapped ([1]_, eqs. (5) to (10), Algorithm 1).
+
+    Parameters
+    ----------
+    batch : array of shape (H, W), (C, H, W) or (N, C, H, W)
+        Images in [0, `data_range`]: a NumPy array, a torch tensor or any DLPack array, of uint8,
+        float16, bfloat16, float32 or float64, in any memory layout. H and W from 1 to 512. Never
+        changed, unless it is `out` too.
+    mask : bool array, optional
+        True = anchor pixel, kept; False = target pixel, re-estimated. Shape (H, W) for all
+        images, or that of `batch` with C or 1 channels. Default: drawn from `seed` and the index
+        of the image, see :func:`splic_ext.masks.bernoulli_masks`. A matrix without one anchor is
+        left as it is in that pass.
+    options : SolverOptions or str, optional
+        Options of the solver, or the name of a preset: ``"paper"`` (the default) or
+        ``"recommended"``.
+    seed : int, default 0
+        Of the masks, in [0, 2**64).
+    first_index : int, default 0
+        Image i of the batch draws the mask of index ``first_index + i``: a data set may be split
+        into batches in any way.
+    backend : {"auto", "cpu", "numpy"}, default "auto"
+        ``"auto"`` takes the fastest one for the device of `batch`. Native back ends compute in
+        float64 for float64 images and in float32 for others; ``"numpy"`` always in float64.
+    threads : int, optional
+        Most threads of the native CPU back end; default: the environment variable
+        ``SPLIC_NUM_THREADS``, else the processors this process may use. Results do not depend
+        on it.
+    channel_axis : int, default -3
+        -1 for channel-last images, (H, W, C) or (N, H, W, C).
+    data_range : float, optional
+        Largest value of the data, the result is clipped to it; default 255 for uint8, else 1.
+    out : array, optional
+        Where to store the result: container, dtype, shape and device of `batch`. May be `batch`.
+    return_info : bool, default False
+        Also return iterations, residuals, deltas and seconds of each image.
+
+    Returns
+    -------
+    completed : array
+        Container, device, dtype, shape and layout of `batch`.
+    info : CompletionInfo
+        Only with ``return_info=True``.
+
+    Raises
+    ------
+    TypeError
+        A container, dtype or parameter of the wrong kind.
+    ValueError
+        NaN, infinity or values out of range (says which image), or a parameter out of range.
+    ShapeError
+        A `ValueError`: wrong shape of `batch`, `mask` or `out`.
+    BackendUnavailableError
+        The back end asked for, by name or by the device of `batch`, cannot run here.
+
+    Notes
+    -----
+    *Thread safety*: safe to call from several threads; the native back end releases the GIL.
+    The result of an image depends on the image, the mask (or seed and index), the options, the
+    back end and its instruction set: not on the batch around it nor on the threads.
+
+    References
+    ----------
+    .. [1] Z. Zhao, H. Wang, H. Sun, Z. He, "Structure-Preserving Progressive Low-rank Image
+       Completion for Defending Adversarial Attacks", arXiv:2103.02781, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import splic_ext
+    >>> batch = np.full((2, 3, 32, 32), 0.5, dtype=np.float32)
+    >>> completed = splic_ext.complete(batch)
+    >>> completed.shape, completed.dtype
+    ((2, 3, 32, 32), dtype('float32'))
+    >>> bool(np.abs(completed - 0.5).max() < 0.005)
+    True
+    """
+    source = view_array("batch", batch)
+    if source.dtype not in DTYPES:
+        raise TypeError(
+            f"`batch` must be of {', '.join(DTYPES)}, got {source.dtype}; convert it, for example "
+            "to float32 in [0, 1]"
+        )
+    solver_options = _resolve_options(options)
+    seed = _check_uint64("seed", seed)
+    first_index = _check_uint64("first_index", first_index)
+    threads = default_threads() if threads is None else _check_threads("`threads`", threads)
+    data_range = _check_data_range(data_range, source.dtype)
+    chosen = get_backend(backend, source.device)
+
+    images = channel_first("batch", source.host, channel_axis)
+    count, _, height, width = images.shape
+    result = source.empty_like() if out is None else _check_out(out, source)
+    anchors = None if mask is None else _check_mask(mask, source, images, channel_axis)
+    if anchors is not None and solver_options.n_masks > 1:
+        raise ValueError(
+            f"`n_masks` must be 1 with a given `mask`, got {solver_options.n_masks}: all the "
+            "completions would be the same; leave `mask` out to draw several"
+        )
+    info = CompletionInfo.empty(count, 2 if solver_options.alternate else 1)
+    if count > 0:
+        _check_sides(images)
+        _check_values(images, source.dtype, data_range)
+        target = channel_first("out", result.host, channel_axis)
+        in_place = _same_memory(images, target)
+        overlaps = not in_place and np.may_share_memory(images, target)
+        work = np.empty_like(target) if overlaps else target
+        chosen.solve(
+            Problem(
+                source=images,
+                target=work,
+                dtype=source.dtype,
+                mask=anchors,
+                seed=seed,
+                first_index=first_index,
+                options=solver_options.replace(rank=solver_options.resolve_rank(height, width)),
+                data_range=data_range,
+                threads=threads,
+                info=info,
+            )
+        )
+        if work is not target:
+            target[...] = work
+    completed = source.convert(result) if out is None else out
+    return (completed, info) if return_info else completed
+
+
+def default_threads() -> int:
+    """Return the number of threads used by default.
+
+    ``SPLIC_NUM_THREADS`` if it is set, else the number of processors this process may use.
+
+    Raises
+    ------
+    ValueError
+        ``SPLIC_NUM_THREADS`` is not a positive integer.
+    """
+    text = os.environ.get("SPLIC_NUM_THREADS", "").strip()
+    if text:
+        try:
+            value = int(text)
+        except ValueError:
+            value = 0
+        if value < 1:
+            raise ValueError(
+                f"the environment variable SPLIC_NUM_THREADS must be a positive integer, got "
+                f"{text!r}; unset it to use all processors"
+            )
+        return value
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _resolve_options(options: object) -> SolverOptions:
+    if options is None:
+        return SolverOptions()
+    if isinstance(options, str):
+        return SolverOptions.preset(options)
+    if isinstance(options, SolverOptions):
+        return options
+    raise TypeError(
+        f"`options` must be a SolverOptions or the name of a preset, got {type(options).__name__}"
+    )
+
+
+def _check_uint64(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"`{name}` must be an integer, got {value!r} of {type(value).__name__}")
+    value = int(value.__index__())
+    if not 0 <= value < 2**64:
+        raise ValueError(f"`{name}` must be in [0, 2**64), got {value}")
+    return value
+
+
+def _check_threads(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r} of {type(value).__name__}")
+    value = int(value.__index__())
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}; leave it out for all processors")
+    return value
+
+
+def _check_data_range(value: Any, dtype: str) -> float:
+    if value is None:
+        return default_data_range(dtype)
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"`data_range` must be a number, got {value!r} of {type(value).__name__}")
+    value = float(value)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"`data_range` must be positive and finite, got {value!r}")
+    return value
+
+
+def _check_out(out: Any, source: ArrayView) -> ArrayView:
+    result = view_array("out", out)
+    if result.device != source.device:
+        raise ValueError(
+            f"`out` must be on the device of `batch`, {source.device!r}, got {result.device!r}"
+        )
+    if type(out) is not type(source.array) or result.dtype != source.dtype:
+        raise TypeError(
+            f"`out` must be a {type(source.array).__name__} of {source.dtype} like `batch`, got a "
+            f"{type(out).__name__} of {result.dtype}"
+        )
+    if result.host.shape != source.host.shape:
+        raise ShapeError(
+            f"`out` must have the shape of `batch`, {source.host.shape}, got {result.host.shape}",
+            result.host.shape,
+            str(source.host.shape),
+        )
+    if not result.host.flags.writeable:
+        raise ValueError("`out` must be writable, got a read-only array")
+    return result
+
+
+def _check_mask(
+    mask: Any, source: ArrayView, images: npt.NDArray[Any], channel_axis: int
+) -> npt.NDArray[np.bool_]:
+    view = view_array("mask", mask)
+    if view.device != source.device:
+        raise ValueError(
+            f"`mask` must be on the device of `batch`, {source.device!r}, got {view.device!r}"
+        )
+    if view.dtype != "bool":
+        raise TypeError(
+            f"`mask` must be of bool (True = anchor pixel, kept), got {view.dtype}; "
+            "convert it with `mask > 0`"
+        )
+    bits = view.host
+    count, channels, height, width = images.shape
+    ndim = source.host.ndim
+    shapes: list[tuple[int, ...]] = [(height, width)]
+    if ndim > 2:
+        batch = (count,) if ndim == 4 else ()
+        last = source.host.shape[-1] == channels and int(channel_axis) in (-1, ndim - 1)
+        for planes in (1, channels):
+            shapes.append(
+                (*batch, height, width, planes) if last else (*batch, planes, height, width)
+            )
+    if bits.shape not in shapes:
+        expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
+        hint = ""
+        if ndim == 4 and bits.shape == (count, height, width):
+            hint = "; add an axis with `mask[:, None]`" if not last else "; use `mask[..., None]`"
+        raise ShapeError(
+            f"`mask` must have shape {expected} for a batch of shape {source.host.shape}, got "
+            f"{bits.shape}{hint}",
+            bits.shape,
+            expected,
+        )
+    planes_first = channel_first("mask", bits, channel_axis)
+    return np.broadcast_to(planes_first, images.shape)
+
+
+def _check_sides(images: npt.NDArray[Any]) -> None:
+    _, channels, height, width = images.shape
+    if channels < 1 or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        expected = f"at least one channel, and height and width from 1 to {MAX_SIDE}"
+        raise ShapeError(
+            f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
+            "set `channel_axis=-1` for channel-last images, and resize or tile larger ones",
+            images.shape,
+            expected,
+        )
+
+
+def _check_values(images: npt.NDArray[Any], dtype: str, data_range: float) -> None:
+    """Raise unless all values are finite and in [0, data_range]; names the first image at fault."""
+    if dtype == "uint8" and data_range >= 255:
+        return
+    step = max(1, CHECK_BYTES // max(1, images[0].nbytes))
+    for start in range(0, len(images), step):
+        if _in_range(images[start : start + step], dtype, data_range)[0]:
+            continue
+        for i in range(start, min(start + step, len(images))):
+            fine, low, high = _in_range(images[i], dtype, data_range)
+            if fine:
+                continue
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ValueError(
+                    f"`batch` must be finite, got NaN or infinity in image {i}; "
+                    "replace them, for example with numpy.nan_to_num"
+                )
+            raise ValueError(
+                f"`batch` must lie in [0, data_range] = [0, {data_range:g}], got minimum {low:g} "
+                f"and maximum {high:g} in image {i}; rescale it or pass the right `data_range=`"
+            )
+
+
+def _in_range(values: npt.NDArray[Any], dtype: str, data_range: float) -> tuple[bool, float, float]:
+    if dtype == "bfloat16":
+        values = decode(values, dtype)
+    low, high = float(values.min()), float(values.max())
+    return low >= 0 and high <= data_range, low, high
+
+
+def _same_memory(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+    return (
+        first.__array_interface__["data"][0] == second.__array_interface__["data"][0]
+        and first.strides == second.strides
+    )

@@ -1,0 +1,122 @@
+"""Anchor masks from a counter-based generator, the same on every back end and machine."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.options import Channels
+
+__all__ = ["bernoulli_masks", "philox4x32"]
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+
+def philox4x32(
+    counter: npt.NDArray[np.uint32], key: tuple[int, int], rounds: int = 10
+) -> npt.NDArray[np.uint32]:
+    """Philox4x32 random bits [1]_.
+
+    Parameters
+    ----------
+    counter : ndarray of shape (..., 4), uint32
+        The counters, one block of four words each.
+    key : tuple of two int
+        The key words, each in [0, 2**32).
+    rounds : int, default 10
+        Number of rounds; 10 is the published generator.
+
+    Returns
+    -------
+    ndarray of shape (..., 4), uint32
+        Four random words for each counter.
+
+    References
+    ----------
+    .. [1] J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+
+    Examples
+    --------
+    >>> [hex(word) for word in philox4x32(np.zeros(4, np.uint32), (0, 0))]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    words = [counter[..., i].astype(np.uint64) for i in range(4)]
+    low, high = key
+    for _ in range(rounds):
+        first = _MULTIPLIERS[0] * words[0]
+        second = _MULTIPLIERS[1] * words[2]
+        words = [
+            (second >> _SHIFT) ^ words[1] ^ np.uint64(low),
+            second & _LOW,
+            (first >> _SHIFT) ^ words[3] ^ np.uint64(high),
+            first & _LOW,
+        ]
+        low = (low + _WEYL[0]) & 0xFFFFFFFF
+        high = (high + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack(words, axis=-1).astype(np.uint32)
+
+
+def bernoulli_masks(
+    shape: tuple[int, int, int, int],
+    *,
+    anchor_fraction: float = 0.5,
+    seed: int = 0,
+    first_index: int = 0,
+    stream: int = 0,
+    channels: Channels = "stacked",
+) -> npt.NDArray[np.bool_]:
+    """Draw the anchor masks that :func:`splic_ext.complete` uses.
+
+    The mask of an image depends on ``(seed, image index, stream)`` alone. Bit p of an image is
+    word ``p % 4`` of the Philox block with key ``(seed low, seed high)`` and counter
+    ``(p // 4, stream, index low, index high)``, compared with ``anchor_fraction * 2**32``;
+    p counts the entries of the matrix (C H, W) in row order, or of (H, W) for ``"separate"``.
+
+    Parameters
+    ----------
+    shape : tuple of four int
+        (N, C, H, W) of the batch.
+    anchor_fraction : float, default 0.5
+        Probability that an entry is an anchor, in [0, 1].
+    seed : int, default 0
+        In [0, 2**64).
+    first_index : int, default 0
+        Index of the first image; image i of the batch has the index ``first_index + i``.
+    stream : int, default 0
+        Number of the mask, for means over several masks.
+    channels : {"stacked", "separate"}, default "stacked"
+        A bit for every entry, or one mask shared by the channels of an image.
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W) or (N, 1, H, W), bool
+        True = anchor pixel, kept; False = target pixel, re-estimated.
+
+    Examples
+    --------
+    >>> bernoulli_masks((1, 1, 2, 4), seed=7)[0, 0].astype(int)
+    array([[0, 0, 1, 1],
+           [1, 0, 1, 0]])
+    """
+    count, n_channels, height, width = shape
+    planes = n_channels if channels == "stacked" else 1
+    n_bits = planes * height * width
+    n_blocks = -(-n_bits // 4)
+    counter = np.zeros((count, n_blocks, 4), dtype=np.uint32)
+    index = np.array([(first_index + i) & (2**64 - 1) for i in range(count)], dtype=np.uint64)
+    counter[..., 0] = np.arange(n_blocks, dtype=np.uint32)
+    counter[..., 1] = stream
+    counter[..., 2] = (index & _LOW).astype(np.uint32)[:, None]
+    counter[..., 3] = (index >> _SHIFT).astype(np.uint32)[:, None]
+    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
+    threshold = np.uint64(anchor_threshold(anchor_fraction))
+    bits = words.reshape(count, n_blocks * 4)[:, :n_bits] < threshold
+    return bits.reshape(count, planes, height, width)
+
+
+def anchor_threshold(anchor_fraction: float) -> int:
+    """Return the number in [0, 2**32] below which a random word makes an anchor."""
+    return round(anchor_fraction * 2**32)

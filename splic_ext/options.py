@@ -1,0 +1,258 @@
+"""Frozen, validated options of the solver, with named presets and a JSON round trip."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+__all__ = ["PRESETS", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
+
+Channels = Literal["stacked", "separate"]
+GradientStep = Literal["srf", "literal"]
+TVGradient = Literal["exact", "forward"]
+
+#: Largest height or width that the solvers take, in pixels.
+MAX_SIDE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverOptions:
+    r"""Everything that decides what :func:`splic_ext.complete` computes, besides image and mask.
+
+    One pass over a matrix :math:`X` with anchors :math:`A = M \odot X` descends on
+
+    .. math:: F_\delta(X) + \lambda \, C(X), \qquad
+              F_\delta(X) = \min(m, n) - \sum_k e^{-\sigma_k(X)^2 / 2 \delta^2},
+
+    a smoothed rank plus half the sum of squared forward differences (a total-variation term),
+    keeps only the leading singular triplets, and resets the anchors after every step ([1]_,
+    Algorithm 1).
+
+    Parameters
+    ----------
+    rank : int or None, default None
+        Number r of singular triplets kept; smaller -> smoother. ``None`` means
+        ``max(1, min(H, W) // 4)``, the paper's R / 4.
+    tv_weight : float, default 0.02
+        The paper's lambda (>= 0), weight of the total-variation term; larger -> smoother.
+    delta_decay : float, default 0.45
+        The paper's rho, in (0, 1]: delta is multiplied by it after every outer loop; larger ->
+        slower, more gradual rank reduction.
+    step_size : float, default 0.5
+        The paper's mu (>= 0), step of the gradient descent.
+    inner_iterations : int, default 7
+        Iterations between two changes of delta (Algorithm 1, line 3).
+    max_iterations : int, default 70
+        Most iterations of one pass; the last outer loop is cut short if it does not divide.
+    tolerance : float, default 1e-6
+        The paper's epsilon (>= 0) in units of the data range: after an outer loop a matrix stops
+        once :math:`\|X_t - X_{t-1}\|_F / (m n) \le \epsilon`. 0 never stops early.
+    anchor_fraction : float, default 0.5
+        Probability, in [0, 1], that a pixel is an anchor in a mask that the library draws.
+    alternate : bool, default True
+        Run a second pass on the result of the first with the complementary mask, so that every
+        pixel is re-estimated once ([1]_, section 3.4). ``False`` with a given mask is inpainting.
+    n_masks : int, default 1
+        Return the mean of that many completions, each with a mask stream of its own.
+    channels : {"stacked", "separate"}, default "stacked"
+        Stack the C channels into one (C H, W) matrix with a mask bit for every entry, or complete
+        each channel as an (H, W) matrix of its own with one mask for all channels of an image.
+    gradient_step : {"srf", "literal"}, default "srf"
+        Scale of the rank gradient: ``"srf"`` steps by mu delta^2 along eq. (9), as the smoothed
+        rank function method does, which makes the result equivariant to the pixel scale;
+        ``"literal"`` is line 8 of Algorithm 1 as printed, on data scaled to [0, 1].
+    tv_gradient : {"exact", "forward"}, default "exact"
+        ``"exact"`` is the gradient of eq. (6) (four neighbours); ``"forward"`` is eq. (10) as
+        printed (two neighbours).
+
+    Raises
+    ------
+    TypeError
+        A value of the wrong kind, or an unknown field in :meth:`from_dict`.
+    ValueError
+        A value out of its range.
+
+    Notes
+    -----
+    *Thread safety*: immutable, hence safe to share.
+
+    References
+    ----------
+    .. [1] Z. Zhao, H. Wang, H. Sun, Z. He, "Structure-Preserving Progressive Low-rank Image
+       Completion for Defending Adversarial Attacks", arXiv:2103.02781, 2021.
+
+    Examples
+    --------
+    >>> options = SolverOptions(tv_weight=0.1, n_masks=4)
+    >>> options
+    SolverOptions(tv_weight=0.1, n_masks=4)
+    >>> SolverOptions.from_json(options.to_json()) == options
+    True
+    >>> options.replace(n_masks=1)
+    SolverOptions(tv_weight=0.1)
+    """
+
+    rank: int | None = None
+    tv_weight: float = 0.02
+    delta_decay: float = 0.45
+    step_size: float = 0.5
+    inner_iterations: int = 7
+    max_iterations: int = 70
+    tolerance: float = 1e-6
+    anchor_fraction: float = 0.5
+    alternate: bool = True
+    n_masks: int = 1
+    channels: Channels = "stacked"
+    gradient_step: GradientStep = "srf"
+    tv_gradient: TVGradient = "exact"
+
+    def __post_init__(self) -> None:
+        if self.rank is not None:
+            _set(self, "rank", _integer("rank", self.rank, 1, MAX_SIDE))
+        for name in ("inner_iterations", "max_iterations", "n_masks"):
+            _set(self, name, _integer(name, getattr(self, name), 1, 2**31 - 1))
+        for name, low, high in (
+            ("tv_weight", 0.0, math.inf),
+            ("delta_decay", 0.0, 1.0),
+            ("step_size", 0.0, math.inf),
+            ("tolerance", 0.0, math.inf),
+            ("anchor_fraction", 0.0, 1.0),
+        ):
+            _set(self, name, _number(name, getattr(self, name), low, high))
+        if self.delta_decay == 0.0:
+            raise ValueError("`delta_decay` must be in (0, 1], got 0.0; the paper uses 0.45")
+        if not isinstance(self.alternate, bool):
+            raise TypeError(
+                f"`alternate` must be True or False, got {self.alternate!r} "
+                f"of type {type(self.alternate).__name__}"
+            )
+        for name, choices in (
+            ("channels", get_args(Channels)),
+            ("gradient_step", get_args(GradientStep)),
+            ("tv_gradient", get_args(TVGradient)),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                expected = " or ".join(repr(choice) for choice in choices)
+                raise ValueError(f"`{name}` must be {expected}, got {value!r}")
+
+    def __repr__(self) -> str:
+        changed = (
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        )
+        return f"SolverOptions({', '.join(changed)})"
+
+    @classmethod
+    def preset(cls, name: str) -> SolverOptions:
+        """Return a named set of options.
+
+        Parameters
+        ----------
+        name : {"paper", "recommended"}
+            ``"paper"``: the constants printed in the paper, which are also the defaults.
+            ``"recommended"``: tuned on CIFAR-10 training images against gray-box attacks, see
+            ``docs/presets.md``.
+
+        Raises
+        ------
+        ValueError
+            No such preset.
+
+        Examples
+        --------
+        >>> SolverOptions.preset("paper") == SolverOptions()
+        True
+        """
+        try:
+            return PRESETS[name]
+        except (KeyError, TypeError):
+            expected = " or ".join(repr(key) for key in PRESETS)
+            raise ValueError(f"preset name must be {expected}, got {name!r}") from None
+
+    def replace(self, **changes: Any) -> SolverOptions:
+        """Return a copy with some fields changed; validated like the constructor."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, defaults included, as plain Python values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SolverOptions:
+        """Build options from a mapping; a missing field keeps its default.
+
+        Raises
+        ------
+        TypeError
+            A field that does not exist.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise TypeError(f"unknown solver option {unknown[0]!r}; known are {sorted(known)}")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """Return all fields as a JSON object."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> SolverOptions:
+        """Build options from what :meth:`to_json` wrote."""
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError(f"solver options must be a JSON object, got {type(values).__name__}")
+        return cls.from_dict(values)
+
+    def resolve_rank(self, height: int, width: int) -> int:
+        """Return the rank used on an image of that size.
+
+        Raises
+        ------
+        ValueError
+            `rank` exceeds ``min(height, width)``.
+        """
+        side = min(height, width)
+        if self.rank is None:
+            return max(1, side // 4)
+        if self.rank > side:
+            raise ValueError(
+                f"`rank` must be at most min(H, W) = {side} for images of {height} x {width}, "
+                f"got {self.rank}; use `rank=None` for min(H, W) // 4"
+            )
+        return self.rank
+
+
+def _set(options: SolverOptions, name: str, value: object) -> None:
+    object.__setattr__(options, name, value)
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"`{name}` must be an integer, got {value!r} of {type(value).__name__}")
+    value = int(value.__index__())
+    if not low <= value <= high:
+        raise ValueError(f"`{name}` must be an integer in [{low}, {high}], got {value}")
+    return value
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"`{name}` must be a number, got {value!r} of {type(value).__name__}")
+    value = float(value)
+    if not (math.isfinite(value) and low <= value <= high):
+        bound = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"`{name}` must be finite and {bound}, got {value!r}")
+    return value
+
+
+#: Named option sets; see :meth:`SolverOptions.preset`.
+PRESETS: dict[str, SolverOptions] = {
+    "paper": SolverOptions(),
+    "recommended": SolverOptions(tv_weight=0.1, n_masks=4),
+}
