@@ -12,6 +12,7 @@ import numpy.typing as npt
 from splic_ext.arrays import ArrayView, channel_first, view_array
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
+from splic_ext.checks import check_integer, check_number
 from splic_ext.dtypes import DTYPES, decode, default_data_range
 from splic_ext.errors import ShapeError
 from splic_ext.options import MAX_SIDE, SolverOptions
@@ -164,10 +165,12 @@ def complete(
             "to float32 in [0, 1]"
         )
     solver_options = _resolve_options(options)
-    seed = _check_uint64("seed", seed)
-    first_index = _check_uint64("first_index", first_index)
-    threads = default_threads() if threads is None else _check_threads("`threads`", threads)
-    data_range = _check_data_range(data_range, source.dtype)
+    seed = check_integer("seed", seed, 0, 2**64 - 1)
+    first_index = check_integer("first_index", first_index, 0, 2**64 - 1)
+    threads = default_threads() if threads is None else check_integer("threads", threads, 1, 2**31)
+    if data_range is None:
+        data_range = default_data_range(source.dtype)
+    data_range = check_number("data_range", data_range, 0.0, above=True)
     chosen = get_backend(backend, source.device)
 
     images = channel_first("batch", source.host, channel_axis)
@@ -244,35 +247,6 @@ def _resolve_options(options: object) -> SolverOptions:
     raise TypeError(
         f"`options` must be a SolverOptions or the name of a preset, got {type(options).__name__}"
     )
-
-
-def _check_uint64(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"`{name}` must be an integer, got {value!r} of {type(value).__name__}")
-    value = int(value.__index__())
-    if not 0 <= value < 2**64:
-        raise ValueError(f"`{name}` must be in [0, 2**64), got {value}")
-    return value
-
-
-def _check_threads(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r} of {type(value).__name__}")
-    value = int(value.__index__())
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}; leave it out for all processors")
-    return value
-
-
-def _check_data_range(value: Any, dtype: str) -> float:
-    if value is None:
-        return default_data_range(dtype)
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"`data_range` must be a number, got {value!r} of {type(value).__name__}")
-    value = float(value)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"`data_range` must be positive and finite, got {value!r}")
-    return value
 
 
 def _check_out(out: Any, source: ArrayView) -> ArrayView:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from splic_ext.checks import check_integer, check_number
+
 __all__ = ["PRESETS", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
 
 Channels = Literal["stacked", "separate"]
@@ -111,19 +113,17 @@ class SolverOptions:
 
     def __post_init__(self) -> None:
         if self.rank is not None:
-            _set(self, "rank", _integer("rank", self.rank, 1, MAX_SIDE))
+            _set(self, "rank", check_integer("rank", self.rank, 1, MAX_SIDE))
         for name in ("inner_iterations", "max_iterations", "n_masks"):
-            _set(self, name, _integer(name, getattr(self, name), 1, 2**31 - 1))
-        for name, low, high in (
-            ("tv_weight", 0.0, math.inf),
-            ("delta_decay", 0.0, 1.0),
-            ("step_size", 0.0, math.inf),
-            ("tolerance", 0.0, math.inf),
-            ("anchor_fraction", 0.0, 1.0),
+            _set(self, name, check_integer(name, getattr(self, name), 1, 2**31 - 1))
+        for name, low, high, above in (
+            ("tv_weight", 0.0, math.inf, False),
+            ("delta_decay", 0.0, 1.0, True),
+            ("step_size", 0.0, math.inf, False),
+            ("tolerance", 0.0, math.inf, False),
+            ("anchor_fraction", 0.0, 1.0, False),
         ):
-            _set(self, name, _number(name, getattr(self, name), low, high))
-        if self.delta_decay == 0.0:
-            raise ValueError("`delta_decay` must be in (0, 1], got 0.0; the paper uses 0.45")
+            _set(self, name, check_number(name, getattr(self, name), low, high, above=above))
         if not isinstance(self.alternate, bool):
             raise TypeError(
                 f"`alternate` must be True or False, got {self.alternate!r} "
@@ -230,25 +230,6 @@ class SolverOptions:
 
 def _set(options: SolverOptions, name: str, value: object) -> None:
     object.__setattr__(options, name, value)
-
-
-def _integer(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"`{name}` must be an integer, got {value!r} of {type(value).__name__}")
-    value = int(value.__index__())
-    if not low <= value <= high:
-        raise ValueError(f"`{name}` must be an integer in [{low}, {high}], got {value}")
-    return value
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"`{name}` must be a number, got {value!r} of {type(value).__name__}")
-    value = float(value)
-    if not (math.isfinite(value) and low <= value <= high):
-        bound = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"`{name}` must be finite and {bound}, got {value!r}")
-    return value
 
 
 #: Named option sets; see :meth:`SolverOptions.preset`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from splic_ext.backends.base import BackendInfo, Problem
@@ -9,17 +10,15 @@ from splic_ext.masks import anchor_threshold
 
 __all__ = ["BACKEND"]
 
-_core: Any
+_core: Any = None
+_REASON: str | None = None
 try:
-    from splic_ext import _core
+    _core = import_module("splic_ext._core")
 except ImportError as error:
-    _core = None
-    _REASON: str | None = (
+    _REASON = (
         f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) and "
-        "reinstall with `pip install --no-cache-dir --force-reinstall splic-ext`"
+        "reinstall with `pip install --no-cache-dir --force-reinstall .`"
     )
-else:
-    _REASON = None
 
 
 class CPUBackend:
