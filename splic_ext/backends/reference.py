@@ -130,12 +130,10 @@ def _complete_once(
     M = np.broadcast_to(mask, images.shape).reshape(X.shape)
     for p, anchors in enumerate((M, ~M) if options.alternate else (M,)):
         X, *records = complete_matrices(X, anchors, options, height, problem.data_range)
-        records[1] = records[1] / problem.data_range
-        records[2] = records[2] / problem.data_range
-        for total, record in zip(
-            (info.iterations, info.residual, info.delta), records, strict=True
-        ):
-            np.maximum(total[:, p], record.reshape(count, -1).max(axis=1), out=total[:, p])
+        iterations, residual, delta = (record.reshape(count, -1).max(axis=1) for record in records)
+        np.maximum(info.iterations[:, p], iterations, out=info.iterations[:, p])
+        np.maximum(info.residual[:, p], residual / problem.data_range, out=info.residual[:, p])
+        np.maximum(info.delta[:, p], delta / problem.data_range, out=info.delta[:, p])
     return np.clip(X.reshape(images.shape), 0.0, problem.data_range)
 
 
