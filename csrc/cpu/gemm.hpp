@@ -1,0 +1,156 @@
+// Small matrix products on elements E, with an epilogue for what happens to the result.
+//
+// C(i, p) = sum over k of A(i, k) B(k, p), each entry one chain of fma in the order of k, whatever
+// the element and the tile: an interleaved and a dense product give the same bits.
+#pragma once
+
+#include "lanes.hpp"
+
+namespace splic {
+namespace SPLIC_ISA {
+
+// A packet is what one instruction makes of a row of the result: one entry (of every lane) when
+// interleaved, a vector of neighbouring entries when dense.
+template <class E> struct Engine {
+  using Packet = E;
+  static constexpr int width = 1; // entries of a packet
+  static constexpr int tile_rows = kVectorBytes == 64 ? 4 : 2;
+  static constexpr int tile_packets = kVectorBytes == 64 ? 4 : 4;
+};
+template <> struct Engine<float> {
+  using Packet = VecF;
+  static constexpr int width = Lanes<VecF>::count;
+  static constexpr int tile_rows = kVectorBytes == 64 ? 8 : 4;
+  static constexpr int tile_packets = 2;
+};
+template <> struct Engine<double> {
+  using Packet = VecD;
+  static constexpr int width = Lanes<VecD>::count;
+  static constexpr int tile_rows = kVectorBytes == 64 ? 8 : 4;
+  static constexpr int tile_packets = 2;
+};
+template <class E> using Packet = typename Engine<E>::Packet;
+
+template <class E> SPLIC_INLINE int packets(int entries) {
+  return (entries + Engine<E>::width - 1) / Engine<E>::width;
+}
+// Row length that holds whole packets.
+template <class E> SPLIC_INLINE int padded(int entries) {
+  return packets<E>(entries) * Engine<E>::width;
+}
+template <class E> SPLIC_INLINE Packet<E> load(const E *p) {
+  return *reinterpret_cast<const Packet<E> *>(p);
+}
+template <class E> SPLIC_INLINE void store(E *p, Packet<E> x) {
+  *reinterpret_cast<Packet<E> *>(p) = x;
+}
+
+// A matrix in memory: entry (i, j) at p[i * row + j * col].
+template <class E> struct Matrix {
+  E *p;
+  std::ptrdiff_t row, col;
+  SPLIC_INLINE E *at(int i, int j) const { return p + i * row + j * col; }
+  SPLIC_INLINE E &operator()(int i, int j) const { return *at(i, j); }
+  SPLIC_INLINE Matrix<const E> transposed() const { return {p, col, row}; }
+  SPLIC_INLINE operator Matrix<const E>() const { return {p, row, col}; }
+};
+
+// Epilogues: called with the row, the packet's number in the row, and the packet.
+
+template <class E> struct Store {
+  Matrix<E> c;
+  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
+    store(c.at(i, p * Engine<E>::width), sum);
+  }
+};
+
+// C = A B - shift V
+template <class E> struct StoreShifted {
+  Matrix<E> c, v;
+  E shift;
+  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
+    const int j = p * Engine<E>::width;
+    store(c.at(i, j), fma(-broadcast<Packet<E>>(shift), load(v.at(i, j)), sum));
+  }
+};
+
+// X = mask ? X : A B, with one bit for each lane of a packet.
+template <class E> struct StoreTargets {
+  Matrix<E> x;
+  const std::uint16_t *anchors;
+  int row_packets;
+  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
+    E *entry = x.at(i, p * Engine<E>::width);
+    store(entry, select(from_bits<Packet<E>>(anchors[i * row_packets + p]), load(entry), sum));
+  }
+};
+
+template <int I, int P, class E, class Epilogue>
+SPLIC_INLINE void tile(int depth, const Matrix<const E> &a, const Matrix<const E> &b, int i0, int p0,
+                       const Epilogue &epilogue) {
+  constexpr int w = Engine<E>::width;
+  Packet<E> sum[I][P];
+  for (int i = 0; i < I; ++i)
+    for (int p = 0; p < P; ++p)
+      sum[i][p] = Packet<E>{};
+  const E *pa = a.at(i0, 0);
+  const E *pb = b.at(0, p0 * w);
+  const std::ptrdiff_t ar = a.row, ac = a.col, br = b.row, bc = b.col * w;
+  for (int k = 0; k < depth; ++k) {
+    Packet<E> vb[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+      vb[p] = load(pb + p * bc);
+#pragma GCC unroll 8
+    for (int i = 0; i < I; ++i) {
+      const Packet<E> va = broadcast<Packet<E>>(pa[i * ar]);
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p)
+        sum[i][p] = fma(va, vb[p], sum[i][p]);
+    }
+    pa += ac;
+    pb += br;
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < I; ++i)
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+      epilogue(i0 + i, p0 + p, sum[i][p]);
+}
+
+// What part of a product is wanted, or of its second factor is not zero.
+enum class Part { full, upper_result, upper_factor };
+
+template <int I, class E, class Epilogue>
+inline __attribute__((noinline)) void panel(int columns, int depth, const Matrix<const E> &a,
+                                            const Matrix<const E> &b, int i0,
+                                            const Epilogue &epilogue, Part part) {
+  constexpr int P = Engine<E>::tile_packets;
+  constexpr int w = Engine<E>::width;
+  const int last = packets<E>(columns);
+  int p = part == Part::upper_result ? i0 / w : 0;
+  for (; p + P <= last; p += P) {
+    const int limit = part == Part::upper_factor && (p + P) * w < depth ? (p + P) * w : depth;
+    tile<I, P, E>(limit, a, b, i0, p, epilogue);
+  }
+  for (; p < last; ++p) {
+    const int limit = part == Part::upper_factor && (p + 1) * w < depth ? (p + 1) * w : depth;
+    tile<I, 1, E>(limit, a, b, i0, p, epilogue);
+  }
+}
+
+// rows x columns result of depth products. upper_result leaves out what lies wholly below the
+// diagonal of C; upper_factor skips what lies wholly below the diagonal of B.
+template <class E, class Epilogue>
+inline void multiply(int rows, int columns, int depth, Matrix<const E> a, Matrix<const E> b,
+                     const Epilogue &epilogue, Part part = Part::full) {
+  constexpr int I = Engine<E>::tile_rows;
+  int i = 0;
+  for (; i + I <= rows; i += I)
+    panel<I, E>(columns, depth, a, b, i, epilogue, part);
+  for (; i < rows; ++i)
+    panel<1, E>(columns, depth, a, b, i, epilogue, part);
+}
+
+} // namespace SPLIC_ISA
+} // namespace splic

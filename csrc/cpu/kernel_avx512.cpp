@@ -1,0 +1,6 @@
+// The kernels, compiled for the instruction set that CMake sets for this file.
+#include "kernel.hpp"
+
+namespace splic {
+extern const Kernels kAvx512Kernels = SPLIC_ISA::make_kernels("avx512");
+} // namespace splic

@@ -1,0 +1,185 @@
+// SIMD lanes: vectors of the width of the instruction set, and scalars with the same operations.
+//
+// The kernels are templates over an element E: a vector, one matrix in each lane ("interleaved"),
+// or a scalar, one matrix at a time ("dense"). Products are fused, or not, by the call of fma
+// alone (the compiler is told not to contract), so that both give the same bits.
+//
+// This header is compiled once for each instruction set, in a namespace of its own, and uses no
+// inline function of the standard library: the linker would merge those across the builds.
+#pragma once
+
+#include "splic/problem.hpp"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+#ifndef SPLIC_ISA
+#error "compile with -DSPLIC_ISA=<name of the instruction set>"
+#endif
+
+namespace splic {
+namespace SPLIC_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T> struct VectorOf {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+};
+template <class T> using Vector = typename VectorOf<T>::type;
+
+using VecF = Vector<float>;
+using VecD = Vector<double>;
+using MaskF = Vector<std::int32_t>;
+using MaskD = Vector<std::int64_t>;
+
+// Scalar type, lane count and mask type of an element.
+template <class E> struct Lanes;
+template <> struct Lanes<float> {
+  using Scalar = float;
+  using Mask = bool;
+  static constexpr int count = 1;
+};
+template <> struct Lanes<double> {
+  using Scalar = double;
+  using Mask = bool;
+  static constexpr int count = 1;
+};
+template <> struct Lanes<VecF> {
+  using Scalar = float;
+  using Mask = MaskF;
+  using Integer = std::int32_t;
+  static constexpr int count = kVectorBytes / 4;
+};
+template <> struct Lanes<VecD> {
+  using Scalar = double;
+  using Mask = MaskD;
+  using Integer = std::int64_t;
+  static constexpr int count = kVectorBytes / 8;
+};
+template <class E> using Scalar = typename Lanes<E>::Scalar;
+template <class E> using Mask = typename Lanes<E>::Mask;
+
+template <class E> SPLIC_INLINE E splat(Scalar<E> x) { return E{} + x; }
+template <> SPLIC_INLINE float splat<float>(float x) { return x; }
+template <> SPLIC_INLINE double splat<double>(double x) { return x; }
+
+// Broadcast an element to a vector: the identity for a vector.
+template <class P, class E> SPLIC_INLINE P broadcast(E x) {
+  if constexpr (Lanes<E>::count == 1 && Lanes<P>::count > 1)
+    return splat<P>(x);
+  else
+    return x;
+}
+
+// a * b + c, fused where the instruction set has it.
+#if defined(__AVX512F__)
+SPLIC_INLINE VecF fma(VecF a, VecF b, VecF c) { return (VecF)_mm512_fmadd_ps(a, b, c); }
+SPLIC_INLINE VecD fma(VecD a, VecD b, VecD c) { return (VecD)_mm512_fmadd_pd(a, b, c); }
+SPLIC_INLINE VecF sqrt(VecF a) { return (VecF)_mm512_maskz_sqrt_ps(0xffff, a); }
+SPLIC_INLINE VecD sqrt(VecD a) { return (VecD)_mm512_maskz_sqrt_pd(0xff, a); }
+#elif defined(__AVX2__)
+SPLIC_INLINE VecF fma(VecF a, VecF b, VecF c) { return (VecF)_mm256_fmadd_ps(a, b, c); }
+SPLIC_INLINE VecD fma(VecD a, VecD b, VecD c) { return (VecD)_mm256_fmadd_pd(a, b, c); }
+SPLIC_INLINE VecF sqrt(VecF a) { return (VecF)_mm256_sqrt_ps(a); }
+SPLIC_INLINE VecD sqrt(VecD a) { return (VecD)_mm256_sqrt_pd(a); }
+#else
+SPLIC_INLINE VecF fma(VecF a, VecF b, VecF c) { return a * b + c; }
+SPLIC_INLINE VecD fma(VecD a, VecD b, VecD c) { return a * b + c; }
+#if defined(__SSE2__)
+SPLIC_INLINE VecF sqrt(VecF a) { return (VecF)_mm_sqrt_ps(a); }
+SPLIC_INLINE VecD sqrt(VecD a) { return (VecD)_mm_sqrt_pd(a); }
+#else
+SPLIC_INLINE VecF sqrt(VecF a) {
+  for (int i = 0; i < Lanes<VecF>::count; ++i)
+    a[i] = __builtin_sqrtf(a[i]);
+  return a;
+}
+SPLIC_INLINE VecD sqrt(VecD a) {
+  for (int i = 0; i < Lanes<VecD>::count; ++i)
+    a[i] = __builtin_sqrt(a[i]);
+  return a;
+}
+#endif
+#endif
+#if defined(__FMA__)
+SPLIC_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+SPLIC_INLINE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+SPLIC_INLINE float fma(float a, float b, float c) { return a * b + c; }
+SPLIC_INLINE double fma(double a, double b, double c) { return a * b + c; }
+#endif
+SPLIC_INLINE float sqrt(float a) { return __builtin_sqrtf(a); }
+SPLIC_INLINE double sqrt(double a) { return __builtin_sqrt(a); }
+
+SPLIC_INLINE VecF select(MaskF m, VecF a, VecF b) { return m ? a : b; }
+SPLIC_INLINE VecD select(MaskD m, VecD a, VecD b) { return m ? a : b; }
+SPLIC_INLINE float select(bool m, float a, float b) { return m ? a : b; }
+SPLIC_INLINE double select(bool m, double a, double b) { return m ? a : b; }
+
+template <class E> SPLIC_INLINE E maximum(E a, E b) { return select(a > b, a, b); }
+template <class E> SPLIC_INLINE E minimum(E a, E b) { return select(a < b, a, b); }
+template <class E> SPLIC_INLINE E absolute(E a) { return select(a < E{}, -a, a); }
+
+SPLIC_INLINE bool any(bool m) { return m; }
+SPLIC_INLINE bool any(MaskF m) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)m) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_epi8((__m128i)m) != 0;
+#else
+  for (int i = 0; i < Lanes<VecF>::count; ++i)
+    if (m[i])
+      return true;
+  return false;
+#endif
+}
+SPLIC_INLINE bool any(MaskD m) { return any((MaskF)m); }
+
+// Bit l of `bits` -> lane l of a mask.
+template <class E> SPLIC_INLINE Mask<E> from_bits(std::uint32_t bits) {
+  if constexpr (Lanes<E>::count == 1) {
+    return (bits & 1u) != 0;
+  } else {
+    using M = Mask<E>;
+    using Integer = typename Lanes<E>::Integer;
+    M lane_bit;
+    for (int l = 0; l < Lanes<E>::count; ++l)
+      lane_bit[l] = Integer(1) << l;
+    return ((M{} + Integer(bits)) & lane_bit) != 0;
+  }
+}
+
+template <class E> SPLIC_INLINE Scalar<E> get_lane(const E &x, int l) {
+  if constexpr (Lanes<E>::count == 1)
+    return x;
+  else
+    return x[l];
+}
+template <class E> SPLIC_INLINE void set_lane(E &x, int l, Scalar<E> value) {
+  if constexpr (Lanes<E>::count == 1)
+    x = value;
+  else
+    x[l] = value;
+}
+template <class E> SPLIC_INLINE std::uint32_t to_bits(Mask<E> m) {
+  if constexpr (Lanes<E>::count == 1) {
+    return m ? 1u : 0u;
+  } else {
+    std::uint32_t bits = 0;
+    for (int l = 0; l < Lanes<E>::count; ++l)
+      bits |= (m[l] ? 1u : 0u) << l;
+    return bits;
+  }
+}
+
+} // namespace SPLIC_ISA
+} // namespace splic
