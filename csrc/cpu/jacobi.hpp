@@ -6,6 +6,23 @@
 namespace splic {
 namespace SPLIC_ISA {
 
+// y += factor x, for rows that do not overlap.
+template <class E>
+SPLIC_INLINE void add_multiple(int count, E factor, const E *__restrict x, E *__restrict y) {
+  for (int j = 0; j < count; ++j)
+    y[j] = fma(factor, x[j], y[j]);
+}
+
+// (x, y) <- (c x + s y, c y - s x), for rows that do not overlap.
+template <class E>
+SPLIC_INLINE void rotate_rows(int count, E c, E s, E *__restrict x, E *__restrict y) {
+  for (int j = 0; j < count; ++j) {
+    const E xj = x[j], yj = y[j];
+    x[j] = fma(c, xj, s * yj);
+    y[j] = fma(c, yj, -(s * xj));
+  }
+}
+
 // Upper triangular T with (V T)'(V T) = I, given the upper triangle of G = V'V, which is
 // overwritten. A pivot below floor * G(j, j) is raised to it: a column that depends on those
 // before comes out short instead of infinite. A zero column stays zero.
@@ -19,21 +36,16 @@ template <class E> inline void inverse_cholesky(int k, Matrix<E> g, Matrix<E> t,
     const E pivot = maximum(g(l, l), t(l, l));
     const E inverse =
         select(pivot > E{}, splat<E>(1) / sqrt(maximum(pivot, splat<E>(Scalar<E>(1e-37)))), E{});
+    E *gl = g.at(l, 0); // becomes row l of R
     for (int j = l + 1; j < k; ++j)
-      g(l, j) = g(l, j) * inverse; // row l of R
-    for (int i = l + 1; i < k; ++i) {
-      const E factor = -g(l, i);
-      for (int j = i; j < k; ++j)
-        g(i, j) = fma(factor, g(l, j), g(i, j));
-    }
+      gl[j] = gl[j] * inverse;
+    for (int i = l + 1; i < k; ++i)
+      add_multiple(k - i, -gl[i], gl + i, g.at(i, i));
     t(l, l) = inverse;
     for (int i = 0; i < l; ++i)
       t(i, l) = -t(i, l) * inverse;
-    for (int i = 0; i <= l; ++i) {
-      const E factor = t(i, l);
-      for (int j = l + 1; j < k; ++j)
-        t(i, j) = fma(factor, g(l, j), t(i, j));
-    }
+    for (int i = 0; i <= l; ++i)
+      add_multiple(k - l - 1, t(i, l), gl + l + 1, t.at(i, l + 1));
   }
 }
 
@@ -44,6 +56,27 @@ struct JacobiLimits {
   int sweeps;    // at most
 };
 
+// The rotation that makes (caa, cab; cab, cbb) diagonal with the larger eigenvalue first, where
+// `turn` asks for it; returns where it does anything.
+template <class E>
+SPLIC_INLINE Mask<E> ordering_rotation(E caa, E cbb, E cab, Mask<E> turn, E &cs, E &sn) {
+  using S = Scalar<E>;
+  const E zero = E{}, one = splat<E>(S(1));
+  // The eigenvector of the larger one is (h + rho, cab), or (cab, rho - h) without cancellation.
+  const E h = (caa - cbb) * splat<E>(S(0.5));
+  const E rho = sqrt(fma(h, h, cab * cab));
+  const E wide = absolute(h) + rho;
+  const Mask<E> ordered = h >= zero;
+  const E x = select(ordered, wide, absolute(cab));
+  const E y = select(ordered, cab, select(cab < zero, -wide, wide));
+  const E norm = fma(x, x, y * y);
+  const Mask<E> go = turn & (norm > zero);
+  const E scale = one / sqrt(select(go, norm, one));
+  cs = select(go, x * scale, one);
+  sn = select(go, y * scale, zero);
+  return go;
+}
+
 // Eigenvalues of a symmetric, positive semi-definite and usually graded k x k matrix by two-sided
 // cyclic Jacobi rotations, in falling order. C: the upper triangle comes in, the diagonal goes out.
 // Q: its rows are the eigenvectors. Lanes converge and stop each for itself.
@@ -53,7 +86,7 @@ inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
   using S = Scalar<E>;
   const E rotate = splat<E>(static_cast<S>(limits.rotate * limits.rotate));
   const E stop = splat<E>(static_cast<S>(limits.stop * limits.stop));
-  const E zero = E{}, one = splat<E>(S(1)), half = splat<E>(S(0.5));
+  const E zero = E{}, one = splat<E>(S(1));
   for (int i = 0; i < k; ++i)
     for (int j = 0; j < k; ++j)
       q(i, j) = splat<E>(i == j ? S(1) : S(0));
@@ -73,17 +106,8 @@ inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
         if (!any(turn))
           continue;
         again = again | (alive & (size > stop * scale));
-        // The larger eigenvalue goes to a: its eigenvector is (h + rho, cab), h = (caa - cbb) / 2.
-        const E h = (caa - cbb) * half;
-        const E rho = sqrt(fma(h, h, size));
-        const E wide = absolute(h) + rho;
-        const Mask<E> ordered = h >= zero;
-        const E x = select(ordered, wide, absolute(cab));
-        const E y = select(ordered, cab, select(cab < zero, -wide, wide));
-        const E norm = fma(x, x, y * y);
-        const Mask<E> go = turn & (norm > zero);
-        const E scale_xy = one / sqrt(select(go, norm, one));
-        const E cs = select(go, x * scale_xy, one), sn = select(go, y * scale_xy, zero);
+        E cs, sn;
+        const Mask<E> go = ordering_rotation<E>(caa, cbb, cab, turn, cs, sn);
         const E cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
         c(a, a) = fma(cc, caa, fma(ss, cbb, cross));
         c(b, b) = fma(cc, cbb, fma(ss, caa, -cross));
@@ -98,21 +122,116 @@ inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
           c(a, l) = fma(cs, xa, sn * xb);
           c(l, b) = fma(cs, xb, -(sn * xa));
         }
-        for (int l = b + 1; l < k; ++l) {
-          const E xa = c(a, l), xb = c(b, l);
-          c(a, l) = fma(cs, xa, sn * xb);
-          c(b, l) = fma(cs, xb, -(sn * xa));
-        }
-        for (int l = 0; l < k; ++l) {
-          const E xa = q(a, l), xb = q(b, l);
-          q(a, l) = fma(cs, xa, sn * xb);
-          q(b, l) = fma(cs, xb, -(sn * xa));
-        }
+        rotate_rows(k - b - 1, cs, sn, c.at(a, b + 1), c.at(b, b + 1));
+        rotate_rows(k, cs, sn, q.at(a, 0), q.at(b, 0));
       }
     }
     running = again;
   }
 }
+
+// The same for one large matrix: rotations of disjoint pairs in rounds, so that rows and columns
+// both move as vectors. C is used, and comes out, as a full matrix; `scratch` holds 2 k entries.
+template <class T> class WideJacobi {
+public:
+  WideJacobi(int k, Matrix<T> c, Matrix<T> q, T *scratch, const JacobiLimits &limits)
+      : k_(k), c_(c), q_(q), cs_(scratch), sn_(scratch + k), limits_(limits) {}
+
+  void run() {
+    for (int i = 0; i < k_; ++i) {
+      for (int j = 0; j < k_; ++j)
+        q_(i, j) = i == j ? T(1) : T(0);
+      for (int j = 0; j < i; ++j)
+        c_(i, j) = c_(j, i);
+    }
+    again_ = true;
+    for (int sweep = 0; sweep < limits_.sweeps && again_; ++sweep) {
+      again_ = false;
+      T largest = c_(0, 0);
+      for (int i = 1; i < k_; ++i)
+        largest = maximum(largest, c_(i, i));
+      floor_ = largest * static_cast<T>(limits_.floor);
+      meet(0, k_);
+    }
+    sort();
+  }
+
+private:
+  // All pairs of [low, high): those between its halves, then those within each.
+  void meet(int low, int high) {
+    const int first = (high - low + 1) / 2, second = high - low - first;
+    if (second == 0)
+      return;
+    for (int offset = 0; offset < first; ++offset) {
+      rotate(low, low + first + offset, second - offset);
+      rotate(low + first - offset, low + first, offset < second ? offset : second);
+    }
+    meet(low, low + first);
+    meet(low + first, high);
+  }
+
+  // The pairs (a + i, b + i), i < count.
+  void rotate(int a, int b, int count) {
+    bool turned = false;
+    const T turn_size = static_cast<T>(limits_.rotate * limits_.rotate);
+    const T stop_size = static_cast<T>(limits_.stop * limits_.stop);
+    for (int i = 0; i < count; ++i) {
+      const T caa = c_(a + i, a + i), cbb = c_(b + i, b + i), cab = c_(a + i, b + i);
+      const T size = cab * cab, scale = caa * cbb;
+      const bool alive = minimum(caa, cbb) > floor_;
+      again_ |= alive && size > stop_size * scale;
+      const bool turn = (alive && size > turn_size * scale) || caa < cbb;
+      turned |= ordering_rotation<T>(caa, cbb, cab, turn, cs_[i], sn_[i]);
+    }
+    if (!turned)
+      return;
+    for (int i = 0; i < count; ++i) {
+      if (sn_[i] == T(0))
+        continue;
+      rotate_rows(k_, cs_[i], sn_[i], c_.at(a + i, 0), c_.at(b + i, 0));
+      rotate_rows(k_, cs_[i], sn_[i], q_.at(a + i, 0), q_.at(b + i, 0));
+    }
+    for (int l = 0; l < k_; ++l)
+      rotate_columns(count, cs_, sn_, c_.at(l, a), c_.at(l, b));
+    for (int i = 0; i < count; ++i)
+      if (sn_[i] != T(0))
+        c_(a + i, b + i) = c_(b + i, a + i) = T(0);
+  }
+
+  static void rotate_columns(int count, const T *__restrict c, const T *__restrict s,
+                             T *__restrict x, T *__restrict y) {
+    for (int i = 0; i < count; ++i) {
+      const T xi = x[i], yi = y[i];
+      x[i] = fma(c[i], xi, s[i] * yi);
+      y[i] = fma(c[i], yi, -(s[i] * xi));
+    }
+  }
+
+  void sort() {
+    for (int i = 0; i + 1 < k_; ++i) {
+      int top = i;
+      for (int j = i + 1; j < k_; ++j)
+        top = c_(j, j) > c_(top, top) ? j : top;
+      if (top == i)
+        continue;
+      const T value = c_(i, i);
+      c_(i, i) = c_(top, top);
+      c_(top, top) = value;
+      for (int l = 0; l < k_; ++l) {
+        const T entry = q_(i, l);
+        q_(i, l) = q_(top, l);
+        q_(top, l) = entry;
+      }
+    }
+  }
+
+  int k_;
+  Matrix<T> c_, q_;
+  T *cs_, *sn_;
+  JacobiLimits limits_;
+  T floor_ = T(0);
+  bool again_ = true;
+};
 
 } // namespace SPLIC_ISA
 } // namespace splic

@@ -58,8 +58,7 @@ public:
     problem_ = job.problem;
     basis_ = job.basis;
     lay_out(*job.problem, static_cast<unsigned char *>(job.workspace));
-    clear(left_, g_.m); // the padding of rows stays zero
-    clear(right_, right_rows_);
+    clear(right_, right_rows_); // the padding of rows stays zero
     load_images(job);
     start_pass();
     complete_pass(job, 0);
@@ -96,10 +95,12 @@ private:
     used_ = 0;
     g_ = Geometry(problem);
     r_ = problem.options.rank;
-    k_late_ = block_size(r_ + (r_ / 2 > 4 ? r_ / 2 : 4));
-    k_early_ = block_size(2 * r_ > r_ + 8 ? 2 * r_ : r_ + 8);
+    // More vectors than are kept: the further sigma_k is from sigma_r, the faster the convergence.
+    const int extra = r_ < 8 ? 4 : r_ < 16 ? r_ / 2 : 8;
+    const int step = g_.interleaves() ? 4 : kVectorBytes / static_cast<int>(sizeof(S));
+    k_late_ = block_size((r_ + extra + step - 1) / step * step);
+    k_early_ = g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step) : k_late_;
     const int k = k_early_ > k_late_ ? k_early_ : k_late_;
-    rp_ = padded<E>(r_);
     row_packets_ = packets<E>(g_.n);
     x_ = take_matrix(g_.m, g_.n);
     previous_ = take_matrix(g_.m, g_.n);
@@ -110,8 +111,9 @@ private:
     product_ = take_matrix(g_.n, k);
     w_ = take_matrix(g_.m, k);
     u_ = take_matrix(g_.m, k);
-    left_ = take_matrix(g_.m, 2 * rp_);
-    right_rows_ = k > 2 * rp_ ? k : 2 * rp_;
+    kept_ = take_matrix(g_.m, r_);
+    left_ = take_matrix(g_.m, 2 * r_);
+    right_rows_ = k > 2 * r_ ? k : 2 * r_;
     right_ = take_matrix(right_rows_, g_.n);
     c_ = take_matrix(k, k);
     q_ = take_matrix(k, k);
@@ -297,9 +299,13 @@ private:
     for (int l = 0; l < classes; ++l)
       sums[l] = E{};
     for (int i = 0; i < g_.m; ++i) {
-      for (int j = 0; j < g_.n; ++j) {
-        const E d = x_(i, j) - previous_(i, j);
-        sums[j % classes] = fma(d, d, sums[j % classes]);
+      const E *x = x_.at(i, 0), *y = previous_.at(i, 0);
+      for (int j = 0; j < g_.n; j += classes) {
+        const int count = g_.n - j < classes ? g_.n - j : classes;
+        for (int l = 0; l < count; ++l) {
+          const E d = x[j + l] - y[j + l];
+          sums[l] = fma(d, d, sums[l]);
+        }
       }
     }
     E total = E{};
@@ -336,21 +342,22 @@ private:
     }
     for (int i = 0; i < g_.m; ++i) {
       const bool before = i % g_.row_block != 0, after = (i + 1) % g_.row_block != 0;
-      const E *u = left_.at(i, rp_);
-      const E *above = before ? u - left_.row : u, *below = after ? u + left_.row : u;
+      const E *u = kept_.at(i, 0);
+      const E *above = before ? u - kept_.row : u, *below = after ? u + kept_.row : u;
       E *out = left_.at(i, 0);
       for (int p = 0; p < r_; ++p) {
-        E value = factor_[p] * u[p];
-        if (smooth)
-          value = fma(weight, tv_difference(above[p], u[p], below[p], before, after, o.forward),
-                      value);
-        out[p] = value;
+        out[p] = factor_[p] * u[p];
+        if (smooth) {
+          out[p] = fma(weight, tv_difference(above[p], u[p], below[p], before, after, o.forward),
+                       out[p]);
+          out[r_ + p] = u[p];
+        }
       }
     }
     if (smooth) {
       for (int p = 0; p < r_; ++p) {
         const E *z = right_.at(p, 0);
-        E *out = right_.at(rp_ + p, 0);
+        E *out = right_.at(r_ + p, 0);
         for (int j = 0; j < g_.n; ++j) {
           const bool before = j % g_.column_block != 0, after = (j + 1) % g_.column_block != 0;
           out[j] = weight * tv_difference(z[before ? j - 1 : j], z[j], z[after ? j + 1 : j], before,
@@ -361,23 +368,19 @@ private:
       }
     }
     const StoreTargets<E> epilogue = {x_, anchors_, row_packets_};
-    multiply<E>(g_.m, g_.n, smooth ? 2 * rp_ : rp_, left_, right_, epilogue);
+    multiply<E>(g_.m, g_.n, smooth ? 2 * r_ : r_, left_, right_, epilogue);
   }
 
   // ---- the leading singular triplets ----
 
   static constexpr int kEarlyLoops = 2;
   static constexpr int kColdApplications = 14;
-  static int applications(int outer) {
-#ifdef SPLIC_TUNE
-    return static_cast<int>(splic_tune[outer < 9 ? outer : 9]);
-#else
+  int applications(int outer) const {
     constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1};
-    return schedule[outer < 7 ? outer : 7];
-#endif
+    return schedule[outer < 7 ? outer : 7] + (g_.interleaves() ? 0 : 1);
   }
 
-  // Leaves U in the right half of left_, Z' = U'X in right_, sigma^2 in theta_, and the start of
+  // Leaves U in kept_, Z' = U'X in right_, sigma^2 in theta_, and the start of
   // the next iteration in start_.
   void triplets(int k, int steps, bool cold) {
     if (cold) {
@@ -460,7 +463,14 @@ private:
   void rayleigh_ritz(int k) {
     multiply<E>(g_.m, k, g_.n, x_, v_, Store<E>{w_});
     multiply<E>(k, k, g_.m, w_.transposed(), w_, Store<E>{c_}, Part::upper_result);
-    symmetric_jacobi<E>(k, c_, q_, active_, Limits::jacobi);
+    if constexpr (kWidth > 1) {
+      if (g_.interleaves())
+        symmetric_jacobi<E>(k, c_, q_, active_, Limits::jacobi);
+      else
+        WideJacobi<E>(k, c_, q_, factor_, Limits::jacobi).run();
+    } else {
+      symmetric_jacobi<E>(k, c_, q_, active_, Limits::jacobi);
+    }
     // U = W Q / sigma; directions without weight are dropped.
     const E least = c_(0, 0) * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
     clear(t_, k);
@@ -481,9 +491,8 @@ private:
         t_(i, j) = i == j ? half + splat<E>(S(1.5)) : half;
         t_(j, i) = t_(i, j);
       }
-    const Matrix<E> kept = {left_.at(0, rp_), left_.row, 1};
-    multiply<E>(g_.m, r_, r_, u_, t_, Store<E>{kept});
-    multiply<E>(r_, g_.n, g_.m, kept.transposed(), x_, Store<E>{right_});
+    multiply<E>(g_.m, r_, r_, u_, t_, Store<E>{kept_});
+    multiply<E>(r_, g_.n, g_.m, kept_.transposed(), x_, Store<E>{right_});
     const Matrix<const E> rest = {u_.p + r_, 1, u_.row};
     const Matrix<E> rest_out = {right_.at(r_, 0), right_.row, 1};
     multiply<E>(k - r_, g_.n, g_.m, rest, x_, Store<E>{rest_out});
@@ -501,12 +510,12 @@ private:
       for (int q = 0; q < k; ++q)
         factor_[q] = E{};
       for (int j = 0; j < g_.n; ++j)
-        for (int q = 0; q < k; ++q)
-          factor_[q] = fma(v_(j, q), z[j], factor_[q]);
+        add_multiple(k, z[j], v_.at(j, 0), factor_);
       for (int j = 0; j < g_.n; ++j) {
+        const E *v = v_.at(j, 0);
         E rest = z[j];
         for (int q = 0; q < k; ++q)
-          rest = fma(-factor_[q], v_(j, q), rest);
+          rest = fma(-factor_[q], v[q], rest);
         sum = fma(rest, rest, sum);
       }
       // ||rest||^2 sigma_k^2 / sigma_p^2 > size, without the division
@@ -538,13 +547,13 @@ private:
   unsigned char *base_ = nullptr;
   std::size_t used_ = 0;
   Geometry g_;
-  int r_ = 1, rp_ = 1, k_early_ = 1, k_late_ = 1, row_packets_ = 1, right_rows_ = 1;
-  Matrix<E> x_, previous_, b_, start_, v_, v2_, product_, w_, u_, left_, right_, c_, q_, t_;
+  int r_ = 1, k_early_ = 1, k_late_ = 1, row_packets_ = 1, right_rows_ = 1;
+  Matrix<E> x_, previous_, b_, start_, v_, v2_, product_, w_, u_, kept_, left_, right_, c_, q_, t_;
   E *theta_ = nullptr;
   std::uint16_t *anchors_ = nullptr, *given_ = nullptr, *padding_ = nullptr;
   E unit_ = E{}, range_ = E{};
   Mask<E> active_ = {};
-  E factor_[kMostRank];
+  E factor_[2 * kMostRank]; // scratch, also
 };
 
 template <class E> std::size_t workspace_bytes(const Problem &problem) {

@@ -20,6 +20,9 @@ struct Geometry {
     row_block = transposed ? p.width : p.height;
     column_block = transposed ? p.height : p.width;
   }
+
+  // Small matrices are interleaved, one in each lane; larger ones would not fit the caches.
+  SPLIC_INLINE bool interleaves() const { return n <= 64 && m * n <= (1 << 14); }
 };
 
 // How a matrix comes out: iterations, residual and delta of each pass.

@@ -18,10 +18,6 @@
 namespace splic {
 namespace {
 
-// Matrices up to this many columns (after transposition) and entries are interleaved, one in each
-// lane; larger ones would not fit the caches.
-constexpr int kInterleavedSide = 64;
-constexpr int kInterleavedEntries = 1 << 14;
 // A remainder of at most this share of the lanes is completed one matrix at a time.
 constexpr int kDenseShare = 3;
 // Completions that are in flight before their records, or their sum over masks, are collected.
@@ -122,7 +118,7 @@ public:
       : problem_(problem), kernels_(kernels), basis_(basis), threads_(threads),
         precision_(problem.dtype == DType::f64 ? 1 : 0) {
     const Geometry g(problem);
-    interleave_ = g.n <= kInterleavedSide && g.m * g.n <= kInterleavedEntries;
+    interleave_ = g.interleaves();
     bytes_ = kernels.dense_workspace[precision_](problem);
     if (interleave_)
       bytes_ = std::max(bytes_, kernels.interleaved_workspace[precision_](problem));
