@@ -24,8 +24,9 @@ SPLIC_INLINE void rotate_rows(int count, E c, E s, E *__restrict x, E *__restric
 }
 
 // Upper triangular T with (V T)'(V T) = I, given the upper triangle of G = V'V, which is
-// overwritten. A pivot below floor * G(j, j) is raised to it: a column that depends on those
-// before comes out short instead of infinite. A zero column stays zero.
+// overwritten. A column that depends on those before, its pivot below floor * G(j, j), comes out
+// short, and those after are not made orthogonal to what is rounding noise: without this the noise
+// grows by 1 / sqrt(floor) with each such column. A column of (nearly) zero comes out zero.
 template <class E> inline void inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor) {
   for (int i = 0; i < k; ++i)
     for (int j = 0; j < k; ++j)
@@ -33,12 +34,14 @@ template <class E> inline void inverse_cholesky(int k, Matrix<E> g, Matrix<E> t,
   for (int j = 0; j < k; ++j)
     t(j, j) = g(j, j) * splat<E>(floor); // the floors wait on the diagonal of T
   for (int l = 0; l < k; ++l) {
-    const E pivot = maximum(g(l, l), t(l, l));
-    const E inverse =
-        select(pivot > E{}, splat<E>(1) / sqrt(maximum(pivot, splat<E>(Scalar<E>(1e-37)))), E{});
+    const Mask<E> sound = g(l, l) > t(l, l);
+    const E pivot = select(sound, g(l, l), t(l, l));
+    const Mask<E> there = pivot > splat<E>(Scalar<E>(1e-34));
+    const E inverse = select(there, splat<E>(1) / sqrt(select(there, pivot, splat<E>(1))), E{});
+    const E divisor = select(sound, inverse, E{});
     E *gl = g.at(l, 0); // becomes row l of R
     for (int j = l + 1; j < k; ++j)
-      gl[j] = gl[j] * inverse;
+      gl[j] = gl[j] * divisor;
     for (int i = l + 1; i < k; ++i)
       add_multiple(k - i, -gl[i], gl + i, g.at(i, i));
     t(l, l) = inverse;
@@ -50,8 +53,11 @@ template <class E> inline void inverse_cholesky(int k, Matrix<E> g, Matrix<E> t,
 }
 
 struct JacobiLimits {
-  double rotate; // pairs with a smaller relative off-diagonal entry are left alone
+  // Off-diagonal entries are measured against the smaller of the geometric mean of their diagonal
+  // entries and the gap between these: what is left of a pair with a small gap turns it further.
+  double rotate; // pairs with a smaller one are left alone
   double stop;   // a sweep that met no larger one is the last
+  double least;  // against the diagonal alone: rounding
   double floor;  // diagonal entries below this share of the largest count as zero
   int sweeps;    // at most
 };
@@ -85,6 +91,7 @@ inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
                              const JacobiLimits &limits) {
   using S = Scalar<E>;
   const E rotate = splat<E>(static_cast<S>(limits.rotate * limits.rotate));
+  const E least = splat<E>(static_cast<S>(limits.least * limits.least));
   const E stop = splat<E>(static_cast<S>(limits.stop * limits.stop));
   const E zero = E{}, one = splat<E>(S(1));
   for (int i = 0; i < k; ++i)
@@ -101,11 +108,14 @@ inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
       for (int b = a + 1; b < k; ++b) {
         const E caa = c(a, a), cbb = c(b, b), cab = c(a, b);
         const E size = cab * cab, scale = caa * cbb;
-        const Mask<E> alive = running & (minimum(caa, cbb) > floor);
-        const Mask<E> turn = (alive & (size > rotate * scale)) | (running & (caa < cbb));
+        const E gap = caa - cbb;
+        const E bound = minimum(scale, gap * gap);
+        const Mask<E> mixed = running & (minimum(caa, cbb) > floor) & (size > rotate * bound) &
+                              (size > least * scale);
+        const Mask<E> turn = mixed | (running & (caa < cbb));
         if (!any(turn))
           continue;
-        again = again | (alive & (size > stop * scale));
+        again = again | (mixed & (size > stop * bound));
         E cs, sn;
         const Mask<E> go = ordering_rotation<E>(caa, cbb, cab, turn, cs, sn);
         const E cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
@@ -174,13 +184,15 @@ private:
   void rotate(int a, int b, int count) {
     bool turned = false;
     const T turn_size = static_cast<T>(limits_.rotate * limits_.rotate);
+    const T least_size = static_cast<T>(limits_.least * limits_.least);
     const T stop_size = static_cast<T>(limits_.stop * limits_.stop);
     for (int i = 0; i < count; ++i) {
       const T caa = c_(a + i, a + i), cbb = c_(b + i, b + i), cab = c_(a + i, b + i);
       const T size = cab * cab, scale = caa * cbb;
-      const bool alive = minimum(caa, cbb) > floor_;
-      again_ |= alive && size > stop_size * scale;
-      const bool turn = (alive && size > turn_size * scale) || caa < cbb;
+      const T gap = caa - cbb, bound = minimum(scale, gap * gap);
+      const bool mixed = minimum(caa, cbb) > floor_ && size > turn_size * bound && size > least_size * scale;
+      again_ |= mixed && size > stop_size * bound;
+      const bool turn = mixed || caa < cbb;
       turned |= ordering_rotation<T>(caa, cbb, cab, turn, cs_[i], sn_[i]);
     }
     if (!turned)

@@ -2,8 +2,8 @@
 //
 // The leading singular triplets come from a block iteration that starts at those of the iteration
 // before: a few shifted applications of X'X with Cholesky orthonormalisation, a Rayleigh-Ritz step
-// by Jacobi rotations, one Newton step that makes the kept left vectors orthonormal. A residual
-// test repeats it for the lanes that need it.
+// by Jacobi rotations, Cholesky once more for the kept left vectors. A residual test repeats it for
+// the lanes that need it.
 #pragma once
 
 #include "convert.hpp"
@@ -19,26 +19,24 @@ namespace SPLIC_ISA {
 // How hard each iteration tries before the residual test; the test decides what is good enough.
 template <class S> struct Effort;
 template <> struct Effort<float> {
-  static constexpr JacobiLimits jacobi = {1e-5, 1e-2, 1e-12, 12};
+  static constexpr JacobiLimits jacobi = {1e-5, 1e-2, 3e-7, 1e-12, 12};
   static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
   static constexpr double dropped = 1e-6;     // singular values below this share of the first
-  static constexpr double residual = 1e-5;    // of a kept triplet, root mean square per entry
+  static constexpr double residual = 4e-6;    // of a kept triplet, root mean square per entry
+  static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
   static constexpr int repeats = 30;          // of the block iteration, at most
   static constexpr int least_exponent = -100; // of the unit that scales a matrix
 };
 template <> struct Effort<double> {
-  static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-26, 20};
+  static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
   static constexpr double pivot_floor = 1e-13;
   static constexpr double dropped = 1e-13;
   static constexpr double residual = 1e-12;
+  static constexpr double steep = 1e-12;
   static constexpr int repeats = 60;
   static constexpr int least_exponent = -1000;
 };
 
-#ifdef SPLIC_TUNE
-extern "C" double splic_tune[32];
-extern "C" long splic_count[8];
-#endif
 
 template <class E> class Completion {
   using S = Scalar<E>;
@@ -109,6 +107,7 @@ private:
     v_ = take_matrix(g_.n, k);
     v2_ = take_matrix(g_.n, k);
     product_ = take_matrix(g_.n, k);
+    product2_ = take_matrix(g_.n, k);
     w_ = take_matrix(g_.m, k);
     u_ = take_matrix(g_.m, k);
     kept_ = take_matrix(g_.m, r_);
@@ -166,10 +165,10 @@ private:
     for (std::size_t i = 0; i < word_count(); ++i)
       given_[i] = 0;
     for (int j = 0; j < row_packets_; ++j) {
-      std::uint32_t bits = 0;
+      std::uint32_t bits = 0; // of a dense row: what lies beyond its end, or beyond a packet
       if (kWidth > 1)
-        for (int b = 0; b < kWidth; ++b)
-          bits |= j * kWidth + b < g_.n ? 0u : 1u << b;
+        for (int b = 0; b < 16; ++b)
+          bits |= b < kWidth && j * kWidth + b < g_.n ? 0u : 1u << b;
       padding_[j] = static_cast<std::uint16_t>(bits);
     }
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -394,14 +393,20 @@ private:
     if (k == g_.n)
       steps = 0;
     refine(k, steps, start_, v_, gram_ready);
+    E before = splat<E>(S(1e30));
     for (int repeat = 0;; ++repeat) {
       rayleigh_ritz(k);
-      const Mask<E> poor = cold && repeat == 0 && k < g_.n ? active_ : unconverged(k);
+      Mask<E> poor = active_ & (E{} > E{});
+      if (k < g_.n) {
+        const E now = missed(k);
+        poor = active_ & (now > splat<E>(S(Limits::residual * Limits::residual) * g_.m * g_.n));
+        if (cold && repeat == 0)
+          poor = active_;
+        // Where rounding sets the limit, or singular values tie, repetition stops helping.
+        poor = poor & (now < splat<E>(S(0.5)) * before);
+        before = select(poor, now, before);
+      }
       next_start(k);
-#ifdef SPLIC_TUNE
-      splic_count[0]++;
-      if (any(poor) && repeat) splic_count[1]++;
-#endif
       if (!any(poor) || repeat == Limits::repeats)
         break;
       refine(k, kRepeatApplications, start_, v2_, gram_ready);
@@ -414,8 +419,20 @@ private:
 
   // to = orthonormal basis of the product of (X'X - shift) over the shifts, times from.
   void refine(int k, int steps, Matrix<E> from, Matrix<E> to, bool &gram_ready) {
+    // X'X squares the singular values: where the kept ones are far below the first, its rounding
+    // drowns them, and X'(X V) takes its place. (Lanes choose each for itself, so that the result
+    // of one does not depend on the others.)
+    const Mask<E> steep =
+        active_ & (theta_[r_ - 1] < theta_[0] * splat<E>(static_cast<S>(Limits::steep)));
+    const bool only_direct = kWidth > 1 && any(steep);
+    if (any(steep) && steps > 0) {
+      // What the start still holds of the first vector would grow by theta_1 / theta_k.
+      orthonormalise(k, g_.n, from, product_);
+      for (std::ptrdiff_t e = 0; e < g_.n * from.row; ++e)
+        from.p[e] = select(steep, product_.p[e], from.p[e]);
+    }
     const double gram = 0.5 * g_.m * g_.n * g_.n;
-    if (!gram_ready && steps > 0 &&
+    if (!gram_ready && !only_direct && steps > 0 &&
         gram + double(steps) * g_.n * g_.n * k < 2.0 * steps * g_.m * g_.n * k) {
       multiply<E>(g_.n, g_.n, g_.m, x_.transposed(), x_, Store<E>{b_}, Part::upper_result);
       for (int i = 1; i < g_.n; ++i)
@@ -427,18 +444,23 @@ private:
       // Chebyshev nodes on [0, theta_k]: what lies there is damped the most, evenly.
       const double node = 0.5 + 0.5 * chebyshev_node(step, steps);
       const E shift = theta_[k - 1] * splat<E>(static_cast<S>(node));
-      const StoreShifted<E> epilogue = {product_, from, shift};
-      if (gram_ready) {
-        multiply<E>(g_.n, k, g_.n, b_, from, epilogue);
-      } else {
+      const bool direct = only_direct || !gram_ready;
+      if (direct || any(steep)) {
         multiply<E>(g_.m, k, g_.n, x_, from, Store<E>{w_});
-        multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, epilogue);
+        multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, StoreShifted<E>{product_, from, shift});
       }
-      orthonormalise(k, product_, to);
+      if (!direct) {
+        const Matrix<E> squared = any(steep) ? product2_ : product_;
+        multiply<E>(g_.n, k, g_.n, b_, from, StoreShifted<E>{squared, from, shift});
+        if (any(steep))
+          for (std::ptrdiff_t e = 0; e < g_.n * product_.row; ++e)
+            product_.p[e] = select(steep, product_.p[e], product2_.p[e]);
+      }
+      orthonormalise(k, g_.n, product_, to);
       from = to;
     }
     if (steps == 0)
-      orthonormalise(k, from, to);
+      orthonormalise(k, g_.n, from, to);
   }
 
   static double chebyshev_node(int i, int n) {
@@ -452,12 +474,12 @@ private:
     return sum;
   }
 
-  // to = from T with orthonormal columns.
-  void orthonormalise(int k, Matrix<E> from, Matrix<E> to) {
-    multiply<E>(k, k, g_.n, from.transposed(), from, Store<E>{c_}, Part::upper_result);
+  // to = from T with orthonormal columns, k of them with `rows` entries.
+  void orthonormalise(int k, int rows, Matrix<E> from, Matrix<E> to) {
+    multiply<E>(k, k, rows, from.transposed(), from, Store<E>{c_}, Part::upper_result);
     clear(t_, k);
     inverse_cholesky<E>(k, c_, t_, static_cast<S>(Limits::pivot_floor));
-    multiply<E>(g_.n, k, k, from, t_, Store<E>{to}, Part::upper_factor);
+    multiply<E>(rows, k, k, from, t_, Store<E>{to}, Part::upper_factor);
   }
 
   void rayleigh_ritz(int k) {
@@ -482,28 +504,20 @@ private:
         t_(i, p) = q_(p, i) * inverse;
     }
     multiply<E>(g_.m, k, k, w_, t_, Store<E>{u_});
-    // One Newton step for the kept columns: U <- U (3 I - U'U) / 2.
-    multiply<E>(r_, r_, g_.m, u_.transposed(), u_, Store<E>{c_}, Part::upper_result);
-    clear(t_, r_);
-    for (int i = 0; i < r_; ++i)
-      for (int j = i; j < r_; ++j) {
-        const E half = splat<E>(S(-0.5)) * c_(i, j);
-        t_(i, j) = i == j ? half + splat<E>(S(1.5)) : half;
-        t_(j, i) = t_(i, j);
-      }
-    multiply<E>(g_.m, r_, r_, u_, t_, Store<E>{kept_});
+    // The division has lost the orthogonality of weak columns to strong ones: restore it.
+    orthonormalise(r_, g_.m, u_, kept_);
     multiply<E>(r_, g_.n, g_.m, kept_.transposed(), x_, Store<E>{right_});
     const Matrix<const E> rest = {u_.p + r_, 1, u_.row};
     const Matrix<E> rest_out = {right_.at(r_, 0), right_.row, 1};
     multiply<E>(k - r_, g_.n, g_.m, rest, x_, Store<E>{rest_out});
   }
 
-  // Lanes whose last two kept triplets leave the span of V by more than the tolerance.
-  Mask<E> unconverged(int k) {
-    Mask<E> poor = active_ & (E{} > E{});
-    if (k == g_.n)
-      return poor;
-    const S size = static_cast<S>(Limits::residual * Limits::residual) * g_.m * g_.n;
+  // The error that the worse of the last two kept triplets leaves in U Z', squared: the sine of the
+  // angle to what V misses, times sigma_k, over the relative gap between theta_p and theta_k (which
+  // is not trusted to be much smaller than theta_r: V may have lost a vector).
+  E missed(int k) {
+    E worst = E{};
+    const E tail = maximum(theta_[k - 1], theta_[r_ - 1] * splat<E>(S(0.0625)));
     for (int p = r_ > 2 ? r_ - 2 : 0; p < r_; ++p) {
       const E *z = right_.at(p, 0);
       E sum = E{};
@@ -518,10 +532,12 @@ private:
           rest = fma(-factor_[q], v[q], rest);
         sum = fma(rest, rest, sum);
       }
-      // ||rest||^2 sigma_k^2 / sigma_p^2 > size, without the division
-      poor = poor | (active_ & (sum * theta_[k - 1] > splat<E>(size) * theta_[p]));
+      const E gap = theta_[p] - tail;
+      const Mask<E> apart = gap > E{};
+      worst = maximum(worst, select(apart, sum * tail * theta_[p] /
+                                               select(apart, gap * gap, splat<E>(S(1))), E{}));
     }
-    return poor;
+    return worst;
   }
 
   // The right vectors, unscaled, begin the next iteration; dead ones are seeded afresh.
@@ -548,7 +564,7 @@ private:
   std::size_t used_ = 0;
   Geometry g_;
   int r_ = 1, k_early_ = 1, k_late_ = 1, row_packets_ = 1, right_rows_ = 1;
-  Matrix<E> x_, previous_, b_, start_, v_, v2_, product_, w_, u_, kept_, left_, right_, c_, q_, t_;
+  Matrix<E> x_, previous_, b_, start_, v_, v2_, product_, product2_, w_, u_, kept_, left_, right_, c_, q_, t_;
   E *theta_ = nullptr;
   std::uint16_t *anchors_ = nullptr, *given_ = nullptr, *padding_ = nullptr;
   E unit_ = E{}, range_ = E{};
