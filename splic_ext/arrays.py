@@ -12,7 +12,7 @@ import numpy.typing as npt
 from splic_ext.dtypes import DTYPES
 from splic_ext.errors import ShapeError
 
-__all__ = ["ArrayView", "channel_first", "view_array"]
+__all__ = ["ArrayView", "channel_first", "overlaps_itself", "view_array"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class ArrayView:
             raise TypeError(f"an array on {self.device!r} has no NumPy view")
         return self.bits
 
+    def same_kind(self, other: ArrayView) -> bool:
+        """Whether both are arrays of one library."""
+        for kind in (np.ndarray, getattr(sys.modules.get("torch"), "Tensor", np.ndarray)):
+            if isinstance(self.array, kind) or isinstance(other.array, kind):
+                return isinstance(self.array, kind) and isinstance(other.array, kind)
+        return type(self.array) is type(other.array)
+
     def empty_like(self) -> ArrayView:
         """Return an uninitialised array of the same container, dtype, shape and layout."""
         if isinstance(self.array, np.ndarray):
@@ -57,9 +64,7 @@ class ArrayView:
 
     def convert(self, result: ArrayView) -> Any:
         """Return a result of :meth:`empty_like` as the container of this array."""
-        if type(result.array) is type(self.array) or isinstance(self.array, np.ndarray):
-            return result.array
-        if _torch_of(self.array) is not None:
+        if result.same_kind(self):
             return result.array
         return self.array.__array_namespace__().from_dlpack(result.array)
 
@@ -125,12 +130,28 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> ArrayView:
         )
     if tensor.device.type != "cpu":
         return ArrayView(tensor, None, dtype, tensor.device.type)
+    if tensor.is_neg() and name == "out":
+        raise TypeError(
+            f"`{name}` is a lazily negated view, which has no memory of its own; "
+            f"use {name}.resolve_neg()"
+        )
     bits = tensor.detach().resolve_neg()
     if dtype == "bfloat16":
         return ArrayView(tensor, bits.view(torch.int16).numpy().view(np.uint16), dtype, "cpu")
     if dtype not in DTYPES and dtype != "bool":
         return ArrayView(tensor, None, dtype, "cpu")
     return ArrayView(tensor, bits.numpy(), dtype, "cpu")
+
+
+def overlaps_itself(bits: npt.NDArray[Any]) -> bool:
+    """Whether two elements may share memory: each axis must step over all shorter ones."""
+    span = bits.itemsize
+    for stride, length in sorted(zip(map(abs, bits.strides), bits.shape, strict=True)):
+        if length > 1:
+            if stride < span:
+                return True
+            span = stride * (length - 1) + span
+    return False
 
 
 def channel_first(

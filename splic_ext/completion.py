@@ -9,17 +9,20 @@ from typing import Any, Literal, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays import ArrayView, channel_first, view_array
+from splic_ext.arrays import ArrayView, channel_first, overlaps_itself, view_array
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
 from splic_ext.checks import check_integer, check_number
-from splic_ext.dtypes import DTYPES, decode, default_data_range
+from splic_ext.dtypes import DTYPES, decode, default_data_range, largest_value
 from splic_ext.errors import ShapeError
 from splic_ext.options import MAX_SIDE, SolverOptions
 
 __all__ = ["complete", "default_threads"]
 
 T = TypeVar("T")
+
+#: Largest number of threads that may be asked for; no more are started than there is work for.
+MAX_THREADS = 2**31 - 1
 
 #: Values are checked this many bytes at a time, to bound the memory.
 CHECK_BYTES = 1 << 22
@@ -133,6 +136,8 @@ def complete(
         NaN, infinity or values out of range (says which image), or a parameter out of range.
     ShapeError
         A `ValueError`: wrong shape of `batch`, `mask` or `out`.
+    ArithmeticError
+        The iteration diverged: too large a step or weight.
     BackendUnavailableError
         The back end asked for, by name or by the device of `batch`, cannot run here.
 
@@ -167,7 +172,9 @@ def complete(
     solver_options = _resolve_options(options)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     first_index = check_integer("first_index", first_index, 0, 2**64 - 1)
-    threads = default_threads() if threads is None else check_integer("threads", threads, 1, 2**31)
+    threads = (
+        default_threads() if threads is None else check_integer("threads", threads, 1, MAX_THREADS)
+    )
     if data_range is None:
         data_range = default_data_range(source.dtype)
     data_range = check_number("data_range", data_range, 0.0, above=True)
@@ -200,10 +207,12 @@ def complete(
                 first_index=first_index,
                 options=solver_options.replace(rank=solver_options.resolve_rank(height, width)),
                 data_range=data_range,
+                largest=min(data_range, largest_value(source.dtype)),
                 threads=threads,
                 info=info,
             )
         )
+        _check_converged(info, solver_options)
         if work is not target:
             target[...] = work
     completed = source.convert(result) if out is None else out
@@ -226,7 +235,7 @@ def default_threads() -> int:
             value = int(text)
         except ValueError:
             value = 0
-        if value < 1:
+        if not 1 <= value <= MAX_THREADS:
             raise ValueError(
                 f"the environment variable SPLIC_NUM_THREADS must be a positive integer, got "
                 f"{text!r}; unset it to use all processors"
@@ -255,7 +264,7 @@ def _check_out(out: Any, source: ArrayView) -> ArrayView:
         raise ValueError(
             f"`out` must be on the device of `batch`, {source.device!r}, got {result.device!r}"
         )
-    if type(out) is not type(source.array) or result.dtype != source.dtype:
+    if not result.same_kind(source) or result.dtype != source.dtype:
         raise TypeError(
             f"`out` must be a {type(source.array).__name__} of {source.dtype} like `batch`, got a "
             f"{type(out).__name__} of {result.dtype}"
@@ -268,6 +277,11 @@ def _check_out(out: Any, source: ArrayView) -> ArrayView:
         )
     if not result.host.flags.writeable:
         raise ValueError("`out` must be writable, got a read-only array")
+    if overlaps_itself(result.host):
+        raise ValueError(
+            f"`out` must have memory of its own for every element, got strides "
+            f"{result.host.strides} for the shape {result.host.shape}; make it contiguous"
+        )
     return result
 
 
@@ -343,6 +357,17 @@ def _check_values(images: npt.NDArray[Any], dtype: str, data_range: float) -> No
                 f"`batch` must lie in [0, data_range] = [0, {data_range:g}], got minimum {low:g} "
                 f"and maximum {high:g} in image {i}; rescale it or pass the right `data_range=`"
             )
+
+
+def _check_converged(info: CompletionInfo, options: SolverOptions) -> None:
+    diverged = np.flatnonzero(~np.isfinite(info.residual).all(axis=1))
+    if diverged.size:
+        raise ArithmeticError(
+            f"the iteration diverged on image {diverged[0]} ({diverged.size} in all) with "
+            f"`step_size={options.step_size}`, `tv_weight={options.tv_weight}` and "
+            f"`gradient_step={options.gradient_step!r}`; it is stable for step_size <= 1 and "
+            "step_size * tv_weight <= 0.25 with the 'srf' step"
+        )
 
 
 def _in_range(values: npt.NDArray[Any], dtype: str, data_range: float) -> tuple[bool, float, float]:

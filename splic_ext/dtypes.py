@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DTYPES", "decode", "default_data_range", "encode"]
+__all__ = ["DTYPES", "decode", "default_data_range", "encode", "largest_value"]
 
 #: Name -> NumPy type that holds the bits; NumPy has no bfloat16.
 DTYPES: dict[str, type[np.generic]] = {
@@ -22,6 +22,15 @@ DTYPES: dict[str, type[np.generic]] = {
 def default_data_range(dtype: str) -> float:
     """Return the largest value that images of that type hold by convention."""
     return 255.0 if dtype == "uint8" else 1.0
+
+
+def largest_value(dtype: str) -> float:
+    """Return the largest finite value that the type holds."""
+    if dtype == "bfloat16":
+        return float.fromhex("0x1.fep127")
+    if dtype == "uint8":
+        return 255.0
+    return float(np.finfo(dtype).max)
 
 
 def decode(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float64]:

@@ -113,7 +113,7 @@ def bernoulli_masks(
     counter[..., 3] = (index >> _SHIFT).astype(np.uint32)[:, None]
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
     threshold = np.uint64(anchor_threshold(anchor_fraction))
-    bits: npt.NDArray[np.bool_] = words.reshape(count, -1)[:, :n_bits] < threshold
+    bits: npt.NDArray[np.bool_] = words.reshape(count, 4 * n_blocks)[:, :n_bits] < threshold
     return bits.reshape(count, planes, height, width)
 
 

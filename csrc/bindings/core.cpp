@@ -62,7 +62,8 @@ splic::Options options_of(const py::dict &dict) {
 
 void solve(const py::array &source, py::array target, const std::string &dtype,
            const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
-           std::uint64_t anchor_threshold, const py::dict &options, double data_range, int threads,
+           std::uint64_t anchor_threshold, const py::dict &options, double data_range, double largest,
+           int threads,
            py::array_t<std::int32_t, py::array::c_style> iterations,
            py::array_t<double, py::array::c_style> residual,
            py::array_t<double, py::array::c_style> delta,
@@ -89,6 +90,7 @@ void solve(const py::array &source, py::array target, const std::string &dtype,
   problem.first_index = first_index;
   problem.anchor_threshold = anchor_threshold;
   problem.data_range = data_range;
+  problem.largest = largest;
   problem.options = options_of(options);
   const int side = std::min<int>(problem.height, problem.width);
   if (side < 1 || problem.channels < 1 || problem.options.rank < 1 || problem.options.rank > side)
@@ -120,7 +122,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled CPU solver of splic_ext; private, use splic_ext.complete.";
   m.def("solve", &solve, py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"),
         py::kw_only(), py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"),
-        py::arg("options"), py::arg("data_range"), py::arg("threads"), py::arg("iterations"),
+        py::arg("options"), py::arg("data_range"), py::arg("largest"), py::arg("threads"), py::arg("iterations"),
         py::arg("residual"), py::arg("delta"), py::arg("seconds"),
         "Complete a validated batch into `target` and fill in the record arrays.");
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");

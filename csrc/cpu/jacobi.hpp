@@ -26,8 +26,11 @@ SPLIC_INLINE void rotate_rows(int count, E c, E s, E *__restrict x, E *__restric
 // Upper triangular T with (V T)'(V T) = I, given the upper triangle of G = V'V, which is
 // overwritten. A column that depends on those before, its pivot below floor * G(j, j), comes out
 // short, and those after are not made orthogonal to what is rounding noise: without this the noise
-// grows by 1 / sqrt(floor) with each such column. A column of (nearly) zero comes out zero.
-template <class E> inline void inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor) {
+// grows by 1 / sqrt(floor) with each such column. A column of (nearly) zero comes out zero. Returns
+// the lanes in which all columns came out well.
+template <class E>
+inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor) {
+  Mask<E> well = E{} == E{};
   for (int i = 0; i < k; ++i)
     for (int j = 0; j < k; ++j)
       t(i, j) = E{};
@@ -39,6 +42,7 @@ template <class E> inline void inverse_cholesky(int k, Matrix<E> g, Matrix<E> t,
     const Mask<E> there = pivot > splat<E>(Scalar<E>(1e-34));
     const E inverse = select(there, splat<E>(1) / sqrt(select(there, pivot, splat<E>(1))), E{});
     const E divisor = select(sound, inverse, E{});
+    well = well & sound & there;
     E *gl = g.at(l, 0); // becomes row l of R
     for (int j = l + 1; j < k; ++j)
       gl[j] = gl[j] * divisor;
@@ -50,6 +54,7 @@ template <class E> inline void inverse_cholesky(int k, Matrix<E> g, Matrix<E> t,
     for (int i = 0; i <= l; ++i)
       add_multiple(k - l - 1, t(i, l), gl + l + 1, t.at(i, l + 1));
   }
+  return well;
 }
 
 struct JacobiLimits {
@@ -112,10 +117,12 @@ inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
         const E bound = minimum(scale, gap * gap);
         const Mask<E> mixed = running & (minimum(caa, cbb) > floor) & (size > rotate * bound) &
                               (size > least * scale);
-        const Mask<E> turn = mixed | (running & (caa < cbb));
+        const Mask<E> swapped = running & (caa < cbb);
+        const Mask<E> turn = mixed | swapped;
         if (!any(turn))
           continue;
-        again = again | (mixed & (size > stop * bound));
+        // A swap moves entries to where this sweep has been already, or has yet to come.
+        again = again | (mixed & (size > stop * bound)) | (swapped & (cbb > floor));
         E cs, sn;
         const Mask<E> go = ordering_rotation<E>(caa, cbb, cab, turn, cs, sn);
         const E cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
@@ -191,8 +198,9 @@ private:
       const T size = cab * cab, scale = caa * cbb;
       const T gap = caa - cbb, bound = minimum(scale, gap * gap);
       const bool mixed = minimum(caa, cbb) > floor_ && size > turn_size * bound && size > least_size * scale;
-      again_ |= mixed && size > stop_size * bound;
-      const bool turn = mixed || caa < cbb;
+      const bool swapped = caa < cbb;
+      again_ |= (mixed && size > stop_size * bound) || (swapped && cbb > floor_);
+      const bool turn = mixed || swapped;
       turned |= ordering_rotation<T>(caa, cbb, cab, turn, cs_[i], sn_[i]);
     }
     if (!turned)

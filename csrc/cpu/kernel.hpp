@@ -19,10 +19,10 @@ namespace SPLIC_ISA {
 // How hard each iteration tries before the residual test; the test decides what is good enough.
 template <class S> struct Effort;
 template <> struct Effort<float> {
-  static constexpr JacobiLimits jacobi = {1e-5, 1e-2, 3e-7, 1e-12, 12};
+  static constexpr JacobiLimits jacobi = {1e-5, 1e-3, 3e-7, 1e-12, 12};
   static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
   static constexpr double dropped = 1e-6;     // singular values below this share of the first
-  static constexpr double residual = 4e-6;    // of a kept triplet, root mean square per entry
+  static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
   static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
   static constexpr int repeats = 30;          // of the block iteration, at most
   static constexpr int least_exponent = -100; // of the unit that scales a matrix
@@ -210,7 +210,7 @@ private:
 
   void store_images(const Job &job) {
     const Problem &p = *problem_;
-    const S top = static_cast<S>(p.data_range);
+    const S top = static_cast<S>(p.largest);
     const std::size_t size = static_cast<std::size_t>(g_.m) * g_.n;
     for (int lane = 0; lane < job.count && lane < kLanes; ++lane) {
       const Item item = item_of(job, lane);
@@ -282,11 +282,12 @@ private:
           Record &record = job.records[lane];
           const double range = static_cast<double>(get_lane(range_, lane));
           record.iterations[pass] = t;
-          record.residual[pass] = static_cast<double>(get_lane(residual, lane)) / range;
+          const double size = static_cast<double>(get_lane(residual, lane)) / range;
+          record.residual[pass] = size <= kDiverged ? size : __builtin_inf();
           record.delta[pass] = static_cast<double>(get_lane(delta, lane)) / range;
         }
       }
-      stop_lanes(residual > tolerance);
+      stop_lanes((residual > tolerance) & (residual <= range_ * splat<E>(S(kDiverged))));
       delta = delta * splat<E>(static_cast<S>(o.delta_decay));
     }
   }
@@ -385,7 +386,7 @@ private:
     if (cold) {
       for (int j = 0; j < g_.n; ++j)
         for (int p = 0; p < start_.row; ++p)
-          start_(j, p) = p < k ? splat<E>(static_cast<S>(basis_[p * g_.n + j])) : E{};
+          start_(j, p) = p >= k ? E{} : k < g_.n ? basis(j, p) : splat<E>(S(j == p ? 1 : 0));
       for (int p = 0; p < k; ++p)
         theta_[p] = E{};
     }
@@ -416,6 +417,10 @@ private:
     }
   }
   static constexpr int kRepeatApplications = 3;
+
+  SPLIC_INLINE E basis(int j, int p) const {
+    return splat<E>(static_cast<S>(basis_[static_cast<std::size_t>(p) * g_.n + j]));
+  }
 
   // to = orthonormal basis of the product of (X'X - shift) over the shifts, times from.
   void refine(int k, int steps, Matrix<E> from, Matrix<E> to, bool &gram_ready) {
@@ -459,8 +464,14 @@ private:
       orthonormalise(k, g_.n, product_, to);
       from = to;
     }
-    if (steps == 0)
-      orthonormalise(k, g_.n, from, to);
+    if (steps == 0) {
+      // V is a basis of the whole space. Any orthonormal one will do; this one keeps the zeros of
+      // sparse matrices, whose iteration may be an unstable equilibrium.
+      const Mask<E> well = orthonormalise(k, g_.n, from, to);
+      for (int j = 0; j < g_.n; ++j)
+        for (int p = 0; p < k; ++p)
+          to(j, p) = select(well, to(j, p), splat<E>(S(j == p ? 1 : 0)));
+    }
   }
 
   static double chebyshev_node(int i, int n) {
@@ -474,12 +485,13 @@ private:
     return sum;
   }
 
-  // to = from T with orthonormal columns, k of them with `rows` entries.
-  void orthonormalise(int k, int rows, Matrix<E> from, Matrix<E> to) {
+  // to = from T with orthonormal columns, k of them with `rows` entries; true where it worked.
+  Mask<E> orthonormalise(int k, int rows, Matrix<E> from, Matrix<E> to) {
     multiply<E>(k, k, rows, from.transposed(), from, Store<E>{c_}, Part::upper_result);
     clear(t_, k);
-    inverse_cholesky<E>(k, c_, t_, static_cast<S>(Limits::pivot_floor));
+    const Mask<E> well = inverse_cholesky<E>(k, c_, t_, static_cast<S>(Limits::pivot_floor));
     multiply<E>(rows, k, k, from, t_, Store<E>{to}, Part::upper_factor);
+    return well;
   }
 
   void rayleigh_ritz(int k) {
@@ -547,7 +559,7 @@ private:
       const Mask<E> dead = theta_[p] <= theta_[0] * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
       if (any(dead)) {
         for (int j = 0; j < g_.n; ++j)
-          start_(j, p) = select(dead, splat<E>(static_cast<S>(basis_[p * g_.n + j])), z[j]);
+          start_(j, p) = select(dead, basis(j, p), z[j]);
       } else {
         for (int j = 0; j < g_.n; ++j)
           start_(j, p) = z[j];

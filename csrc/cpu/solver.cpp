@@ -191,7 +191,7 @@ private:
 
 template <class T>
 void store_mean(const Problem &p, std::int64_t image, int plane, const T *sum) {
-  const T top = static_cast<T>(p.data_range), masks = static_cast<T>(p.options.n_masks);
+  const T top = static_cast<T>(p.largest), masks = static_cast<T>(p.options.n_masks);
   for (int row = 0; row < p.stacked_channels() * p.height; ++row)
     for (int column = 0; column < p.width; ++column, ++sum)
       SPLIC_ISA::write<T>(

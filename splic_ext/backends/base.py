@@ -12,6 +12,9 @@ from splic_ext.options import SolverOptions
 
 __all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem"]
 
+#: A residual beyond this, in units of the data range: the iteration diverges.
+DIVERGED = 1e6
+
 
 @dataclass(frozen=True)
 class CompletionInfo:
@@ -23,7 +26,8 @@ class CompletionInfo:
         Iterations of each of the P passes; the most over the matrices and masks of an image.
         0 where every matrix of the pass was left alone for want of an anchor.
     residual : ndarray of shape (N, P), float64
-        Last ``||X_t - X_{t-1}||_F / (m n)`` in units of the data range; the largest likewise.
+        Last ``||X_t - X_{t-1}||_F / (m n)`` in units of the data range; the largest likewise. A
+        back end stops and says infinity where it exceeds :data:`DIVERGED`.
     delta : ndarray of shape (N, P), float64
         Last smoothing parameter in units of the data range; the largest likewise.
     seconds : ndarray of shape (N,), float64
@@ -64,7 +68,9 @@ class Problem:
     options : SolverOptions
         With `rank` resolved to an integer.
     data_range : float
-        Positive; the data lie in [0, data_range] and so does the result.
+        Positive; the data lie in [0, data_range].
+    largest : float
+        The result is clipped to [0, largest]: the data range, or what the dtype can hold.
     threads : int
         Most threads to use, at least 1.
     info : CompletionInfo
@@ -79,6 +85,7 @@ class Problem:
     first_index: int
     options: SolverOptions
     data_range: float
+    largest: float
     threads: int
     info: CompletionInfo
 

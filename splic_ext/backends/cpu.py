@@ -46,6 +46,7 @@ class CPUBackend:
             anchor_threshold=anchor_threshold(options.anchor_fraction),
             options=options.to_dict(),
             data_range=problem.data_range,
+            largest=problem.largest,
             threads=problem.threads,
             iterations=problem.info.iterations,
             residual=problem.info.residual,

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.backends.base import BackendInfo, CompletionInfo, Problem
+from splic_ext.backends.base import DIVERGED, BackendInfo, CompletionInfo, Problem
 from splic_ext.dtypes import decode, encode
 from splic_ext.masks import bernoulli_masks
-from splic_ext.options import SolverOptions, TVGradient
+from splic_ext.options import GradientStep, SolverOptions, TVGradient
 
 __all__ = ["BACKEND", "complete_matrices", "tv_gradient"]
 
@@ -55,6 +55,19 @@ def tv_gradient(X: Array, height: int, kind: TVGradient = "exact") -> Array:
     T = forward_difference_gradient(channels, -1, kind)
     T += forward_difference_gradient(channels, -2, kind)
     return T.reshape(X.shape)
+
+
+def rank_gradient(s: Array, delta: Array, data_range: float, step: GradientStep) -> Array:
+    """Return the singular values of the rank gradient: delta^2 times eq. (9), or as printed.
+
+    A singular value far above delta weighs nothing, one of 0 neither: also where delta is 0 (an
+    all-zero matrix) or so small that a quotient overflows.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        weight = np.exp(-0.5 * (s / delta) ** 2)
+        if step == "literal":
+            weight = weight * (data_range / delta) ** 2
+        return np.where((s > 0) & (s < 40 * delta), s * weight, 0.0)
 
 
 def complete_matrices(
@@ -100,20 +113,18 @@ def complete_matrices(
             U, s, Vt = np.linalg.svd(previous, full_matrices=False)  # line 4
             U, s, Vt = U[..., :r], s[:, :r], Vt[:, :r]  # line 5
             R = (U * s[:, None, :]) @ Vt
-            d = delta[active, None]
-            # An all-zero matrix has delta = 0 and stays zero: any exponent will do.
-            exponent = -0.5 * (s / np.where(d > 0, d, 1.0)) ** 2
-            G = (U * (s * np.exp(exponent))[:, None, :]) @ Vt  # line 6: delta^2 times eq. (9)
-            if options.gradient_step == "literal":
-                G *= ((data_range / np.where(d > 0, d, 1.0)) ** 2)[:, :, None]
+            weight = rank_gradient(s, delta[active, None], data_range, options.gradient_step)
+            G = (U * weight[:, None, :]) @ Vt  # line 6
             T = tv_gradient(R, height, options.tv_gradient)  # line 7
             Y = R - mu * (G + lam * T)  # line 8
             X_t[active] = np.where(M[active], previous, Y)  # line 9
             t += 1  # line 10
         change = (X_t[active] - previous).reshape(active.size, -1)
         residual[active] = np.linalg.norm(change, axis=1) / (X.shape[1] * X.shape[2])
+        residual[residual > DIVERGED * data_range] = np.inf
         iterations[active] = t
-        active = active[residual[active] > options.tolerance * data_range]
+        going = (residual > options.tolerance * data_range) & np.isfinite(residual)
+        active = active[going[active]]
         if t < options.max_iterations:
             delta[active] *= options.delta_decay  # line 12
     return X_t, iterations, residual, np.where(has_anchor, delta, 0.0)
@@ -134,7 +145,7 @@ def _complete_once(
         np.maximum(info.iterations[:, p], iterations, out=info.iterations[:, p])
         np.maximum(info.residual[:, p], residual / problem.data_range, out=info.residual[:, p])
         np.maximum(info.delta[:, p], delta / problem.data_range, out=info.delta[:, p])
-    return np.clip(X.reshape(images.shape), 0.0, problem.data_range)
+    return np.clip(X.reshape(images.shape), 0.0, problem.largest)
 
 
 class ReferenceBackend:
@@ -171,7 +182,11 @@ class ReferenceBackend:
                 else:
                     mask = problem.mask[part]
                 total += _complete_once(images, mask, problem, info)
-            encode(total / options.n_masks, problem.target[part], problem.dtype)
+            encode(
+                np.minimum(total / options.n_masks, problem.largest),
+                problem.target[part],
+                problem.dtype,
+            )
             problem.info.iterations[part] = info.iterations
             problem.info.residual[part] = info.residual
             problem.info.delta[part] = info.delta

@@ -16,6 +16,9 @@
 
 namespace splic {
 
+// A residual beyond this, in units of the data range, or none at all: the iteration diverges.
+constexpr double kDiverged = 1e6;
+
 // Element types of a batch; the order is that of kDTypeNames in the bindings.
 enum class DType : int { u8, f16, bf16, f32, f64 };
 
@@ -57,6 +60,7 @@ struct Problem {
   std::uint64_t seed = 0, first_index = 0;
   std::uint64_t anchor_threshold = 0; // a random word below it makes an anchor
   double data_range = 1.0;
+  double largest = 1.0; // the result is clipped to [0, largest]
   Options options;
 
   // Records (N, passes) and (N,), or null.

@@ -49,10 +49,13 @@ SPLIC_HD float exp_negative(float x) {
 // scaled by delta^2 and k = 1 ("srf") or (range / delta)^2 ("literal", in units of the range).
 template <class T>
 SPLIC_HD T spectral_factor(T sigma_squared, T delta, T step_size, T range, bool literal) {
-  if (!(delta > T(0)))
+  if (!(delta > T(0) && sigma_squared > T(0)))
+    return T(1);
+  const T weight = exp_negative(sigma_squared / (T(2) * delta * delta));
+  if (!(weight > T(0))) // before a product with a k that may have overflowed
     return T(1);
   const T k = literal ? (range / delta) * (range / delta) : T(1);
-  return T(1) - step_size * k * exp_negative(sigma_squared / (T(2) * delta * delta));
+  return T(1) - step_size * k * weight;
 }
 
 } // namespace splic

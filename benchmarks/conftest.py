@@ -1,0 +1,136 @@
+"""One thread for every library unless a benchmark says otherwise; what each result records."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Generator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: Read by the BLAS and LAPACK libraries when they are loaded: set them before NumPy comes.
+_THREADS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+_UNPINNED = "numpy" in sys.modules and any(os.environ.get(k) != "1" for k in _THREADS)
+os.environ.update(_THREADS)
+
+import numpy as np  # noqa: E402
+
+import splic_ext  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # the benchmarks import workloads and peers
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if find_spec("pytest_benchmark") is None:
+        raise pytest.UsageError(
+            "the benchmarks need pytest-benchmark: pip install 'splic-ext[test]'"
+        )
+    if _UNPINNED:
+        raise pytest.UsageError(
+            "NumPy was imported before its threads were pinned: run `pytest benchmarks` alone, or "
+            f"set {', '.join(f'{key}=1' for key in _THREADS)}"
+        )
+    # pytest-benchmark warns of xdist, which disables it; that is no error of a benchmark.
+    config.addinivalue_line(
+        "filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning"
+    )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Generator:
+    """Mark a benchmark whose answer or bound was missed: its time is no result."""
+    outcome = yield
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    if benchmark is not None and call.when == "call":
+        benchmark.extra_info["passed"] = outcome.get_result().passed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
+    machine_info["node"] = ""  # the host name is nobody's business
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(
+    config: pytest.Config, benchmarks: list, output_json: dict
+) -> None:
+    arguments = [str(a) for a in config.invocation_params.args]
+    kept = [a for a in arguments if not re.match(r"/|--benchmark-json|--rootdir", a)]
+    output_json["command"] = shlex.join(["pytest", *kept])
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Return what every result says of the machine and the versions."""
+    try:
+        import torch
+
+        torch_version = torch.__version__
+    except ImportError:
+        torch_version = None
+    return {
+        "commit": _commit(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "simd": splic_ext.backend_info()["cpu"].details.get("simd"),
+        "splic_ext": splic_ext.__version__,
+        "numpy": np.__version__,
+        "torch": torch_version,
+        "python": platform.python_version(),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout, with a + if files differ from it, or None."""
+
+    def git(*arguments: str) -> str:
+        run = subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True)
+        return run.stdout.strip() if run.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+" if git("status", "--porcelain", "-uno") else "") if commit else None
+    except OSError:
+        return None
+
+
+def _cpu_name() -> str:
+    """Return the model name of the processor; family and model where the name says little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    name = found.get("model name", platform.machine())
+    if "cpu family" in found:
+        name += f" (family {found['cpu family']}, model {found['model']})"
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _recorded(request: pytest.FixtureRequest) -> None:
+    """Give every benchmark the extra_info of the environment, and one thread to torch."""
+    import workloads
+
+    if find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(1)
+    if "benchmark" in request.fixturenames:
+        extra_info = request.getfixturevalue("benchmark").extra_info
+        extra_info.update(environment(), quick=workloads.QUICK)

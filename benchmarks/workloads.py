@@ -1,0 +1,219 @@
+"""What the benchmarks solve, and how an answer is checked and a time turned into rates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import splic_ext
+from splic_ext.masks import bernoulli_masks
+
+QUICK = os.environ.get("SPLIC_BENCH_QUICK", "") not in ("", "0")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10_test_lossless.npz"
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+#: Largest mean and largest single difference from the float64 reference. NumPy's svd computes in
+#: float64 inside; a Gram matrix squares the condition number, so eigh cannot do better in float32.
+BOUNDS = {
+    "cpu": (5e-6, 2e-3),
+    "numpy": (1e-7, 1e-6),
+    "torch.linalg.svd": (2e-5, 5e-3),
+    "numpy.linalg.svd": (5e-6, 2e-3),
+    "torch.linalg.eigh": (5e-3, 1e-1),
+}
+BACKENDS = ("cpu", "numpy")
+PEERS = ("torch.linalg.svd", "torch.linalg.eigh", "numpy.linalg.svd")
+
+#: (completed images, iterations summed over the matrices) of a call.
+Answer = tuple[np.ndarray, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of work: square images, gray or RGB, with the images in one call of each side."""
+
+    size: int
+    channels: int
+    mode: str
+    native_images: int
+    slow_images: int
+
+    def __str__(self) -> str:
+        kind = "gray" if self.channels == 1 else f"RGB-{self.mode}"
+        return f"{self.size}x{self.size}-{kind}"
+
+    @property
+    def options(self) -> splic_ext.SolverOptions:
+        """The paper's constants; fewer iterations in a quick run."""
+        options = splic_ext.SolverOptions.preset("paper").replace(channels=self.mode)
+        return options.replace(max_iterations=14) if QUICK else options
+
+    @property
+    def matrices_per_image(self) -> int:
+        return self.channels if self.mode == "separate" else 1
+
+    @property
+    def checked_images(self) -> int:
+        return 1 if QUICK or self.size > 64 else 8 if self.size <= 32 else 4
+
+    def count(self, method: str) -> int:
+        """Return the number of images in one call of the method."""
+        count = self.native_images if method == "cpu" else self.slow_images
+        return min(count, 2) if QUICK else count
+
+
+CASES = (
+    Case(28, 1, "stacked", 512, 32),
+    Case(28, 3, "stacked", 256, 24),
+    Case(32, 1, "stacked", 512, 32),
+    Case(32, 3, "stacked", 256, 24),
+    Case(32, 3, "separate", 192, 12),
+    Case(64, 1, "stacked", 64, 8),
+    Case(64, 3, "stacked", 64, 6),
+    Case(112, 1, "stacked", 8, 3),
+    Case(112, 3, "stacked", 4, 2),
+    Case(224, 1, "stacked", 4, 1),
+    Case(224, 3, "stacked", 2, 1),
+)
+
+
+def find_case(size: int, channels: int, mode: str = "stacked") -> Case:
+    return next(c for c in CASES if (c.size, c.channels, c.mode) == (size, channels, mode))
+
+
+def data_name(size: int = 32) -> str:
+    """Say which images the benchmarks use."""
+    if not DATA.exists():
+        return "smooth synthetic images"
+    resized = "" if size == 32 else f", resized to {size} x {size} bilinearly"
+    return f"CIFAR-10 test images (the first 500, true pixels){resized}"
+
+
+@cache
+def _base_images() -> np.ndarray:
+    """Return RGB images of 32 x 32: real ones where there are any, else smooth random ones."""
+    if DATA.exists():
+        with np.load(DATA) as data:
+            return data["x"].astype(np.float32) / 255
+    rng = np.random.default_rng(0)
+    coarse = rng.random((500, 3, 6, 6), dtype=np.float32)
+    smooth = resize(coarse, 32) + 0.05 * rng.standard_normal((500, 3, 32, 32), dtype=np.float32)
+    return np.clip(smooth, 0.0, 1.0)
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Resize square images bilinearly, pixel centres at half integers."""
+    side = images.shape[-1]
+    if size == side:
+        return images
+    position = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0, side - 1)
+    low = np.minimum(position.astype(int), side - 2)
+    weights = np.zeros((size, side), np.float32)
+    weights[np.arange(size), low] = 1 - (position - low)
+    weights[np.arange(size), low + 1] = position - low
+    return weights @ images @ weights.T
+
+
+@cache
+def load_images(case: Case, count: int) -> np.ndarray:
+    """Return images of shape (N, C, H, W), float32 in [0, 1]."""
+    base = _base_images()
+    images = base[np.arange(count) % len(base)]
+    if case.channels == 1:
+        # One by one: a matrix product could round the same image otherwise in another batch.
+        images = sum(weight * images[:, i : i + 1] for i, weight in enumerate(LUMA))
+    return np.ascontiguousarray(np.clip(resize(images, case.size), 0.0, 1.0))
+
+
+@cache
+def images_and_masks(case: Case, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images, and the masks that the library draws for them from seed 0."""
+    images = load_images(case, count)
+    return images, bernoulli_masks(images.shape, channels=case.mode)
+
+
+@cache
+def reference(case: Case, options: splic_ext.SolverOptions) -> np.ndarray:
+    """Return the first completed images of a case from the float64 reference."""
+    images, masks = images_and_masks(case, case.checked_images)
+    return splic_ext.complete(images.astype(np.float64), masks, options=options, backend="numpy")
+
+
+def check_answer(
+    case: Case, method: str, completed: np.ndarray, options: splic_ext.SolverOptions | None = None
+) -> dict[str, float]:
+    """Compare with the reference, raise beyond the bounds of the method, return the errors."""
+    expected = reference(case, options or case.options)[: len(completed)]
+    assert completed.dtype == np.float32
+    assert np.isfinite(completed).all()
+    error = np.abs(completed[: len(expected)] - expected)
+    mean, largest = float(error.mean()), float(error.max())
+    assert mean <= BOUNDS[method][0], f"{method}: mean error {mean:.2g}"
+    assert largest <= BOUNDS[method][1], f"{method}: largest error {largest:.2g}"
+    return {"mean_error": mean, "max_error": largest}
+
+
+def require_backend(name: str) -> None:
+    """Skip the benchmark where the back end cannot run, with its reason."""
+    info = splic_ext.backend_info()[name]
+    if not info.available:
+        pytest.skip(f"back end {name!r}: {info.reason}")
+
+
+def solver(
+    case: Case, method: str, threads: int = 1
+) -> Callable[[np.ndarray, np.ndarray | None], Answer]:
+    """Return the function that a benchmark times: a back end of the library, or a peer."""
+    options = case.options
+    if method in BACKENDS:
+        require_backend(method)
+
+        def solve(images: np.ndarray, masks: np.ndarray | None) -> Answer:
+            completed, info = splic_ext.complete(
+                images, masks, options=options, backend=method, threads=threads, return_info=True
+            )
+            return completed, int(info.iterations.sum()) * case.matrices_per_image
+    else:
+        if method.startswith("torch"):
+            pytest.importorskip("torch")
+        import peers
+
+        peer = peers.in_threads(peers.PEERS[method], threads)
+
+        def solve(images: np.ndarray, masks: np.ndarray | None) -> Answer:
+            return peer(images, masks, options)
+
+    return solve
+
+
+def rates(seconds: float, images: int, iterations: int) -> dict[str, float]:
+    """Return images per second, and microseconds for one iteration of one matrix."""
+    return {
+        "images_per_second": images / seconds,
+        "us_per_matrix_iteration": seconds / iterations * 1e6,
+    }
+
+
+def describe(case: Case, method: str, threads: int) -> dict[str, Any]:
+    """Return the parameters of a benchmark, for its extra_info."""
+    return {
+        "method": method,
+        "size": case.size,
+        "channels": case.channels,
+        "mode": case.mode,
+        "threads": threads,
+        "data": data_name(case.size),
+    }
+
+
+def thread_counts() -> list[int]:
+    """Return 1, 2, 4 and so on, up to the processors of this machine."""
+    processors = os.cpu_count() or 1
+    return [1 << k for k in range(processors.bit_length()) if 1 << k <= processors]

@@ -1,0 +1,660 @@
+"""Image and array files in and out, the plan of a run, tiles: all but the commands."""
+
+import struct
+import zipfile
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PIL", reason="the extra 'cli' is not installed")
+
+from PIL import Image, ImageCms, TiffImagePlugin
+
+import splic_ext
+from splic_ext.arrayfiles import complete_images, complete_npy, complete_npz, tile_spans
+from splic_ext.fileplan import PlanError, plan_jobs
+from splic_ext.imagefiles import (
+    ImageFileError,
+    atomic_path,
+    encode_picture,
+    no_pillow_limit,
+    read_picture,
+)
+
+RNG = np.random.default_rng(3)
+MAX_PIXELS = 10_000
+
+
+def pixels_of(mode, height=9, width=12):
+    shape = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,), "CMYK": (4,)}[mode]
+    return RNG.integers(0, 256, (height, width, *shape), dtype=np.uint8)
+
+
+def make_image(mode, height=9, width=12):
+    if mode == "P":
+        return make_image("RGB", height, width).quantize(16)
+    if mode == "1":
+        return make_image("L", height, width).convert("1")
+    if mode == "F":
+        values = RNG.random((height, width), dtype=np.float32)
+        return Image.frombytes("F", (width, height), values.tobytes())
+    if mode == "I;16":
+        values = RNG.integers(0, 65536, (height, width), dtype=np.uint16)
+        return Image.frombytes("I;16", (width, height), values.astype("<u2").tobytes())
+    return Image.frombytes(mode, (width, height), pixels_of(mode, height, width).tobytes())
+
+
+def read(path, **options):
+    return read_picture(path, max_pixels=MAX_PIXELS, **options)
+
+
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def write_back(path, target, change=lambda pixels: pixels, **options):
+    """Read a file, change its pixels, write it; return the picture and the file read anew."""
+    picture = read(path, **options)
+    with target.open("wb") as stream:
+        encode_picture(picture, change(picture.pixels), stream)
+    return picture, opened(target)
+
+
+def huge_png(path, width=100_000, height=100_000):
+    """Write a PNG file that consists of little more than a header."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+# Formats and modes
+
+LOSSLESS = [
+    *(("png", mode) for mode in ("L", "LA", "RGB", "RGBA", "I;16")),
+    *(("tiff", mode) for mode in ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "F")),
+    *(("bmp", mode) for mode in ("L", "RGB")),
+    *(("webp", mode) for mode in ("RGB", "RGBA")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "mode"), LOSSLESS)
+def test_lossless_formats_keep_mode_and_pixels(tmp_path, suffix, mode):
+    image = make_image(mode)
+    source = tmp_path / f"a.{suffix}"
+    image.save(source, **({"lossless": True, "exact": True} if suffix == "webp" else {}))
+    picture, result = write_back(source, tmp_path / f"b.{suffix}")
+    assert picture.pixels.ndim == 3
+    assert picture.pixels.dtype == (np.float32 if mode in ("I;16", "F") else np.uint8)
+    assert result.format == opened(source).format
+    assert result.mode == opened(source).mode
+    if mode != "I;16":  # older versions of Pillow read such a PNG as "I"
+        assert result.mode == mode
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(image))
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [p for p in LOSSLESS if p[1] in ("LA", "RGBA")])
+def test_alpha_passes_through_untouched(tmp_path, suffix, mode):
+    image = make_image(mode)
+    source = tmp_path / f"a.{suffix}"
+    image.save(source, **({"lossless": True, "exact": True} if suffix == "webp" else {}))
+    picture, result = write_back(source, tmp_path / f"b.{suffix}", lambda pixels: 255 - pixels)
+    before, after = np.asarray(image), np.asarray(result)
+    assert picture.pixels.shape == (9, 12, len(mode) - 1)
+    np.testing.assert_array_equal(after[..., -1], before[..., -1])
+    np.testing.assert_array_equal(after[..., :-1], 255 - before[..., :-1])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_keeps_its_mode_and_takes_the_quality(tmp_path, mode):
+    source = tmp_path / "a.jpg"
+    make_image(mode, 64, 64).save(source, quality=99)
+    sizes = []
+    for quality in (20, 95):
+        _, result = write_back(source, tmp_path / f"{quality}.jpg", quality=quality)
+        assert (result.format, result.mode, result.size) == ("JPEG", mode, (64, 64))
+        sizes.append((tmp_path / f"{quality}.jpg").stat().st_size)
+    assert sizes[0] < sizes[1] / 2
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpeg_keeps_its_subsampling(tmp_path, subsampling):
+    source = tmp_path / "a.jpg"
+    make_image("RGB").save(source, subsampling=subsampling)
+    assert read(source).save_options["subsampling"] == subsampling
+
+
+def test_lossy_webp_stays_lossy(tmp_path):
+    source = tmp_path / "a.webp"
+    make_image("RGB", 32, 32).save(source, lossless=False, quality=50)
+    picture = read(source, quality=60)
+    assert (picture.save_options["lossless"], picture.save_options["quality"]) == (False, 60)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "expected"),
+    [("png", "P", "RGB"), ("bmp", "P", "RGB"), ("tiff", "P", "RGB"), ("png", "1", "L"),
+     ("tiff", "1", "L"), ("bmp", "1", "L")],
+)  # fmt: skip
+def test_palette_becomes_rgb_and_bilevel_gray(tmp_path, suffix, mode, expected):
+    image = make_image(mode)
+    image.save(tmp_path / f"a.{suffix}")
+    _, result = write_back(tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}")
+    assert result.mode == expected
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(image.convert(expected)))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("P", "RGBA"), ("L", "LA"), ("RGB", "RGBA")])
+def test_a_transparent_colour_becomes_alpha(tmp_path, mode, expected):
+    image = make_image(mode)
+    key = image.getpixel((2, 3))
+    image.save(tmp_path / "a.png", transparency=key)
+    _, result = write_back(tmp_path / "a.png", tmp_path / "b.png")
+    assert result.mode == expected
+    alpha = np.asarray(result)[..., -1]
+    assert alpha[3, 2] == 0
+    assert (alpha == 255).any()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_16_bit_gray_is_scaled_to_one_and_back(tmp_path, suffix):
+    values = np.arange(65536, dtype="<u2").reshape(256, 256)
+    source = tmp_path / f"a.{suffix}"
+    Image.frombytes("I;16", (256, 256), values.tobytes()).save(source)
+    picture = read_picture(source, max_pixels=1 << 16)
+    assert picture.data_range == 1.0
+    assert (picture.pixels.min(), picture.pixels.max()) == (0.0, 1.0)
+    with (tmp_path / "b").open("wb") as stream:
+        encode_picture(picture, picture.pixels, stream)
+    np.testing.assert_array_equal(np.asarray(opened(tmp_path / "b")), values)
+
+
+def test_big_endian_16_bit_tiff(tmp_path):
+    values = RNG.integers(0, 65536, (8, 8), dtype=np.uint16)
+    Image.frombytes("I;16B", (8, 8), values.astype(">u2").tobytes()).save(tmp_path / "a.tif")
+    _, result = write_back(tmp_path / "a.tif", tmp_path / "b.tif")
+    np.testing.assert_array_equal(np.asarray(result), values)
+
+
+def test_16_bit_colour_is_noted(tmp_path):
+    rows = b"".join(b"\0" + RNG.bytes(6 * 4) for _ in range(4))
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    data = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    picture = read(tmp_path / "a.png")
+    assert picture.mode == "RGB"
+    assert "8-bit" in picture.note
+    make_image("I;16").save(tmp_path / "gray.png")
+    make_image("RGB").save(tmp_path / "rgb.png")
+    assert read(tmp_path / "gray.png").note is None
+    assert read(tmp_path / "rgb.png").note is None
+
+
+def test_the_content_decides_on_the_format(tmp_path):
+    make_image("RGB").save(tmp_path / "a.png", format="JPEG")
+    _, result = write_back(tmp_path / "a.png", tmp_path / "b.png")
+    assert result.format == "JPEG"
+
+
+def test_the_first_picture_of_a_camera_file(tmp_path):
+    frames = [make_image("RGB") for _ in range(2)]
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert opened(tmp_path / "a.jpg").format == "MPO"
+    _, result = write_back(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    assert (result.format, result.size) == ("JPEG", (12, 9))
+
+
+# Metadata
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_exif_orientation_and_profile_are_kept(tmp_path, suffix):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    exif[0x010E] = "a picture"
+    make_image("RGB").save(tmp_path / f"a.{suffix}", exif=exif, icc_profile=profile)
+    _, result = write_back(tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}")
+    assert result.size == (12, 9)  # not turned
+    assert result.getexif()[0x0112] == 6
+    assert result.getexif()[0x010E] == "a picture"
+    assert result.info["icc_profile"] == profile
+
+
+def test_tiff_is_upright_and_keeps_its_tags(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270] = "a picture"
+    tags[274] = 6
+    image = make_image("RGB")
+    image.save(
+        tmp_path / "a.tif", tiffinfo=tags, icc_profile=profile, compression="tiff_lzw", dpi=(72, 72)
+    )
+    upright = np.asarray(opened(tmp_path / "a.tif"))
+    assert upright.shape == (12, 9, 3)
+    picture, result = write_back(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert picture.pixels.shape == (12, 9, 3)
+    np.testing.assert_array_equal(np.asarray(result), upright)
+    assert result.getexif().get(274, 1) == 1
+    assert result.tag_v2[270] == "a picture"
+    assert result.info["icc_profile"] == profile
+    assert result.info["compression"] == "tiff_lzw"
+    assert result.info["dpi"] == (72, 72)
+
+
+def test_a_lossy_tiff_is_stored_without_loss(tmp_path):
+    make_image("RGB", 16, 16).save(tmp_path / "a.tif", compression="jpeg")
+    _, result = write_back(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert result.info["compression"] == "tiff_adobe_deflate"
+
+
+# What is refused
+
+
+def test_too_large_is_refused_by_the_header(tmp_path):
+    huge_png(tmp_path / "a.png")
+    with (
+        no_pillow_limit(),
+        pytest.raises(ImageFileError, match=r"10,000,000,000 pixels.*--max-pix"),
+    ):
+        read(tmp_path / "a.png")
+    with pytest.raises(ImageFileError):
+        read(tmp_path / "a.png")  # Pillow's own limit
+
+
+def test_the_limit_is_inclusive_and_pillows_comes_back(tmp_path):
+    make_image("L", 10, 10).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png", max_pixels=100).pixels.shape == (10, 10, 1)
+    with pytest.raises(ImageFileError, match="10 x 10 = 100 pixels"):
+        read_picture(tmp_path / "a.png", max_pixels=99)
+    before = Image.MAX_IMAGE_PIXELS
+    with no_pillow_limit():
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
+def test_truncated_files(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    make_image("RGB", 40, 40).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageFileError, match=r"decoded|not a PNG"):
+        read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is text\n", b"\x89PNG\r\n\x1a\n"])
+def test_not_an_image(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageFileError, match="not a PNG"):
+        read(tmp_path / "a.png")
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ImageFileError, match="No such file"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["tif", "webp", "png"])
+def test_several_frames(tmp_path, suffix):
+    frames = [make_image("RGB") for _ in range(3)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageFileError, match="holds 3 frames, expected 1"):
+        read(tmp_path / f"a.{suffix}")
+
+
+def test_32_bit_integers(tmp_path):
+    Image.frombytes("I", (4, 4), np.arange(16, dtype=np.int32).tobytes()).save(tmp_path / "a.tif")
+    with pytest.raises(ImageFileError, match="mode 'I' are not supported"):
+        read(tmp_path / "a.tif")
+
+
+# Atomic writes
+
+
+def write_and(path, then, **options):
+    """Write a file atomically; do something before it is moved to its place."""
+    with atomic_path(path, **options) as temporary:
+        temporary.write_text("new")
+        then()
+
+
+def test_atomic_path_makes_folders_and_leaves_nothing_on_failure(tmp_path):
+    target = tmp_path / "x" / "y.txt"
+    with pytest.raises(ZeroDivisionError):
+        write_and(target, lambda: 1 / 0)
+    assert list((tmp_path / "x").iterdir()) == []
+    there = []
+    write_and(target, lambda: there.append(target.exists()))
+    assert there == [False]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["y.txt"]
+    assert target.read_text() == "new"
+
+
+def test_atomic_path_never_overwrites_unasked(tmp_path):
+    target = tmp_path / "y.txt"
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        write_and(target, lambda: target.write_text("came meanwhile"))
+    assert target.read_text() == "came meanwhile"
+    write_and(target, lambda: None, overwrite=True)
+    assert target.read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# Tiles
+
+
+@pytest.mark.parametrize("length", [0, 1, 511, 512, 513, 1023, 1024, 1025, 5000])
+def test_tile_spans_cover_the_side_evenly(length):
+    spans = tile_spans(length)
+    sizes = [span.stop - span.start for span in spans]
+    assert sum(sizes) == length
+    assert spans[0].start == 0
+    assert all(a.stop == b.start for a, b in pairwise(spans))
+    assert max(sizes) <= 512
+    assert max(sizes) - min(sizes) <= 1
+    assert len(spans) == max(1, -(-length // 512))
+
+
+def numbered(calls):
+    """Make a solver that adds the mask index of each image, and lists the shapes it got."""
+
+    def solve(batch, first_index):
+        calls.append((batch.shape, first_index))
+        assert batch.dtype.isnative
+        return batch + (first_index + np.arange(len(batch))).reshape(-1, 1, 1, 1)
+
+    return solve
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 700, 1100), (5, 1, 3, 1030), (7, 1, 4, 4)])
+def test_every_tile_of_every_image_has_an_index_of_its_own(shape):
+    calls, done = [], []
+    target = np.full(shape, -1.0)
+    complete_images(
+        np.zeros(shape), target, numbered(calls), 10, lambda *step: done.append(step), threads=1
+    )
+    tiles = {}
+    for image in range(shape[0]):
+        for rows in tile_spans(shape[2]):
+            for columns in tile_spans(shape[3]):
+                (index,) = np.unique(target[image, :, rows, columns])
+                tiles[image, rows.start, columns.start] = index
+    count = len(tiles)
+    assert sorted(tiles.values()) == list(range(10, 10 + count))
+    if shape[3] <= 512:
+        assert [tiles[image, 0, 0] for image in range(7)] == list(range(10, 17))
+    assert sum(found for found, _ in done) == shape[0]
+    assert sum(part for _, part in done) == pytest.approx(shape[0])
+    assert all(max(batch[2:]) <= 512 for batch, _ in calls)
+
+
+def test_pieces_do_not_depend_on_the_number_of_threads():
+    shape = (50, 1, 128, 600)
+    results = []
+    for threads in (1, 7, 64):
+        target = np.zeros(shape, np.float32)
+        complete_images(
+            np.zeros(shape, np.float32), target, numbered([]), 0, lambda *_: None, threads
+        )
+        results.append(target)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+# Array files
+
+
+def real_solver(options):
+    def solve(batch, first_index):
+        return splic_ext.complete(batch, first_index=first_index, options=options)
+
+    return solve
+
+
+FAST = splic_ext.SolverOptions(max_iterations=2)
+
+
+def run_file(function, source, target, channel_axis=-3, first_index=0):
+    function(
+        source,
+        target,
+        real_solver(FAST),
+        first_index=first_index,
+        channel_axis=channel_axis,
+        progress=lambda *_: None,
+        threads=1,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "<f4", ">f4", "float64"])
+@pytest.mark.parametrize("shape", [(8, 9), (3, 8, 9), (5, 3, 8, 9), (0, 3, 8, 9)])
+def test_npy_keeps_dtype_shape_and_values(tmp_path, dtype, shape):
+    values = RNG.random(shape)
+    array = (values * 255 if dtype == "uint8" else values).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    run_file(complete_npy, tmp_path / "a.npy", tmp_path / "b.npy", first_index=4)
+    result = np.load(tmp_path / "b.npy")
+    native = array.astype(array.dtype.newbyteorder("="))
+    assert result.dtype == array.dtype
+    np.testing.assert_array_equal(
+        result, splic_ext.complete(native, first_index=4, options=FAST).astype(array.dtype)
+    )
+
+
+def test_npy_in_fortran_order_and_channel_last(tmp_path):
+    array = np.asfortranarray(RNG.random((2, 8, 9, 3), dtype=np.float32))
+    np.save(tmp_path / "a.npy", array)
+    run_file(complete_npy, tmp_path / "a.npy", tmp_path / "b.npy", channel_axis=-1)
+    result = np.load(tmp_path / "b.npy")
+    assert result.flags.f_contiguous
+    expected = splic_ext.complete(array, channel_axis=-1, options=FAST)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "match"),
+    [
+        (np.zeros(4), ValueError, "must have shape"),
+        (np.zeros((2, 2), int), TypeError, "int64"),
+        (np.full((2, 2), np.nan), ValueError, "finite"),
+        (np.full((2, 2), 7.0), ValueError, "data_range"),
+        (np.array([{}]), ValueError, "Python objects"),
+    ],
+)
+def test_npy_that_is_refused(tmp_path, array, error, match):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(error, match=match):
+        run_file(complete_npy, tmp_path / "a.npy", tmp_path / "b.npy")
+
+
+def test_a_bad_image_is_counted_from_the_start_of_the_array(tmp_path):
+    array = np.zeros((300, 1, 4, 4), np.float32)
+    array[290] = np.nan
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ValueError, match=r"in image 34.*\(counted from image 256\)"):
+        run_file(complete_npy, tmp_path / "a.npy", tmp_path / "b.npy")
+
+
+def test_truncated_npy(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((10, 10)))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="mmap length"):
+        run_file(complete_npy, path, tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_completes_images_and_copies_the_rest(tmp_path, save):
+    arrays = {
+        "images": RNG.integers(0, 256, (3, 3, 8, 8), dtype=np.uint8),
+        "one": RNG.random((8, 9), dtype=np.float32),
+        "labels": np.arange(3),
+        "weights": RNG.random(5),
+        "mask": RNG.random((3, 8, 8)) < 0.5,
+        "scalar": np.array(7.5),
+        "names": np.array(["a", "b"]),
+        "deep": RNG.random((1, 1, 1, 2, 2)),
+    }
+    save(tmp_path / "a.npz", **arrays)
+    run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz", first_index=2)
+    with np.load(tmp_path / "b.npz", allow_pickle=False) as result:
+        assert list(result) == list(arrays)
+        for name, array in arrays.items():
+            expected = array
+            if name in ("images", "one"):
+                expected = splic_ext.complete(array, first_index=2, options=FAST)
+            assert result[name].dtype == array.dtype
+            np.testing.assert_array_equal(result[name], expected)
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz") as before,
+        zipfile.ZipFile(tmp_path / "b.npz") as after,
+    ):
+        assert [member.compress_type for member in before.infolist()] == [
+            member.compress_type for member in after.infolist()
+        ]
+
+
+def test_npz_with_objects_or_a_bad_array(tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.array([{}]))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
+    np.savez(tmp_path / "a.npz", pictures=np.full((4, 4), 2.0))
+    with pytest.raises(ValueError, match="array 'pictures': `batch` must lie in"):
+        run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and nothing")
+    with pytest.raises(zipfile.BadZipFile):
+        run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+# The plan
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Make a folder of empty files: only names matter here."""
+    for name in ("in/b.png", "in/a/z.PNG", "in/a/c.npy", "in/.hidden.png", "in/.h/d.png",
+                 "in/notes.txt", "in/c.JPEG"):  # fmt: skip
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def planned(jobs, root):
+    return [
+        (job.index, *(str(p.relative_to(root)) for p in (job.source, job.target))) for job in jobs
+    ]
+
+
+def test_a_folder_is_mirrored_in_sorted_order(tree):
+    jobs = plan_jobs([str(tree / "in")], tree / "out")
+    assert planned(jobs, tree) == [
+        (0, "in/a/c.npy", "out/a/c.npy"),
+        (1, "in/a/z.PNG", "out/a/z.PNG"),
+        (2, "in/b.png", "out/b.png"),
+        (3, "in/c.JPEG", "out/c.JPEG"),
+    ]
+
+
+def test_files_keep_their_names_and_the_order_of_inputs_does_not_matter(tree):
+    inputs = [str(tree / "in/b.png"), str(tree / "in/a/c.npy"), str(tree / "in/notes.txt")]
+    jobs = plan_jobs(inputs, tree / "out")
+    assert [job.target.name for job in jobs] == ["b.png", "c.npy", "notes.txt"]
+    assert plan_jobs([*reversed(inputs), inputs[0]], tree / "out") == jobs
+
+
+def test_patterns(tree):
+    jobs = plan_jobs([str(tree / "in/**/*")], tree / "out")
+    assert [job.target.name for job in jobs] == ["b.png", "c.JPEG", "c.npy", "z.PNG"]
+    with pytest.raises(PlanError, match=r"no image or array file matches .*\*\.gif"):
+        plan_jobs([str(tree / "*.gif")], tree / "out")
+
+
+def test_a_literal_name_is_no_pattern(tree):
+    (tree / "in" / "[b].png").touch()
+    (job,) = plan_jobs([str(tree / "in" / "[b].png")], tree / "out")
+    assert job.source.name == "[b].png"
+
+
+def test_one_output_for_two_inputs_names_both(tree):
+    (tree / "other").mkdir()
+    (tree / "other/b.png").touch()
+    with pytest.raises(PlanError) as caught:
+        plan_jobs([str(tree / "in"), str(tree / "other")], tree / "out")
+    for name in ("in/b.png", "other/b.png", "out/b.png"):
+        assert str(tree / name) in str(caught.value)
+
+
+def test_existing_outputs(tree):
+    (tree / "out").mkdir()
+    (tree / "out/b.png").touch()
+    with pytest.raises(PlanError, match=r"out/b\.png' exists; give --overwrite"):
+        plan_jobs([str(tree / "in")], tree / "out")
+    assert len(plan_jobs([str(tree / "in")], tree / "out", overwrite=True)) == 4
+    jobs = plan_jobs([str(tree / "in")], tree / "out", skip_existing=True)
+    assert [job.index for job in jobs] == [0, 1, 3]
+    with pytest.raises(PlanError, match="contradict"):
+        plan_jobs([str(tree / "in")], tree / "out", overwrite=True, skip_existing=True)
+
+
+def test_an_input_is_not_replaced_unasked(tree):
+    with pytest.raises(PlanError, match="3 more outputs exist"):
+        plan_jobs([str(tree / "in")], tree / "in")
+    jobs = plan_jobs([str(tree / "in")], tree / "in", overwrite=True)
+    assert all(job.source == job.target for job in jobs)
+
+
+def test_an_output_is_never_the_input_of_another_file(tree):
+    (tree / "x/a").mkdir(parents=True)
+    (tree / "x/a/c.npy").touch()
+    with pytest.raises(PlanError, match="would replace the input"):
+        plan_jobs([str(tree / "x"), str(tree / "in/a/c.npy")], tree / "in", overwrite=True)
+
+
+def test_the_output_folder_inside_the_input_is_left_out(tree):
+    first = plan_jobs([str(tree / "in")], tree / "in/out")
+    (tree / "in/out").mkdir()
+    (tree / "in/out/b.png").touch()
+    assert plan_jobs([str(tree / "in")], tree / "in/out", overwrite=True) == first
+
+
+def test_one_file_to_one_file(tree):
+    (job,) = plan_jobs([str(tree / "in/c.JPEG")], tree / "new/d.jpg")
+    assert job.target == tree / "new/d.jpg"
+    with pytest.raises(PlanError, match="another format"):
+        plan_jobs([str(tree / "in/c.JPEG")], tree / "d.png")
+    with pytest.raises(PlanError, match="expected a folder"):
+        plan_jobs([str(tree / "in")], tree / "d.png")
+    with pytest.raises(PlanError, match="is a file, expected a folder"):
+        plan_jobs([str(tree / "in")], tree / "in/notes.txt")
+
+
+def test_missing_and_empty_inputs(tree):
+    with pytest.raises(PlanError, match="does not exist"):
+        plan_jobs([str(tree / "nothing.png")], tree / "out")
+    (tree / "empty").mkdir()
+    with pytest.raises(PlanError, match=r"holds no file of \.png"):
+        plan_jobs([str(tree / "empty")], tree / "out")
+
+
+def test_paths_are_as_given(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    jobs = plan_jobs(["in"], Path("out"))
+    assert str(jobs[0].target) == "out/a/c.npy"

@@ -1,0 +1,230 @@
+"""SolverOptions: validation, presets, representation, round trips."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splic_ext import SolverOptions
+from splic_ext.options import MAX_SIDE, PRESETS
+
+FIELDS = {field.name: field.default for field in dataclasses.fields(SolverOptions)}
+
+OTHERS = {
+    "rank": 5,
+    "tv_weight": 0.1,
+    "delta_decay": 0.6,
+    "step_size": 1.0,
+    "inner_iterations": 3,
+    "max_iterations": 20,
+    "tolerance": 1e-3,
+    "anchor_fraction": 0.64,
+    "alternate": False,
+    "n_masks": 4,
+    "channels": "separate",
+    "gradient_step": "literal",
+    "tv_gradient": "forward",
+}
+
+
+def test_defaults_are_the_constants_of_the_paper():
+    assert FIELDS == {
+        "rank": None,
+        "tv_weight": 0.02,
+        "delta_decay": 0.45,
+        "step_size": 0.5,
+        "inner_iterations": 7,
+        "max_iterations": 70,
+        "tolerance": 1e-6,
+        "anchor_fraction": 0.5,
+        "alternate": True,
+        "n_masks": 1,
+        "channels": "stacked",
+        "gradient_step": "srf",
+        "tv_gradient": "exact",
+    }
+    assert SolverOptions.preset("paper") == SolverOptions()
+
+
+def test_every_field_has_another_value_here():
+    assert OTHERS.keys() == FIELDS.keys()
+    assert all(OTHERS[name] != FIELDS[name] for name in FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_repr_shows_what_differs_and_evaluates(name):
+    options = SolverOptions(**{name: OTHERS[name]})
+    assert repr(options) == f"SolverOptions({name}={OTHERS[name]!r})"
+    assert eval(repr(options)) == options
+
+
+def test_repr_of_defaults():
+    assert repr(SolverOptions()) == "SolverOptions()"
+
+
+def test_options_are_frozen_hashable_and_keyword_only():
+    options = SolverOptions()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.rank = 3
+    assert len({options, SolverOptions(), SolverOptions(rank=3)}) == 2
+    with pytest.raises(TypeError, match="positional"):
+        SolverOptions(3)
+
+
+def test_replace_validates():
+    options = SolverOptions(rank=4)
+    assert options.replace(rank=None) == SolverOptions()
+    assert options.rank == 4
+    with pytest.raises(ValueError, match="`rank`"):
+        options.replace(rank=0)
+    with pytest.raises(TypeError, match="ranc"):
+        options.replace(ranc=3)
+
+
+def test_dict_and_json_round_trip():
+    for options in (SolverOptions(), SolverOptions(**OTHERS), *PRESETS.values()):
+        assert options.to_dict().keys() == FIELDS.keys()
+        assert SolverOptions.from_dict(options.to_dict()) == options
+        assert SolverOptions.from_json(options.to_json()) == options
+        assert json.loads(options.to_json()) == options.to_dict()
+    assert SolverOptions.from_dict({"rank": 3}) == SolverOptions(rank=3)
+
+
+def test_round_trip_refuses_what_it_does_not_know():
+    with pytest.raises(TypeError, match=r"'ranks'.*'rank'"):
+        SolverOptions.from_dict({"ranks": 3})
+    with pytest.raises(TypeError, match="JSON object, got list"):
+        SolverOptions.from_json("[]")
+    with pytest.raises(ValueError, match="Expecting"):
+        SolverOptions.from_json("rank=3")
+
+
+def test_presets():
+    recommended = SolverOptions.preset("recommended")
+    assert recommended == SolverOptions(tv_weight=0.1, n_masks=4)
+    for name in ("fast", "", None, ["paper"]):
+        with pytest.raises(ValueError, match="must be 'paper' or 'recommended', got"):
+            SolverOptions.preset(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rank", 0, rf"`rank` must be an integer in \[1, {MAX_SIDE}\], got 0"),
+        ("rank", MAX_SIDE + 1, "`rank`"),
+        ("inner_iterations", 0, "`inner_iterations`"),
+        ("max_iterations", 0, "`max_iterations`"),
+        ("max_iterations", 2**31, "`max_iterations`"),
+        ("n_masks", -1, "`n_masks`"),
+        ("tv_weight", -0.1, "`tv_weight` must be finite and >= 0, got -0.1"),
+        ("tv_weight", math.nan, "`tv_weight`"),
+        ("tv_weight", math.inf, "`tv_weight`"),
+        ("delta_decay", 0.0, r"`delta_decay` must be finite and in \(0, 1\], got 0.0"),
+        ("delta_decay", 1.5, "`delta_decay`"),
+        ("step_size", -1, "`step_size`"),
+        ("tolerance", -1e-9, "`tolerance`"),
+        ("tolerance", math.inf, "`tolerance`"),
+        ("anchor_fraction", -0.1, r"`anchor_fraction` must be finite and in \[0, 1\]"),
+        ("anchor_fraction", 1.1, "`anchor_fraction`"),
+        ("anchor_fraction", math.nan, "`anchor_fraction`"),
+        ("channels", "both", "`channels` must be 'stacked' or 'separate', got 'both'"),
+        ("gradient_step", "", "`gradient_step` must be 'srf' or 'literal'"),
+        ("tv_gradient", None, "`tv_gradient` must be 'exact' or 'forward', got None"),
+    ],
+)
+def test_value_out_of_range(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        SolverOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rank", 2.0),
+        ("rank", True),
+        ("rank", "2"),
+        ("inner_iterations", None),
+        ("max_iterations", 1e3),
+        ("n_masks", False),
+        ("tv_weight", "0.1"),
+        ("tv_weight", True),
+        ("delta_decay", None),
+        ("step_size", 1j),
+        ("tolerance", []),
+        ("anchor_fraction", "half"),
+        ("alternate", 1),
+        ("alternate", None),
+        ("alternate", "yes"),
+    ],
+)
+def test_value_of_the_wrong_kind(name, value):
+    with pytest.raises(TypeError, match=rf"`{name}` must be .*, got {value!r}".replace("[", r"\[")):
+        SolverOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rank": 1},
+        {"rank": MAX_SIDE},
+        {"inner_iterations": 1, "max_iterations": 2**31 - 1},
+        {"tv_weight": 0, "step_size": 0, "tolerance": 0},
+        {"delta_decay": 1},
+        {"anchor_fraction": 0},
+        {"anchor_fraction": 1},
+    ],
+)
+def test_limits_are_allowed(changes):
+    options = SolverOptions(**changes)
+    assert {name: getattr(options, name) for name in changes} == changes
+
+
+def test_numpy_scalars_become_plain_values():
+    options = SolverOptions(rank=np.int64(3), tv_weight=np.float32(0.5), tolerance=0)
+    assert (type(options.rank), type(options.tv_weight)) == (int, float)
+    assert (type(options.tolerance), options.tolerance) == (float, 0.0)
+    assert SolverOptions.from_json(options.to_json()) == options
+
+
+@pytest.mark.parametrize(
+    ("size", "rank"),
+    [((32, 32), 8), ((28, 28), 7), ((7, 100), 1), ((3, 3), 1), ((1, 1), 1), ((512, 9), 2)],
+)
+def test_default_rank_is_a_quarter_of_the_shorter_side(size, rank):
+    assert SolverOptions().resolve_rank(*size) == rank
+
+
+def test_rank_up_to_the_shorter_side():
+    assert SolverOptions(rank=5).resolve_rank(9, 5) == 5
+    with pytest.raises(
+        ValueError, match=r"`rank` must be at most min\(H, W\) = 5 .* 9 x 5, got 6; .*`rank=None`"
+    ):
+        SolverOptions(rank=6).resolve_rank(9, 5)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "rank": st.none() | st.integers(1, MAX_SIDE),
+            "tv_weight": st.floats(0, 1e6),
+            "delta_decay": st.floats(0, 1, exclude_min=True),
+            "step_size": st.floats(0, 1e6),
+            "tolerance": st.floats(0, 1),
+            "anchor_fraction": st.floats(0, 1),
+            "alternate": st.booleans(),
+            "n_masks": st.integers(1, 100),
+            "channels": st.sampled_from(["stacked", "separate"]),
+        },
+    )
+)
+def test_round_trips_hold_for_all_options(changes):
+    options = SolverOptions(**changes)
+    assert SolverOptions.from_json(options.to_json()) == options
+    assert eval(repr(options)) == options

@@ -1,0 +1,26 @@
+"""Compiled CPU solver; private, use :func:`splic_ext.complete`."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def solve(
+    source: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    dtype: str,
+    mask: npt.NDArray[np.bool_] | None,
+    *,
+    seed: int,
+    first_index: int,
+    anchor_threshold: int,
+    options: dict[str, Any],
+    data_range: float,
+    largest: float,
+    threads: int,
+    iterations: npt.NDArray[np.int32],
+    residual: npt.NDArray[np.float64],
+    delta: npt.NDArray[np.float64],
+    seconds: npt.NDArray[np.float64],
+) -> None: ...
+def build_info() -> dict[str, Any]: ...

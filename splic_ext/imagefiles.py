@@ -1,0 +1,300 @@
+"""Image files in and out: pixels for the solver, everything else kept for the way back."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageFileError",
+    "Picture",
+    "atomic_path",
+    "encode_picture",
+    "no_pillow_limit",
+    "read_picture",
+]
+
+#: Suffix -> format; a file is decoded and written by its content, whatever its name.
+IMAGE_SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+
+#: Modes that the solver does not take -> the one they are read as.
+_READ_AS = {
+    "1": "L",
+    "P": "RGB",
+    "PA": "RGBA",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+}
+
+#: Ways to store a TIFF that lose nothing and take every mode; others become Deflate.
+_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
+
+#: TIFF tags that describe the picture and not how the file stores it: description, make, model,
+#: software, date, artist, XMP, copyright, the EXIF and the GPS block.
+_TIFF_TAGS = frozenset({270, 271, 272, 305, 306, 315, 700, 33432, 34665, 34853})
+
+_FULL_16_BIT = 65535.0
+
+
+class ImageFileError(Exception):
+    """An image file that cannot be read or written; the message says why, without the name."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image file.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (H, W, C)
+        What the solver takes, without alpha: uint8, or float32 for 16-bit gray (scaled to
+        [0, 1]) and for floating-point images.
+    data_range : float or None
+        As in :func:`splic_ext.complete`.
+    mode : str
+        Pillow's name of the mode that is written, without alpha.
+    format : str
+        Pillow's name of the file format.
+    alpha : ndarray of shape (H, W), uint8, or None
+        Written back untouched.
+    save_options : dict
+        Metadata and encoder settings.
+    note : str or None
+        What the user should know about this file.
+    """
+
+    pixels: npt.NDArray[Any]
+    data_range: float | None
+    mode: str
+    format: str
+    alpha: npt.NDArray[np.uint8] | None = None
+    save_options: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
+
+
+@contextmanager
+def no_pillow_limit() -> Iterator[None]:
+    """Turn off Pillow's own limit on pixels, where :func:`read_picture` applies another."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def read_picture(
+    path: Path, *, max_pixels: int, quality: int = 95, data_range: float | None = None
+) -> Picture:
+    """Decode an image file.
+
+    Parameters
+    ----------
+    path : Path
+        A PNG, JPEG, WebP, BMP or TIFF file of one frame.
+    max_pixels : int
+        Files of more pixels are refused on the evidence of their header, before any is decoded.
+    quality : int, default 95
+        Of JPEG and lossy WebP files when they are written back, 1 to 100.
+    data_range : float, optional
+        Largest value of floating-point images; default 1.
+
+    Returns
+    -------
+    Picture
+        Palette images as RGB, bilevel images as gray; others keep their mode.
+
+    Raises
+    ------
+    ImageFileError
+        The file cannot be opened or decoded, is too large, or of an unsupported kind.
+    """
+    try:
+        with Image.open(path, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
+            _check_header(image, max_pixels)
+            note = _depth_note(image)
+            image.load()
+            save_options = _save_options(image, path, quality)
+            return _picture(image, data_range, save_options, note)
+    except ImageFileError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageFileError(
+            "not a PNG, JPEG, WebP, BMP or TIFF image that Pillow can read"
+        ) from None
+    except MemoryError:
+        raise ImageFileError("not enough memory to decode it") from None
+    except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageFileError(f"cannot be decoded: {reason}") from error
+
+
+def _check_header(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageFileError(
+            f"{width} x {height} = {width * height:,} pixels are more than the limit of "
+            f"{max_pixels:,}; raise it with --max-pixels if the file is meant to be that large"
+        )
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageFileError(
+            f"holds {frames} frames, expected 1; split it into files of one frame each"
+        )
+
+
+def _depth_note(image: Image.Image) -> str | None:
+    """Tell of 16-bit colour, which Pillow reads as 8-bit; ask before the pixels are loaded."""
+    if image.format not in ("PNG", "TIFF") or image.mode.startswith("I"):
+        return None
+    # the raw mode is all of the arguments of a decoder, or the first of them
+    if not isinstance(image, ImageFile.ImageFile) or ";16" not in str(image.tile[:1]):
+        return None
+    return "16-bit colour is read and written as 8-bit; to keep 16 bits convert it to a float .npy"
+
+
+def _picture(
+    image: Image.Image, data_range: float | None, save_options: dict[str, Any], note: str | None
+) -> Picture:
+    file_format = "JPEG" if image.format == "MPO" else str(image.format)
+    mode = _READ_AS.get(image.mode, image.mode)
+    if "transparency" in image.info and mode in ("L", "RGB"):
+        mode += "A"  # one colour is transparent, and completion changes colours
+    if mode.startswith("I;16") or (mode == "I" and file_format == "PNG"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > _FULL_16_BIT:
+            raise ImageFileError("gray values outside [0, 65535]")
+        pixels = (values / np.float32(_FULL_16_BIT)).astype(np.float32)[..., None]
+        return Picture(pixels, 1.0, "I;16", file_format, None, save_options, note)
+    if mode == "F":
+        pixels = np.array(image)[..., None]
+        return Picture(pixels, data_range, "F", file_format, None, save_options, note)
+    if mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        raise ImageFileError(
+            f"pixels of mode {image.mode!r} are not supported; convert it to gray or RGB"
+        )
+    converted = image if image.mode == mode else image.convert(mode)
+    pixels = np.asarray(converted).reshape(image.height, image.width, -1)
+    alpha = None
+    if mode in ("LA", "RGBA"):
+        pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        mode = mode[:-1]
+    return Picture(pixels, None, mode, file_format, alpha, save_options, note)
+
+
+def _save_options(image: Image.Image, path: Path, quality: int) -> dict[str, Any]:
+    """Collect metadata and encoder settings of a loaded image."""
+    info = image.info
+    options = {name: info[name] for name in ("icc_profile", "exif", "dpi") if info.get(name)}
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        options |= _tiff_options(image)
+    elif isinstance(image, JpegImagePlugin.JpegImageFile):
+        # -1: gray, CMYK, or a layout that Pillow cannot write; 4:4:4 then loses least
+        sampling = JpegImagePlugin.get_sampling(image)
+        options |= {"quality": quality, "subsampling": max(sampling, 0)}
+    elif image.format == "WEBP":
+        options |= {"quality": quality, "lossless": _is_lossless_webp(path), "exact": True}
+    if image.format in ("JPEG", "MPO", "WEBP") and info.get("xmp"):
+        options["xmp"] = info["xmp"]
+    return options
+
+
+def _tiff_options(image: TiffImagePlugin.TiffImageFile) -> dict[str, Any]:
+    compression = image.info.get("compression")
+    tags = image.getexif()  # Pillow has turned the pixels upright and dropped the orientation
+    for tag in [tag for tag in tags if tag not in _TIFF_TAGS]:
+        del tags[tag]
+    known = compression in _TIFF_COMPRESSIONS
+    options: dict[str, Any] = {"compression": compression if known else "tiff_adobe_deflate"}
+    if tags:
+        options["exif"] = tags
+    return options
+
+
+def _is_lossless_webp(path: Path) -> bool:
+    """Look for the bit-stream chunk of a WebP file (RIFF): VP8L is lossless, "VP8 " is not."""
+    with path.open("rb") as stream:
+        stream.seek(12)
+        while len(header := stream.read(8)) == 8:
+            if header[:4] in (b"VP8L", b"VP8 "):
+                return header[:4] == b"VP8L"
+            size = int.from_bytes(header[4:], "little")
+            stream.seek(size + size % 2, io.SEEK_CUR)
+    return False
+
+
+def encode_picture(picture: Picture, completed: npt.NDArray[Any], stream: BinaryIO) -> None:
+    """Write completed pixels as a file of the format, mode and metadata of `picture`.
+
+    Parameters
+    ----------
+    picture : Picture
+        As :func:`read_picture` returned it.
+    completed : ndarray of shape (H, W, C)
+        Shape and dtype of ``picture.pixels``.
+    stream : binary file
+        Open for writing.
+
+    Raises
+    ------
+    ImageFileError
+        Pillow cannot write it.
+    """
+    values = completed
+    if picture.mode == "I;16":
+        values = np.rint(completed.astype(np.float64) * _FULL_16_BIT).astype("<u2")
+    height, width, _ = completed.shape
+    image = Image.frombytes(picture.mode, (width, height), values.tobytes())
+    if picture.alpha is not None:
+        image.putalpha(Image.frombytes("L", (width, height), picture.alpha.tobytes()))
+    try:
+        image.save(stream, format=picture.format, **picture.save_options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageFileError(f"cannot be written as {picture.format}: {error}") from error
+
+
+@contextmanager
+def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `target`, and move it there once the block has succeeded.
+
+    Parameters
+    ----------
+    target : Path
+        The file to make; its folders are made too.
+    overwrite : bool, default False
+        Whether a file may be there already.
+
+    Raises
+    ------
+    FileExistsError
+        A file is there; checked again when the block ends.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".splic-{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        if not overwrite and target.exists():
+            raise FileExistsError(f"{target} exists; give --overwrite to replace it")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
