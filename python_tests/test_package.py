@@ -31,6 +31,7 @@ PUBLIC = [
     "available_backends",
     "backend_info",
     "complete",
+    "masks",
 ]
 
 SIGNATURE = (
@@ -115,6 +116,7 @@ import sys
 import numpy
 before = set(sys.modules)
 import splic_ext
+splic_ext.complete
 new = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(*sorted(new - set(sys.stdlib_module_names) - {"numpy", "splic_ext"}) or ["none"])
 print(*sorted(name for name in sys.modules if name.startswith("splic_ext")))
@@ -139,12 +141,12 @@ print(middle - begun, time.perf_counter() - middle)
 
 
 def test_import_takes_little_more_than_that_of_numpy(run_python, tmp_path):
-    """At most 10 ms, or a quarter of NumPy's own import on a slow machine; medians of 9."""
+    """At most 10 ms more; medians of 9."""
     variables = {"PYTHONPYCACHEPREFIX": tmp_path / "cache", "PYTHONDONTWRITEBYTECODE": ""}
     run_python(IMPORT_TIME, **variables)
     runs = [run_python(IMPORT_TIME, **variables).split() for _ in range(9)]
     numpy_time, own_time = np.median(np.array(runs, dtype=float), axis=0)
-    assert own_time <= max(0.010, 0.25 * numpy_time)
+    assert own_time <= 0.010, f"NumPy itself took {numpy_time:.3f} s"
 
 
 def test_typing_marker_and_stub():

@@ -36,8 +36,7 @@ splic::View<Byte> view_of(const py::array &array, Byte *data, const py::array &l
   return view;
 }
 
-template <class T>
-T *records(py::array_t<T, py::array::c_style> &array, py::ssize_t size) {
+template <class T> T *records(py::array_t<T, py::array::c_style> &array, py::ssize_t size) {
   if (array.size() != size)
     throw py::value_error("a record array has the wrong size");
   return array.mutable_data();
@@ -62,9 +61,8 @@ splic::Options options_of(const py::dict &dict) {
 
 void solve(const py::array &source, py::array target, const std::string &dtype,
            const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
-           std::uint64_t anchor_threshold, const py::dict &options, double data_range, double largest,
-           int threads,
-           py::array_t<std::int32_t, py::array::c_style> iterations,
+           std::uint64_t anchor_threshold, const py::dict &options, double data_range,
+           double largest, int threads, py::array_t<std::int32_t, py::array::c_style> iterations,
            py::array_t<double, py::array::c_style> residual,
            py::array_t<double, py::array::c_style> delta,
            py::array_t<double, py::array::c_style> seconds) {
@@ -73,9 +71,9 @@ void solve(const py::array &source, py::array target, const std::string &dtype,
   const py::ssize_t item = kDTypeBytes[static_cast<int>(problem.dtype)];
   if (source.ndim() != 4)
     throw py::value_error("the source is not of shape (N, C, H, W)");
-  problem.source =
-      view_of(source, static_cast<const unsigned char *>(source.data()), source, item);
-  problem.target = view_of(target, static_cast<unsigned char *>(target.mutable_data()), source, item);
+  problem.source = view_of(source, static_cast<const unsigned char *>(source.data()), source, item);
+  problem.target =
+      view_of(target, static_cast<unsigned char *>(target.mutable_data()), source, item);
   py::array mask_array;
   if (!mask.is_none()) {
     mask_array = mask.cast<py::array>();
@@ -122,8 +120,8 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled CPU solver of splic_ext; private, use splic_ext.complete.";
   m.def("solve", &solve, py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"),
         py::kw_only(), py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"),
-        py::arg("options"), py::arg("data_range"), py::arg("largest"), py::arg("threads"), py::arg("iterations"),
-        py::arg("residual"), py::arg("delta"), py::arg("seconds"),
+        py::arg("options"), py::arg("data_range"), py::arg("largest"), py::arg("threads"),
+        py::arg("iterations"), py::arg("residual"), py::arg("delta"), py::arg("seconds"),
         "Complete a validated batch into `target` and fill in the record arrays.");
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");
 }

@@ -78,7 +78,8 @@ template <class T> SPLIC_INLINE void write(unsigned char *p, DType dtype, T x) {
   }
   case DType::bf16: {
     const std::uint32_t bits = bit_copy<std::uint32_t>(static_cast<float>(x));
-    const std::uint16_t h = static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+    const std::uint16_t h =
+        static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
     __builtin_memcpy(p, &h, sizeof h);
     break;
   }

@@ -86,8 +86,8 @@ template <class E> struct StoreTargets {
 };
 
 template <int I, int P, class E, class Epilogue>
-SPLIC_INLINE void tile(int depth, const Matrix<const E> &a, const Matrix<const E> &b, int i0, int p0,
-                       const Epilogue &epilogue) {
+SPLIC_INLINE void tile(int depth, const Matrix<const E> &a, const Matrix<const E> &b, int i0,
+                       int p0, const Epilogue &epilogue) {
   constexpr int w = Engine<E>::width;
   Packet<E> sum[I][P];
   for (int i = 0; i < I; ++i)

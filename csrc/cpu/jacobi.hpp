@@ -197,7 +197,8 @@ private:
       const T caa = c_(a + i, a + i), cbb = c_(b + i, b + i), cab = c_(a + i, b + i);
       const T size = cab * cab, scale = caa * cbb;
       const T gap = caa - cbb, bound = minimum(scale, gap * gap);
-      const bool mixed = minimum(caa, cbb) > floor_ && size > turn_size * bound && size > least_size * scale;
+      const bool mixed =
+          minimum(caa, cbb) > floor_ && size > turn_size * bound && size > least_size * scale;
       const bool swapped = caa < cbb;
       again_ |= (mixed && size > stop_size * bound) || (swapped && cbb > floor_);
       const bool turn = mixed || swapped;

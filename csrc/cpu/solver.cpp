@@ -70,8 +70,7 @@ struct AlignedDelete {
 };
 using Workspace = std::unique_ptr<unsigned char[], AlignedDelete>;
 Workspace make_workspace(std::size_t bytes) {
-  return Workspace(
-      static_cast<unsigned char *>(::operator new[](bytes, std::align_val_t{64})));
+  return Workspace(static_cast<unsigned char *>(::operator new[](bytes, std::align_val_t{64})));
 }
 
 // Runs task(i, workspace) for i < count on at most `threads` threads, this one among them, and
@@ -110,7 +109,8 @@ void parallel(std::int64_t count, int threads, std::size_t workspace_bytes, cons
     std::rethrow_exception(error);
 }
 
-// A run over the images [first_image, first_image + images) and the masks [first_stream, + streams).
+// A run over the images [first_image, first_image + images) and the masks [first_stream, +
+// streams).
 class Chunk {
 public:
   Chunk(const Problem &problem, const Kernels &kernels, const std::vector<double> &basis,
@@ -150,7 +150,8 @@ public:
       job.first_stream = first_stream;
       job.streams = streams;
       job.records = records_.data() + start;
-      job.sums = sums == nullptr ? nullptr : static_cast<unsigned char *>(sums) + start * item_bytes_;
+      job.sums =
+          sums == nullptr ? nullptr : static_cast<unsigned char *>(sums) + start * item_bytes_;
       job.workspace = workspace;
       const bool interleaved = interleave_ && i < groups;
       (interleaved ? kernels_.interleaved : kernels_.dense)[precision_](job);
@@ -189,22 +190,20 @@ private:
   std::vector<double> seconds_;
 };
 
-template <class T>
-void store_mean(const Problem &p, std::int64_t image, int plane, const T *sum) {
+template <class T> void store_mean(const Problem &p, std::int64_t image, int plane, const T *sum) {
   const T top = static_cast<T>(p.largest), masks = static_cast<T>(p.options.n_masks);
   for (int row = 0; row < p.stacked_channels() * p.height; ++row)
     for (int column = 0; column < p.width; ++column, ++sum)
-      SPLIC_ISA::write<T>(
-          p.target.at(image, plane + row / p.height, row % p.height, column), p.dtype,
-          std::min(*sum / masks, top));
+      SPLIC_ISA::write<T>(p.target.at(image, plane + row / p.height, row % p.height, column),
+                          p.dtype, std::min(*sum / masks, top));
 }
 
 // The mean over masks, in the order of the masks whatever the chunks: results do not depend on it.
 template <class T> void solve_mean(const Problem &problem, Chunk &chunk) {
   const int masks = problem.options.n_masks, planes = problem.planes();
   const std::size_t size = chunk.item_bytes() / sizeof(T);
-  const auto fitting =
-      std::max<std::int64_t>(1, static_cast<std::int64_t>(kChunkBytes / chunk.item_bytes() / planes));
+  const auto fitting = std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(kChunkBytes / chunk.item_bytes() / planes));
   const int streams = static_cast<int>(std::min<std::int64_t>(masks, fitting));
   const std::int64_t images = std::max<std::int64_t>(1, fitting / streams);
   std::vector<T> items(static_cast<std::size_t>(images) * planes * streams * size);

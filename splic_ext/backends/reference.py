@@ -140,11 +140,16 @@ def _complete_once(
     X = images.reshape(-1, rows, width)
     M = np.broadcast_to(mask, images.shape).reshape(X.shape)
     for p, anchors in enumerate((M, ~M) if options.alternate else (M,)):
-        X, *records = complete_matrices(X, anchors, options, height, problem.data_range)
-        iterations, residual, delta = (record.reshape(count, -1).max(axis=1) for record in records)
-        np.maximum(info.iterations[:, p], iterations, out=info.iterations[:, p])
-        np.maximum(info.residual[:, p], residual / problem.data_range, out=info.residual[:, p])
-        np.maximum(info.delta[:, p], delta / problem.data_range, out=info.delta[:, p])
+        X, iterations, residual, delta = complete_matrices(
+            X, anchors, options, height, problem.data_range
+        )
+        for total, record in (
+            (info.iterations, iterations),
+            (info.residual, residual / problem.data_range),
+            (info.delta, delta / problem.data_range),
+        ):
+            worst = np.asarray(record).reshape(count, -1).max(axis=1)
+            np.maximum(total[:, p], worst, out=total[:, p])
     return np.clip(X.reshape(images.shape), 0.0, problem.largest)
 
 

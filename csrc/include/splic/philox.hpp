@@ -26,9 +26,9 @@ SPLIC_HD PhiloxBlock philox4x32(PhiloxBlock counter, std::uint32_t key0, std::ui
 // Four mask bits of an image, entries 4 * block to 4 * block + 3; true = anchor.
 SPLIC_HD PhiloxBlock mask_words(std::uint64_t seed, std::uint64_t image, std::uint32_t stream,
                                 std::uint32_t block) {
-  return philox4x32({{block, stream, static_cast<std::uint32_t>(image),
-                      static_cast<std::uint32_t>(image >> 32)}},
-                    static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+  return philox4x32(
+      {{block, stream, static_cast<std::uint32_t>(image), static_cast<std::uint32_t>(image >> 32)}},
+      static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
 }
 
 } // namespace splic

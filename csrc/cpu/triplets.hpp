@@ -1,0 +1,317 @@
+// The leading singular triplets of a matrix that changes little from one iteration to the next.
+//
+// A block iteration starts at the triplets of the iteration before: a few shifted applications of
+// X'X with Cholesky orthonormalisation, a Rayleigh-Ritz step by Jacobi rotations, Cholesky once
+// more for the kept left vectors. A residual test repeats it for the lanes that need it.
+#pragma once
+
+#include "jacobi.hpp"
+#include "solve.hpp"
+
+namespace splic {
+namespace SPLIC_ISA {
+
+// Hands out pieces of a workspace, or, without one, counts what it would take.
+class Arena {
+public:
+  explicit Arena(unsigned char *base) : base_(base) {}
+  std::size_t used() const { return used_; }
+
+  template <class T> T *take(std::size_t count) {
+    T *p = base_ ? reinterpret_cast<T *>(base_ + used_) : nullptr;
+    used_ += (count * sizeof(T) + 63) / 64 * 64;
+    return p;
+  }
+  template <class E> Matrix<E> take_matrix(int rows, int columns) {
+    const int row = padded<E>(columns);
+    return {take<E>(static_cast<std::size_t>(rows) * row), row, 1};
+  }
+
+private:
+  unsigned char *base_;
+  std::size_t used_ = 0;
+};
+
+template <class E> inline void clear(Matrix<E> a, int rows) {
+  for (std::ptrdiff_t i = 0; i < rows * a.row; ++i)
+    a.p[i] = E{};
+}
+
+// How hard each iteration tries before the residual test; the test decides what is good enough.
+template <class S> struct Effort;
+template <> struct Effort<float> {
+  static constexpr JacobiLimits jacobi = {1e-5, 1e-3, 3e-7, 1e-12, 12};
+  static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
+  static constexpr double dropped = 1e-6;     // singular values below this share of the first
+  static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
+  static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
+  static constexpr int repeats = 30;          // of the block iteration, at most
+};
+template <> struct Effort<double> {
+  static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
+  static constexpr double pivot_floor = 1e-13;
+  static constexpr double dropped = 1e-13;
+  static constexpr double residual = 1e-12;
+  static constexpr double steep = 1e-12;
+  static constexpr int repeats = 60;
+};
+
+template <class E> class Triplets {
+  using S = Scalar<E>;
+  using Limits = Effort<S>;
+  static constexpr int kWidth = Engine<E>::width;
+
+public:
+  // X, to be filled and changed by the owner.
+  Matrix<E> x_;
+  // What `find` leaves: U (m x r), Z' = U'X (rows 0 to r - 1 of at least 2 r), and sigma squared.
+  Matrix<E> kept_, right_;
+  E *theta_ = nullptr;
+
+  void lay_out(const Geometry &geometry, int rank, const double *basis, Arena &arena) {
+    g_ = geometry;
+    r_ = rank;
+    basis_ = basis;
+    // More vectors than are kept: the further sigma_k is from sigma_r, the faster the convergence.
+    const int extra = r_ < 8 ? 4 : r_ < 16 ? r_ / 2 : 8;
+    const int step = g_.interleaves() ? 4 : kVectorBytes / static_cast<int>(sizeof(S));
+    k_late_ = block_size((r_ + extra + step - 1) / step * step);
+    k_early_ = g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step) : k_late_;
+    const int k = k_early_ > k_late_ ? k_early_ : k_late_;
+    x_ = arena.take_matrix<E>(g_.m, g_.n);
+    b_ = arena.take_matrix<E>(g_.n, g_.n);
+    Matrix<E> *const right_bases[] = {&start_, &v_, &v2_, &product_, &product2_};
+    for (Matrix<E> *a : right_bases)
+      *a = arena.take_matrix<E>(g_.n, k);
+    w_ = arena.take_matrix<E>(g_.m, k);
+    u_ = arena.take_matrix<E>(g_.m, k);
+    c_ = arena.take_matrix<E>(k, k);
+    q_ = arena.take_matrix<E>(k, k);
+    t_ = arena.take_matrix<E>(k, k);
+    kept_ = arena.take_matrix<E>(g_.m, r_);
+    right_rows_ = k > 2 * r_ ? k : 2 * r_;
+    right_ = arena.take_matrix<E>(right_rows_, g_.n);
+    theta_ = arena.take<E>(k);
+    scratch_ = arena.take<E>(2 * static_cast<std::size_t>(k));
+  }
+
+  // The padding of rows must be zero before the first call.
+  void reset() { clear(right_, right_rows_); }
+
+  // Leaves U in kept_, Z' = U'X in right_, sigma^2 in theta_, and the start of
+  // the next iteration in start_.
+  void find(int outer, bool cold, Mask<E> active) {
+    active_ = active;
+    const int k = outer < kEarlyLoops ? k_early_ : k_late_;
+    int steps = cold ? kColdApplications : applications(outer);
+    if (cold) {
+      for (int j = 0; j < g_.n; ++j)
+        for (int p = 0; p < start_.row; ++p)
+          start_(j, p) = p >= k ? E{} : k < g_.n ? basis(j, p) : splat<E>(S(j == p ? 1 : 0));
+      for (int p = 0; p < k; ++p)
+        theta_[p] = E{};
+    }
+    bool gram_ready = false;
+    if (k == g_.n)
+      steps = 0;
+    refine(k, steps, start_, v_, gram_ready);
+    E before = splat<E>(S(1e30));
+    for (int repeat = 0;; ++repeat) {
+      rayleigh_ritz(k);
+      Mask<E> poor = active_ & (E{} > E{});
+      if (k < g_.n) {
+        const E now = missed(k);
+        poor = active_ & (now > splat<E>(S(Limits::residual * Limits::residual) * g_.m * g_.n));
+        if (cold && repeat == 0)
+          poor = active_;
+        // Where rounding sets the limit, or singular values tie, repetition stops helping.
+        poor = poor & (now < splat<E>(S(0.5)) * before);
+        before = select(poor, now, before);
+      }
+      next_start(k);
+      if (!any(poor) || repeat == Limits::repeats)
+        break;
+      refine(k, kRepeatApplications, start_, v2_, gram_ready);
+      for (int j = 0; j < g_.n; ++j)
+        for (int p = 0; p < k; ++p)
+          v_(j, p) = select(poor, v2_(j, p), v_(j, p));
+    }
+  }
+
+private:
+  int block_size(int k) const { return 4 * k > 3 * g_.n ? g_.n : k; }
+
+  static constexpr int kEarlyLoops = 2;
+  static constexpr int kColdApplications = 14;
+  int applications(int outer) const {
+    constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1};
+    return schedule[outer < 7 ? outer : 7] + (g_.interleaves() ? 0 : 1);
+  }
+
+  static constexpr int kRepeatApplications = 3;
+
+  SPLIC_INLINE E basis(int j, int p) const {
+    return splat<E>(static_cast<S>(basis_[static_cast<std::size_t>(p) * g_.n + j]));
+  }
+
+  // to = orthonormal basis of the product of (X'X - shift) over the shifts, times from.
+  void refine(int k, int steps, Matrix<E> from, Matrix<E> to, bool &gram_ready) {
+    // X'X squares the singular values: where the kept ones are far below the first, its rounding
+    // drowns them, and X'(X V) takes its place. (Lanes choose each for itself, so that the result
+    // of one does not depend on the others.)
+    const Mask<E> steep =
+        active_ & (theta_[r_ - 1] < theta_[0] * splat<E>(static_cast<S>(Limits::steep)));
+    const bool only_direct = kWidth > 1 && any(steep);
+    if (any(steep) && steps > 0) {
+      // What the start still holds of the first vector would grow by theta_1 / theta_k.
+      orthonormalise(k, g_.n, from, product_);
+      for (std::ptrdiff_t e = 0; e < g_.n * from.row; ++e)
+        from.p[e] = select(steep, product_.p[e], from.p[e]);
+    }
+    const double gram = 0.5 * g_.m * g_.n * g_.n;
+    if (!gram_ready && !only_direct && steps > 0 &&
+        gram + double(steps) * g_.n * g_.n * k < 2.0 * steps * g_.m * g_.n * k) {
+      multiply<E>(g_.n, g_.n, g_.m, x_.transposed(), x_, Store<E>{b_}, Part::upper_result);
+      for (int i = 1; i < g_.n; ++i)
+        for (int j = 0; j < i; ++j)
+          b_(i, j) = b_(j, i);
+      gram_ready = true;
+    }
+    for (int step = 0; step < steps; ++step) {
+      // Chebyshev nodes on [0, theta_k]: what lies there is damped the most, evenly.
+      const double node = 0.5 + 0.5 * chebyshev_node(step, steps);
+      const E shift = theta_[k - 1] * splat<E>(static_cast<S>(node));
+      const bool direct = only_direct || !gram_ready;
+      if (direct || any(steep)) {
+        multiply<E>(g_.m, k, g_.n, x_, from, Store<E>{w_});
+        multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, StoreShifted<E>{product_, from, shift});
+      }
+      if (!direct) {
+        const Matrix<E> squared = any(steep) ? product2_ : product_;
+        multiply<E>(g_.n, k, g_.n, b_, from, StoreShifted<E>{squared, from, shift});
+        if (any(steep))
+          for (std::ptrdiff_t e = 0; e < g_.n * product_.row; ++e)
+            product_.p[e] = select(steep, product_.p[e], product2_.p[e]);
+      }
+      orthonormalise(k, g_.n, product_, to);
+      from = to;
+    }
+    if (steps == 0) {
+      // V is a basis of the whole space. Any orthonormal one will do; this one keeps the zeros of
+      // sparse matrices, whose iteration may be an unstable equilibrium.
+      const Mask<E> well = orthonormalise(k, g_.n, from, to);
+      for (int j = 0; j < g_.n; ++j)
+        for (int p = 0; p < k; ++p)
+          to(j, p) = select(well, to(j, p), splat<E>(S(j == p ? 1 : 0)));
+    }
+  }
+
+  static double chebyshev_node(int i, int n) {
+    // cos((2 i + 1) pi / (2 n)) by its Taylor series: |x| <= pi.
+    const double x = (2 * i + 1) * 3.14159265358979323846 / (2 * n);
+    double term = 1, sum = 1;
+    for (int j = 1; j < 14; ++j) {
+      term *= -x * x / ((2 * j - 1) * (2 * j));
+      sum += term;
+    }
+    return sum;
+  }
+
+  // to = from T with orthonormal columns, k of them with `rows` entries; true where it worked.
+  Mask<E> orthonormalise(int k, int rows, Matrix<E> from, Matrix<E> to) {
+    multiply<E>(k, k, rows, from.transposed(), from, Store<E>{c_}, Part::upper_result);
+    clear(t_, k);
+    const Mask<E> well = inverse_cholesky<E>(k, c_, t_, static_cast<S>(Limits::pivot_floor));
+    multiply<E>(rows, k, k, from, t_, Store<E>{to}, Part::upper_factor);
+    return well;
+  }
+
+  void rayleigh_ritz(int k) {
+    multiply<E>(g_.m, k, g_.n, x_, v_, Store<E>{w_});
+    multiply<E>(k, k, g_.m, w_.transposed(), w_, Store<E>{c_}, Part::upper_result);
+    if constexpr (kWidth > 1) {
+      if (g_.interleaves())
+        symmetric_jacobi<E>(k, c_, q_, active_, Limits::jacobi);
+      else
+        WideJacobi<E>(k, c_, q_, scratch_, Limits::jacobi).run();
+    } else {
+      symmetric_jacobi<E>(k, c_, q_, active_, Limits::jacobi);
+    }
+    // U = W Q / sigma; directions without weight are dropped.
+    const E least = c_(0, 0) * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
+    clear(t_, k);
+    for (int p = 0; p < k; ++p) {
+      theta_[p] = maximum(c_(p, p), E{});
+      const Mask<E> kept = (theta_[p] > least) & (theta_[p] > E{});
+      const E inverse =
+          select(kept, splat<E>(S(1)) / sqrt(select(kept, theta_[p], splat<E>(S(1)))), E{});
+      for (int i = 0; i < k; ++i)
+        t_(i, p) = q_(p, i) * inverse;
+    }
+    multiply<E>(g_.m, k, k, w_, t_, Store<E>{u_});
+    // The division has lost the orthogonality of weak columns to strong ones: restore it.
+    orthonormalise(r_, g_.m, u_, kept_);
+    multiply<E>(r_, g_.n, g_.m, kept_.transposed(), x_, Store<E>{right_});
+    const Matrix<const E> rest = {u_.p + r_, 1, u_.row};
+    const Matrix<E> rest_out = {right_.at(r_, 0), right_.row, 1};
+    multiply<E>(k - r_, g_.n, g_.m, rest, x_, Store<E>{rest_out});
+  }
+
+  // The error that the worse of the last two kept triplets leaves in U Z', squared: the sine of the
+  // angle to what V misses, times sigma_k, over the relative gap between theta_p and theta_k (which
+  // is not trusted to be much smaller than theta_r: V may have lost a vector).
+  E missed(int k) {
+    E worst = E{};
+    const E tail = maximum(theta_[k - 1], theta_[r_ - 1] * splat<E>(S(0.0625)));
+    for (int p = r_ > 2 ? r_ - 2 : 0; p < r_; ++p) {
+      const E *z = right_.at(p, 0);
+      E sum = E{};
+      for (int q = 0; q < k; ++q)
+        scratch_[q] = E{};
+      for (int j = 0; j < g_.n; ++j)
+        add_multiple(k, z[j], v_.at(j, 0), scratch_);
+      for (int j = 0; j < g_.n; ++j) {
+        const E *v = v_.at(j, 0);
+        E rest = z[j];
+        for (int q = 0; q < k; ++q)
+          rest = fma(-scratch_[q], v[q], rest);
+        sum = fma(rest, rest, sum);
+      }
+      const E gap = theta_[p] - tail;
+      const Mask<E> apart = gap > E{};
+      worst = maximum(
+          worst,
+          select(apart, sum * tail * theta_[p] / select(apart, gap * gap, splat<E>(S(1))), E{}));
+    }
+    return worst;
+  }
+
+  // The right vectors, unscaled, begin the next iteration; dead ones are seeded afresh.
+  void next_start(int k) {
+    for (int p = 0; p < k; ++p) {
+      const E *z = right_.at(p, 0);
+      const Mask<E> dead =
+          theta_[p] <= theta_[0] * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
+      if (any(dead)) {
+        for (int j = 0; j < g_.n; ++j)
+          start_(j, p) = select(dead, basis(j, p), z[j]);
+      } else {
+        for (int j = 0; j < g_.n; ++j)
+          start_(j, p) = z[j];
+      }
+    }
+    for (int p = k; p < padded<E>(k); ++p)
+      for (int j = 0; j < g_.n; ++j)
+        start_(j, p) = E{};
+  }
+
+  Geometry g_;
+  int r_ = 1, k_early_ = 1, k_late_ = 1, right_rows_ = 1;
+  const double *basis_ = nullptr;
+  Matrix<E> b_, start_, v_, v2_, product_, product2_, w_, u_, c_, q_, t_;
+  E *scratch_ = nullptr;
+  Mask<E> active_ = {};
+};
+
+} // namespace SPLIC_ISA
+} // namespace splic
