@@ -13,9 +13,9 @@ namespace SPLIC_ISA {
 // interleaved, a vector of neighbouring entries when dense.
 template <class E> struct Engine {
   using Packet = E;
-  static constexpr int width = 1; // entries of a packet
-  static constexpr int tile_rows = kVectorBytes == 64 ? 4 : 2;
-  static constexpr int tile_packets = kVectorBytes == 64 ? 4 : 4;
+  static constexpr int width = 1;     // entries of a packet
+  static constexpr int tile_rows = 4; // 16 sums of 32 registers, or 12 of 16
+  static constexpr int tile_packets = kVectorBytes == 64 ? 4 : 3;
 };
 template <> struct Engine<float> {
   using Packet = VecF;

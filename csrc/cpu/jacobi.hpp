@@ -23,17 +23,14 @@ SPLIC_INLINE void rotate_rows(int count, E c, E s, E *__restrict x, E *__restric
   }
 }
 
-// Upper triangular T with (V T)'(V T) = I, given the upper triangle of G = V'V, which is
-// overwritten. A column that depends on those before, its pivot below floor * G(j, j), comes out
-// short, and those after are not made orthogonal to what is rounding noise: without this the noise
-// grows by 1 / sqrt(floor) with each such column. A column of (nearly) zero comes out zero. Returns
-// the lanes in which all columns came out well.
+// Upper triangular T, all zero before, with (V T)'(V T) = I, given the upper triangle of G = V'V,
+// which is overwritten. A column that depends on those before, its pivot below floor * G(j, j),
+// comes out short, and those after are not made orthogonal to what is rounding noise: without this
+// the noise grows by 1 / sqrt(floor) with each such column. A column of (nearly) zero comes out
+// zero. Returns the lanes in which all columns came out well.
 template <class E>
 inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor) {
   Mask<E> well = E{} == E{};
-  for (int i = 0; i < k; ++i)
-    for (int j = 0; j < k; ++j)
-      t(i, j) = E{};
   for (int j = 0; j < k; ++j)
     t(j, j) = g(j, j) * splat<E>(floor); // the floors wait on the diagonal of T
   for (int l = 0; l < k; ++l) {

@@ -89,7 +89,7 @@ public:
     q_ = arena.take_matrix<E>(k, k);
     t_ = arena.take_matrix<E>(k, k);
     kept_ = arena.take_matrix<E>(g_.m, r_);
-    right_rows_ = k > 2 * r_ ? k : 2 * r_;
+    right_rows_ = 2 * r_;
     right_ = arena.take_matrix<E>(right_rows_, g_.n);
     theta_ = arena.take<E>(k);
     scratch_ = arena.take<E>(2 * static_cast<std::size_t>(k));
@@ -248,13 +248,10 @@ private:
       for (int i = 0; i < k; ++i)
         t_(i, p) = q_(p, i) * inverse;
     }
-    multiply<E>(g_.m, k, k, w_, t_, Store<E>{u_});
+    multiply<E>(g_.m, r_, k, w_, t_, Store<E>{u_});
     // The division has lost the orthogonality of weak columns to strong ones: restore it.
     orthonormalise(r_, g_.m, u_, kept_);
     multiply<E>(r_, g_.n, g_.m, kept_.transposed(), x_, Store<E>{right_});
-    const Matrix<const E> rest = {u_.p + r_, 1, u_.row};
-    const Matrix<E> rest_out = {right_.at(r_, 0), right_.row, 1};
-    multiply<E>(k - r_, g_.n, g_.m, rest, x_, Store<E>{rest_out});
   }
 
   // The error that the worse of the last two kept triplets leaves in U Z', squared: the sine of the
@@ -286,23 +283,31 @@ private:
     return worst;
   }
 
-  // The right vectors, unscaled, begin the next iteration; dead ones are seeded afresh.
+  // The right vectors begin the next iteration: Z as it is for the kept ones, V Q for the others.
+  // Dead ones are seeded afresh.
   void next_start(int k) {
-    for (int p = 0; p < k; ++p) {
-      const E *z = right_.at(p, 0);
-      const Mask<E> dead =
-          theta_[p] <= theta_[0] * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
-      if (any(dead)) {
-        for (int j = 0; j < g_.n; ++j)
-          start_(j, p) = select(dead, basis(j, p), z[j]);
-      } else {
-        for (int j = 0; j < g_.n; ++j)
-          start_(j, p) = z[j];
-      }
+    if constexpr (kWidth == 1) {
+      const Matrix<const E> rotation = {q_.at(r_, 0), 1, q_.row};
+      multiply<E>(g_.n, k - r_, k, v_, rotation, Store<E>{{start_.at(0, r_), start_.row, 1}});
+    } else {
+      clear(t_, k);
+      for (int i = 0; i < k; ++i)
+        for (int p = r_; p < k; ++p)
+          t_(i, p) = q_(p, i);
+      multiply<E>(g_.n, k, k, v_, t_, Store<E>{start_});
     }
-    for (int p = k; p < padded<E>(k); ++p)
+    const E least = theta_[0] * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
+    for (int p = 0; p < r_; ++p) {
+      const E *z = right_.at(p, 0);
       for (int j = 0; j < g_.n; ++j)
-        start_(j, p) = E{};
+        start_(j, p) = z[j];
+    }
+    for (int p = 0; p < k; ++p) {
+      const Mask<E> dead = theta_[p] <= least;
+      if (any(dead))
+        for (int j = 0; j < g_.n; ++j)
+          start_(j, p) = select(dead, basis(j, p), start_(j, p));
+    }
   }
 
   Geometry g_;
