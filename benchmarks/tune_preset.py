@@ -43,6 +43,7 @@ sys.path.insert(0, str(ROOT / "python_tests"))
 from test_gray_box import EPSILON, ResNet20, attack  # noqa: E402
 
 SHARED = Path(os.environ.get("SPLIC_SHARED") or ROOT.parent / "shared")
+OUTPUT = ROOT / "results" / "preset_recommended.json"
 KINDS = ("clean", "fgsm", "pgd")
 THREADS = 2
 BASE = SolverOptions(tv_weight=0.1, tolerance=1e-8, n_masks=4)
@@ -61,12 +62,19 @@ COMBINED = {
     "delta_decay": (0.45, 0.5, 0.6),
     "max_iterations": (56, 70),
 }
-COMBINATIONS = 28
-FINALISTS = 6
+COMBINATIONS = 20
+FINALISTS = 5
+
+
+DATA = (
+    "CIFAR-10 training images, true pixels: the first for round 1, the next for round 2; stock "
+    "ResNet-20, attacked without the defence, L-inf 8/255: FGSM; PGD, 7 steps of 2/255, random start"
+)
 
 
 def load_network() -> ResNet20:
-    state = torch.load(SHARED / "weights" / "cifar10_resnet20.th", weights_only=True)["state_dict"]
+    path = SHARED / "weights" / "cifar10_resnet20.th"
+    state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
     model = ResNet20()
     model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
     return model.eval().requires_grad_(False)
@@ -76,15 +84,14 @@ class Problem:
     """Labels, and clean and attacked images, in [0, 1]."""
 
     def __init__(self, network: ResNet20, split: str, first: int, count: int) -> None:
+        part = slice(first, first + count)
         with np.load(SHARED / "data" / f"cifar10_{split}_lossless.npz") as data:
-            x, y = data["x"][first : first + count], data["y"][first : first + count]
-        if len(x) != count:
-            raise SystemExit(f"the {split} images end at {first + len(x)}")
-        self.network, self.count = network, count
+            x, y = data["x"][part], data["y"][part]
+        self.network, self.count = network, len(y)
         self.labels = torch.from_numpy(y).long()
         self.images = {kind: np.empty(x.shape, np.float32) for kind in KINDS}
         noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
-        for i in range(0, count, 250):
+        for i in range(0, self.count, 250):
             part = slice(i, i + 250)
             images, labels = torch.from_numpy(x[part]).float() / 255, self.labels[part]
             start = EPSILON * (2 * noise[part] - 1)
@@ -187,22 +194,18 @@ def choose(measured: list[tuple[SolverOptions, dict, np.ndarray]]) -> SolverOpti
 
 
 def header(arguments: argparse.Namespace) -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), cpu)
+    packages = {"splic_ext": splic_ext, "numpy": np, "torch": torch}
     return {
         "schema_version": 1,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": {"cpu": (names or [platform.machine()])[0], "threads": THREADS, "shared": True},
-        "versions": {
-            "splic_ext": splic_ext.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-        },
+        "machine": {"cpu": cpu, "threads": THREADS},
+        "versions": {name: package.__version__ for name, package in packages.items()},
         "command": shlex.join(["python", "benchmarks/tune_preset.py", *sys.argv[1:]]),
-        "data": "CIFAR-10 training images, true pixels: the first for round 1, the next for "
-        "round 2. Stock ResNet-20, attacked without the defence, L-inf 8/255: FGSM, and PGD of "
-        "7 steps of 2/255 from a random start.",
+        "data": DATA,
         "images": {"round_1": arguments.coarse_images, "round_2": arguments.images},
         "seeds": {"round_1": 1, "round_2": arguments.seeds},
     }
@@ -227,36 +230,29 @@ def sweep(network: ResNet20, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def report(network: ResNet20, chosen: SolverOptions, seeds: int) -> dict[str, Any]:
     problem = Problem(network, "test", 0, 500)
-    rows = {"none": None, "paper": SolverOptions.preset("paper"), "recommended": chosen}
-    return {
-        "data": "the first 500 CIFAR-10 test images, true pixels; attacks as above",
-        "images": problem.count,
-        "seeds": seeds,
-        **{name: problem.measure(options, seeds)[0] for name, options in rows.items()},
-    }
+    rows = {"none": None, "paper": SolverOptions.preset("paper"), "chosen": chosen}
+    measured = {name: problem.measure(options, seeds)[0] for name, options in rows.items()}
+    return {"data": "first 500 CIFAR-10 test images", "images": 500, "seeds": seeds, **measured}
 
 
 def dumps(document: dict[str, Any]) -> str:
     """Return JSON text with one setting on each line."""
-    tables = {}
-    for key in ("round_2", "round_1"):
-        rows = ",\n".join("    " + json.dumps(entry) for entry in document[key])
-        tables[f'"{key}": null'] = f'"{key}": [\n{rows}\n  ]'
-    text = json.dumps(
-        {k: None if k in ("round_1", "round_2") else v for k, v in document.items()}, indent=2
-    )
-    for empty, table in tables.items():
-        text = text.replace(empty, table)
-    return text + "\n"
+    lines = []
+    for key, value in document.items():
+        text = json.dumps(value)
+        if isinstance(value, list):
+            text = "[\n    " + ",\n    ".join(json.dumps(entry) for entry in value) + "\n  ]"
+        lines.append(f'  "{key}": {text}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=2000, help="of round 2")
-    parser.add_argument("--coarse-images", type=int, default=600, help="of round 1")
+    parser.add_argument("--images", type=int, default=1000, help="of round 2")
+    parser.add_argument("--coarse-images", type=int, default=400, help="of round 1")
     parser.add_argument("--seeds", type=int, default=2, help="of round 2 and the report")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "preset_recommended.json")
-    parser.add_argument("--report", action="store_true", help="add the test images to the output")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--report", action="store_true", help="add the test images")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     network = load_network()

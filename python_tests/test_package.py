@@ -88,8 +88,10 @@ def module(request):
     """Each public module; one that needs an extra that is absent is skipped, and says so."""
     try:
         return importlib.import_module(request.param)
-    except MissingExtraError as error:
-        pytest.skip(str(error))
+    except (MissingExtraError, ModuleNotFoundError) as error:
+        if getattr(error, "name", None) and error.name.startswith("splic_ext"):
+            raise
+        pytest.skip(f"needs an extra: {error}")
 
 
 @pytest.mark.skipif(

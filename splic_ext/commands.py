@@ -71,8 +71,11 @@ def _exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         print_message("interrupted; files that are there are complete")
         raise typer.Exit(INTERRUPTED) from None
-    except (BackendUnavailableError, MissingExtraError, OSError) as error:
+    except (ArithmeticError, BackendUnavailableError, MissingExtraError, OSError) as error:
         print_message(f"error: {error}")
+        raise typer.Exit(1) from None
+    except MemoryError:
+        print_message("error: out of memory; use smaller images, fewer --threads or fewer --jobs")
         raise typer.Exit(1) from None
     except (TypeError, ValueError) as error:
         print_message(f"error: {error}")

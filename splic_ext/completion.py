@@ -89,8 +89,8 @@ def complete(
     Parameters
     ----------
     batch : array of shape (H, W), (C, H, W) or (N, C, H, W)
-        Images in [0, `data_range`]: a NumPy array, a torch tensor or any DLPack array, of uint8,
-        float16, bfloat16, float32 or float64, in any memory layout. H and W from 1 to 512. Never
+        Images in [0, `data_range`]: a NumPy array, a torch tensor or another DLPack array, of
+        uint8, float16, bfloat16, float32 or float64, in any memory layout. H and W from 1 to 512. Never
         changed, unless it is `out` too.
     mask : bool array, optional
         True = anchor pixel, kept; False = target pixel, re-estimated. Shape (H, W) for all
@@ -137,7 +137,7 @@ def complete(
     ShapeError
         A `ValueError`: wrong shape of `batch`, `mask` or `out`.
     ArithmeticError
-        The iteration diverged: too large a step or weight.
+        The iteration diverged: too large a step or weight. What `out` holds is then undefined.
     BackendUnavailableError
         The back end asked for, by name or by the device of `batch`, cannot run here.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.checks import check_integer, check_number
 from splic_ext.options import Channels
 
 __all__ = ["bernoulli_masks", "philox4x32"]
@@ -95,12 +96,21 @@ def bernoulli_masks(
     ndarray of shape (N, C, H, W) or (N, 1, H, W), bool
         True = anchor pixel, kept; False = target pixel, re-estimated.
 
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter of the wrong kind, or out of its range.
+
     Examples
     --------
     >>> bernoulli_masks((1, 1, 2, 4), seed=7)[0, 0].astype(int)
     array([[0, 0, 1, 1],
            [1, 0, 1, 0]])
     """
+    seed = check_integer("seed", seed, 0, 2**64 - 1)
+    first_index = check_integer("first_index", first_index, 0, 2**64 - 1)
+    stream = check_integer("stream", stream, 0, 2**32 - 1)
+    anchor_fraction = check_number("anchor_fraction", anchor_fraction, 0.0, 1.0)
     count, n_channels, height, width = shape
     planes = n_channels if channels == "stacked" else 1
     n_bits = planes * height * width

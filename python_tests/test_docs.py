@@ -1,0 +1,214 @@
+"""The pages of the documentation: their Python runs, their links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib.util
+import re
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import splic_ext
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+MISSING = "the tests run without the documentation beside them"
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason=MISSING)
+
+PAGES = [*ROOT.glob("README.md"), *sorted(DOCS.glob("*.md"))]
+LINKED = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(DOCS.glob("*.md")),
+    *ROOT.glob("benchmarks/README.md"),
+]
+
+FENCE = re.compile(r" *(?P<marks>```+|~~~+) *(?P<language>\w*)")
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def split(text):
+    """Return the prose of a page, and its fenced blocks as (language, line, code).
+
+    The line is the number of the block's first line, counted from 1.
+    """
+    prose, blocks, marks = [], [], None
+    for number, line in enumerate(text.splitlines(), 1):
+        fence = FENCE.match(line)
+        if marks is None and fence:
+            marks = fence["marks"]
+            blocks.append((fence["language"], number + 1, []))
+        elif marks is None:
+            prose.append(line)
+        elif line.strip() == marks:
+            marks = None
+        else:
+            blocks[-1][2].append(line)
+    assert marks is None, "a code block does not end"
+    return "\n".join(prose), [
+        (language, line, textwrap.dedent("\n".join(lines)) + "\n")
+        for language, line, lines in blocks
+    ]
+
+
+def run_block(code, line, path, namespace):
+    """Run a block of code, or of code with prompts and what it prints."""
+    if not code.startswith(">>>"):
+        # The empty lines make the line numbers of a traceback those of the page.
+        exec(compile("\n" * (line - 1) + code, str(path), "exec", dont_inherit=True), namespace)
+        return
+    test = doctest.DocTestParser().get_doctest(code, {}, path.name, str(path), line - 1)
+    test.globs = namespace
+    report = []
+    result = doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
+    assert result.failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_python_blocks_run(path, tmp_path, monkeypatch):
+    """One after the other, in one namespace and an empty folder."""
+    _, blocks = split(path.read_text(encoding="utf-8"))
+    page = ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", page)  # where pickle and dataclasses look
+    monkeypatch.chdir(tmp_path)
+    has_torch = importlib.util.find_spec("torch") is not None
+    left_out = []
+    for language, line, code in blocks:
+        if language != "python":
+            continue
+        if not has_torch and re.search(r"\btorch\b", code):
+            left_out.append(str(line))
+            continue
+        run_block(code, line, path, vars(page))
+    if left_out:
+        pytest.skip(f"torch is not installed: {path.name}, blocks at lines {', '.join(left_out)}")
+
+
+def targets(prose):
+    """Yield where the links, pictures and HTML tags of a page point."""
+    prose = re.sub(r"(`+).+?\1", "", prose)
+    yield from re.findall(r"\]\(<?([^\s)>]+)>?(?:\s+\"[^\"]*\")?\)", prose)
+    yield from re.findall(r"^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)", prose, re.MULTILINE)
+    yield from re.findall(r"\b(?:src|href|srcset)=\"([^\"\s]+)", prose)
+
+
+def anchors(path):
+    """Return the names that GitHub gives to the headings of a page."""
+    prose, _ = split(path.read_text(encoding="utf-8"))
+    names = set(re.findall(r"\b(?:id|name)=\"([^\"]+)\"", prose))
+    seen = {}
+    for heading in re.findall(r"^#{1,6} +(.+?)(?: +#+)?$", prose, re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        count = seen[name] = seen.get(name, -1) + 1
+        names.add(f"{name}-{count}" if count else name)
+    return names
+
+
+@pytest.mark.skipif(
+    not (ROOT / "benchmarks" / "results").is_dir(),
+    reason="a source distribution is without the results that pages link to",
+)
+@pytest.mark.parametrize("path", LINKED, ids=relative)
+def test_relative_links_resolve(path):
+    prose, _ = split(path.read_text(encoding="utf-8"))
+    broken = []
+    for target in targets(prose):
+        if re.match(r"[a-z][a-z0-9+.-]*:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        place = (path.parent / name) if name else path
+        if not place.exists() or (
+            anchor and place.suffix == ".md" and anchor not in anchors(place)
+        ):
+            broken.append(target)
+    assert not broken
+
+
+# docs/errors.md against the code
+
+#: A message that no user can meet, one that Python words itself, and the name of a feature.
+UNDOCUMENTED = (
+    "an array on … has no NumPy view",
+    "module 'splic_ext' has no attribute …",
+    "`splic-ext demo`",
+)
+
+
+def template(node):
+    """Return the text of a string in the source, with `…` for each value that is put in."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            part.value if isinstance(part, ast.Constant) else "…" for part in node.values
+        )
+    return ""
+
+
+def source_trees():
+    for path in sorted(Path(splic_ext.__file__).parent.rglob("*.py")):
+        yield ast.parse(path.read_text(encoding="utf-8"))
+
+
+def all_texts():
+    texts = [template(node) for tree in source_trees() for node in ast.walk(tree)]
+    native = ROOT / "csrc" / "cpu" / "solver.cpp"
+    if native.is_file():
+        strings = re.sub(r'"\s*\n\s*"', "", native.read_text(encoding="utf-8"))
+        texts += re.findall(r'"([^"\n]+)"', strings)
+    return [text for text in texts if text]
+
+
+def raised_messages():
+    """Messages of all `raise` statements; those with values only are of other origin."""
+    for tree in source_trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+                text = template(node.exc.args[0])
+                if " " in text.replace("…", ""):
+                    yield text
+
+
+@pytest.fixture(scope="module")
+def documented():
+    page = DOCS / "errors.md"
+    if not page.is_file():
+        pytest.skip(MISSING)
+    messages = re.findall(r"^\| `` (.+?) `` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(messages) > 50
+    return messages
+
+
+def pattern(message):
+    """Return what a documented message matches: `…` stands for anything."""
+    return re.compile(".*".join(map(re.escape, message.split("…"))), re.DOTALL)
+
+
+def test_documented_messages_are_those_of_the_code(documented):
+    texts = all_texts()
+    # The end of a message may come from another string.
+    unknown = [
+        message
+        for message in documented
+        if not any(pattern(message.rstrip("…")).match(text) for text in texts)
+    ]
+    assert not unknown
+
+
+def test_every_message_is_documented(documented):
+    patterns = [pattern(message) for message in documented]
+    missing = [
+        text
+        for text in raised_messages()
+        if text not in UNDOCUMENTED and not any(p.fullmatch(text) for p in patterns)
+    ]
+    assert not missing
