@@ -1,20 +1,15 @@
-"""Choose the preset "recommended" on CIFAR-10 training images, gray box.
+"""Choose the preset "recommended" on CIFAR-10 training images, gray box; see docs/presets.md.
 
     python benchmarks/tune_preset.py           # sweep, choose, write the JSON
-    python benchmarks/tune_preset.py --report  # then, once: test images with what was chosen
+    python benchmarks/tune_preset.py --report  # then, once: speeds, and the test images
 
-Images are attacked through a stock ResNet-20 alone and classified by it after completion. Needs
-torch, scikit-image, and the folder of data and weights (``../shared``, or ``SPLIC_SHARED``).
-
-Round 1 tries one change at a time, and random combinations, on some training images. Round 2
-measures the best of them on *other* training images with several mask seeds, and the rule below
-chooses. ``docs/presets.md`` explains the rule and shows the numbers.
-
-The rule, fixed before the sweep: the score is the mean of the accuracies on clean, FGSM and PGD
-images. Eligible is what keeps a photograph of 224 x 224 within 1 dB of the paper's preset and has
-at most 4 masks (8 masks, at twice the time, must gain 2 points). Of the eligible settings within
-one standard error (paired, over images) of the best score, take the one with the fewest masks, then
-the fewest iterations, then the highest score.
+Needs torch, scikit-image, and the folder of data and weights (``../shared``, or ``SPLIC_SHARED``).
+Round 1 tries single changes and random combinations. Round 2 measures the best of them on *other*
+training images, with several mask seeds. The rule, fixed before the sweep: the score is the mean of
+the accuracies on clean, FGSM and PGD images. Eligible is what keeps a photograph of 224 x 224
+within 1 dB of the paper's preset and has at most 4 masks (8 masks, at twice the time, must gain 2
+points). Of the eligible settings within one standard error (paired, over images) of the best score,
+take the one with the fewest masks, then the fewest iterations, then the highest score.
 """
 
 from __future__ import annotations
@@ -23,7 +18,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import shlex
 import sys
 import time
@@ -33,8 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from conftest import environment
+from skimage.data import chelsea
+from skimage.transform import resize
 
-import splic_ext
 from splic_ext import SolverOptions, complete
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +42,7 @@ SHARED = Path(os.environ.get("SPLIC_SHARED") or ROOT.parent / "shared")
 OUTPUT = ROOT / "results" / "preset_recommended.json"
 KINDS = ("clean", "fgsm", "pgd")
 THREADS = 2
+PAPER = SolverOptions.preset("paper")
 BASE = SolverOptions(tv_weight=0.1, tolerance=1e-8, n_masks=4)
 ONE_CHANGE = {
     "tv_weight": (0.02, 0.05, 0.07, 0.14, 0.2),
@@ -62,13 +59,10 @@ COMBINED = {
     "delta_decay": (0.45, 0.5, 0.6),
     "max_iterations": (56, 70),
 }
-COMBINATIONS = 20
-FINALISTS = 5
-
-
+COMBINATIONS, FINALISTS = 20, 5
 DATA = (
     "CIFAR-10 training images, true pixels: the first for round 1, the next for round 2; stock "
-    "ResNet-20, attacked without the defence, L-inf 8/255: FGSM; PGD, 7 steps of 2/255, random start"
+    "ResNet-20, attacked without the defence, L-inf 8/255: FGSM; PGD, 7 x 2/255, random start"
 )
 
 
@@ -84,55 +78,44 @@ class Problem:
     """Labels, and clean and attacked images, in [0, 1]."""
 
     def __init__(self, network: ResNet20, split: str, first: int, count: int) -> None:
-        part = slice(first, first + count)
         with np.load(SHARED / "data" / f"cifar10_{split}_lossless.npz") as data:
-            x, y = data["x"][part], data["y"][part]
-        self.network, self.count = network, len(y)
-        self.labels = torch.from_numpy(y).long()
+            x, y = (torch.from_numpy(data[key][first : first + count]) for key in "xy")
+        x, y = x.float() / 255, y.long()
+        self.network, self.labels, self.count = network, y, len(y)
         self.images = {kind: np.empty(x.shape, np.float32) for kind in KINDS}
         noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
         for i in range(0, self.count, 250):
             part = slice(i, i + 250)
-            images, labels = torch.from_numpy(x[part]).float() / 255, self.labels[part]
+            images, labels = x[part], y[part]
             start = EPSILON * (2 * noise[part] - 1)
             fgsm = attack(network, images, labels, start=0, step=EPSILON, steps=1)
             pgd = attack(network, images, labels, start=start, step=2 / 255, steps=7)
             for kind, attacked in zip(KINDS, (images, fgsm, pgd), strict=True):
                 self.images[kind][part] = attacked.numpy()
 
-    def classify(self, images: np.ndarray) -> np.ndarray:
-        parts = torch.from_numpy(images).split(500)
-        found = torch.cat([self.network(part).argmax(dim=1) for part in parts])
-        return (found == self.labels).numpy()
-
     def measure(self, options: SolverOptions | None, seeds: int) -> tuple[dict, np.ndarray]:
         """Return what goes into the JSON, and whether (kind, image) is right, mean of the seeds."""
-        right, seconds = np.zeros((len(KINDS), self.count)), 0.0
+        right = np.zeros((len(KINDS), self.count))
         for seed in range(seeds if options else 1):
-            for k, kind in enumerate(KINDS):
-                images = self.images[kind]
+            for k, images in enumerate(self.images.values()):
                 if options:
-                    start = time.perf_counter()
                     images = complete(images, options=options, seed=seed, threads=THREADS)
-                    seconds += time.perf_counter() - start
-                right[k] += self.classify(images)
+                parts = torch.from_numpy(images).split(500)
+                found = torch.cat([self.network(part).argmax(dim=1) for part in parts])
+                right[k] += (found == self.labels).numpy()
         right /= seeds if options else 1
         entry: dict[str, Any] = {"options": changed(options) if options else None}
         for kind, mean in zip(KINDS, right.mean(axis=1), strict=True):
             entry[kind] = round(100 * mean, 2)
             entry[f"{kind}_interval"] = wilson(mean, self.count)
         entry["score"] = round(100 * right.mean(), 2)
-        if options:
-            rate = len(KINDS) * seeds * self.count / seconds
-            entry["images_per_second"] = float(f"{rate:.3g}")
         print(json.dumps(entry), flush=True)
         return entry, right
 
 
 def changed(options: SolverOptions) -> dict[str, Any]:
     """Return the fields that differ from the paper's preset."""
-    default = SolverOptions().to_dict()
-    return {key: value for key, value in options.to_dict().items() if value != default[key]}
+    return {k: v for k, v in options.to_dict().items() if v != getattr(PAPER, k)}
 
 
 def wilson(share: float, count: int) -> list[float]:
@@ -145,24 +128,18 @@ def wilson(share: float, count: int) -> list[float]:
 
 def photograph_psnr(options: SolverOptions) -> float:
     """Return the PSNR in dB of a clean photograph of 224 x 224 after completion."""
-    from skimage.data import chelsea
-    from skimage.transform import resize
-
     image = resize(chelsea(), (224, 224), anti_aliasing=True).astype(np.float32)
     image = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     completed = complete(image, options=options, threads=THREADS)
     return round(-10 * math.log10(float(np.square(completed - image).mean())), 2)
 
 
-def settings() -> list[SolverOptions]:
+def candidates() -> list[SolverOptions]:
     """Return what round 1 tries."""
-    found = [BASE]
-    found += [BASE.replace(**{key: v}) for key, values in ONE_CHANGE.items() for v in values]
+    single = [BASE.replace(**{key: v}) for key, values in ONE_CHANGE.items() for v in values]
     rng = np.random.default_rng(0)
-    for _ in range(COMBINATIONS):
-        picks = {key: values[rng.integers(len(values))] for key, values in COMBINED.items()}
-        found.append(BASE.replace(**picks))
-    return list(dict.fromkeys(found))
+    draws = [{k: v[rng.integers(len(v))] for k, v in COMBINED.items()} for _ in range(COMBINATIONS)]
+    return list(dict.fromkeys([BASE, *single, *(BASE.replace(**draw) for draw in draws)]))
 
 
 def finalists(scores: dict[SolverOptions, float]) -> list[SolverOptions]:
@@ -170,15 +147,14 @@ def finalists(scores: dict[SolverOptions, float]) -> list[SolverOptions]:
     ranked = sorted(scores, key=lambda options: -scores[options])
     scaled = [o for o in ranked if o.rank is None and o.n_masks == 4]
     fixed = [o for o in ranked if o.rank is not None]
-    best = scaled[0]
-    compared = [best.replace(n_masks=1), best.replace(n_masks=8), best.replace(max_iterations=56)]
-    compared += [BASE, BASE.replace(tv_weight=0.05), SolverOptions.preset("paper")]
-    return list(dict.fromkeys([*scaled[:FINALISTS], *fixed[:2], *compared]))
+    compared = [scaled[0].replace(n_masks=1), scaled[0].replace(n_masks=8)]
+    compared += [scaled[0].replace(max_iterations=56), BASE, BASE.replace(tv_weight=0.05)]
+    return list(dict.fromkeys([*scaled[:FINALISTS], *fixed[:2], *compared, PAPER]))
 
 
 def choose(measured: list[tuple[SolverOptions, dict, np.ndarray]]) -> SolverOptions:
     """Apply the rule at the top of this file."""
-    floor = photograph_psnr(SolverOptions.preset("paper")) - 1
+    floor = photograph_psnr(PAPER) - 1
     good = [one for one in measured if one[1]["photograph_psnr"] >= floor]
     few = max(entry["score"] for options, entry, _ in good if options.n_masks <= 4)
     good = [one for one in good if one[0].n_masks <= 4 or one[1]["score"] > few + 2]
@@ -193,28 +169,21 @@ def choose(measured: list[tuple[SolverOptions, dict, np.ndarray]]) -> SolverOpti
     return min(near, key=lambda one: one[:3])[3]
 
 
-def header(arguments: argparse.Namespace) -> dict[str, Any]:
-    cpu = platform.machine()
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), cpu)
-    packages = {"splic_ext": splic_ext, "numpy": np, "torch": torch}
-    return {
+def sweep(network: ResNet20, arguments: argparse.Namespace) -> dict[str, Any]:
+    found = environment()
+    document = {
         "schema_version": 1,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": {"cpu": cpu, "threads": THREADS},
-        "versions": {name: package.__version__ for name, package in packages.items()},
+        "machine": {key: found[key] for key in ("cpu", "cores", "system", "simd")},
+        "versions": {key: found[key] for key in ("splic_ext", "python", "numpy", "torch")},
         "command": shlex.join(["python", "benchmarks/tune_preset.py", *sys.argv[1:]]),
         "data": DATA,
         "images": {"round_1": arguments.coarse_images, "round_2": arguments.images},
         "seeds": {"round_1": 1, "round_2": arguments.seeds},
+        "threads": THREADS,
     }
-
-
-def sweep(network: ResNet20, arguments: argparse.Namespace) -> dict[str, Any]:
-    document = header(arguments)
     problem = Problem(network, "train", 0, arguments.coarse_images)
-    first = {options: problem.measure(options, 1)[0] for options in settings()}
+    first = {options: problem.measure(options, 1)[0] for options in candidates()}
     problem = Problem(network, "train", arguments.coarse_images, arguments.images)
     document["undefended"], _ = problem.measure(None, 1)
     measured = []
@@ -222,28 +191,35 @@ def sweep(network: ResNet20, arguments: argparse.Namespace) -> dict[str, Any]:
         entry, right = problem.measure(options, arguments.seeds)
         entry["photograph_psnr"] = photograph_psnr(options)
         measured.append((options, entry, right))
-    document["chosen"] = changed(choose(measured))
-    document["round_2"] = [entry for _, entry, _ in measured]
-    document["round_1"] = list(first.values())
-    return document
+    document["chosen"] = changed(choose(measured))  # adds below_best to the entries
+    return document | {"round_2": [one[1] for one in measured], "round_1": list(first.values())}
 
 
-def report(network: ResNet20, chosen: SolverOptions, seeds: int) -> dict[str, Any]:
+def speeds(images: np.ndarray, settings: list[SolverOptions], rounds: int = 7) -> list[float]:
+    """Return images per second: medians over rounds in which the settings take turns."""
+    seconds = np.empty((rounds, len(settings)))
+    for times in seconds:
+        for k, options in enumerate(settings):
+            start = time.perf_counter()
+            complete(images, options=options, threads=THREADS)
+            times[k] = time.perf_counter() - start
+    return [float(f"{len(images) / median:.3g}") for median in np.median(seconds, axis=0)]
+
+
+def report(network: ResNet20, document: dict[str, Any], seeds: int) -> None:
+    """Add speeds, a photograph with two tolerances, and the test images."""
+    chosen = SolverOptions(**document["chosen"])
+    photograph = {"paper": PAPER, "chosen": chosen, "chosen, 1e-6": chosen.replace(tolerance=1e-6)}
+    document["photograph_psnr"] = {key: photograph_psnr(o) for key, o in photograph.items()}
     problem = Problem(network, "test", 0, 500)
-    rows = {"none": None, "paper": SolverOptions.preset("paper"), "chosen": chosen}
+    settings = [SolverOptions(**entry["options"]) for entry in document["round_2"]]
+    rates = speeds(problem.images["clean"][:256], settings)
+    for entry, rate in zip(document["round_2"], rates, strict=True):
+        entry["images_per_second"] = rate
+    rows = {"none": None, "paper": PAPER, "chosen": chosen}
     measured = {name: problem.measure(options, seeds)[0] for name, options in rows.items()}
-    return {"data": "first 500 CIFAR-10 test images", "images": 500, "seeds": seeds, **measured}
-
-
-def dumps(document: dict[str, Any]) -> str:
-    """Return JSON text with one setting on each line."""
-    lines = []
-    for key, value in document.items():
-        text = json.dumps(value)
-        if isinstance(value, list):
-            text = "[\n    " + ",\n    ".join(json.dumps(entry) for entry in value) + "\n  ]"
-        lines.append(f'  "{key}": {text}')
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    about = {"data": "first 500 CIFAR-10 test images", "images": problem.count, "seeds": seeds}
+    document["test_report"] = about | measured
 
 
 def main() -> None:
@@ -252,18 +228,21 @@ def main() -> None:
     parser.add_argument("--coarse-images", type=int, default=400, help="of round 1")
     parser.add_argument("--seeds", type=int, default=2, help="of round 2 and the report")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--report", action="store_true", help="add the test images")
+    parser.add_argument("--report", action="store_true", help="add speeds and test images")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    network = load_network()
     if arguments.report:
         document = json.loads(arguments.output.read_text())
-        chosen = SolverOptions(**document["chosen"])
-        document["test_report"] = report(network, chosen, arguments.seeds)
+        report(load_network(), document, arguments.seeds)
     else:
-        document = sweep(network, arguments)
+        document = sweep(load_network(), arguments)
     arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(dumps(document))
+    lines = []  # one setting on each
+    for key, value in document.items():
+        rows = [json.dumps(entry) for entry in value] if isinstance(value, list) else []
+        text = "[\n    " + ",\n    ".join(rows) + "\n  ]" if rows else json.dumps(value)
+        lines.append(f'  "{key}": {text}')
+    arguments.output.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def test_round_trip_refuses_what_it_does_not_know():
 
 def test_presets():
     recommended = SolverOptions.preset("recommended")
-    assert recommended == SolverOptions(tv_weight=0.1, n_masks=4)
+    assert recommended == SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4)
     for name in ("fast", "", None, ["paper"]):
         with pytest.raises(ValueError, match="must be 'paper' or 'recommended', got"):
             SolverOptions.preset(name)

@@ -235,5 +235,5 @@ def _set(options: SolverOptions, name: str, value: object) -> None:
 #: Named option sets; see :meth:`SolverOptions.preset`.
 PRESETS: dict[str, SolverOptions] = {
     "paper": SolverOptions(),
-    "recommended": SolverOptions(tv_weight=0.1, tolerance=1e-8, n_masks=4),
+    "recommended": SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4),
 }

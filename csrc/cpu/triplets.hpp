@@ -23,7 +23,10 @@ public:
     return p;
   }
   template <class E> Matrix<E> take_matrix(int rows, int columns) {
-    const int row = padded<E>(columns);
+    // An odd number of cache lines in a row: those of a column then lie in different sets.
+    int row = padded<E>(columns);
+    while (row * sizeof(E) / 64 % 2 == 0 && columns > Engine<E>::width)
+      row += Engine<E>::width;
     return {take<E>(static_cast<std::size_t>(rows) * row), row, 1};
   }
 
