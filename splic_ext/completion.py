@@ -90,8 +90,8 @@ def complete(
     ----------
     batch : array of shape (H, W), (C, H, W) or (N, C, H, W)
         Images in [0, `data_range`]: a NumPy array, a torch tensor or another DLPack array, of
-        uint8, float16, bfloat16, float32 or float64, in any memory layout. H and W from 1 to 512. Never
-        changed, unless it is `out` too.
+        uint8, float16, bfloat16, float32 or float64, in any memory layout. H and W from 1 to 512.
+        Never changed, unless it is `out` too.
     mask : bool array, optional
         True = anchor pixel, kept; False = target pixel, re-estimated. Shape (H, W) for all
         images, or that of `batch` with C or 1 channels. Default: drawn from `seed` and the index

@@ -89,10 +89,11 @@ SPLIC_INLINE Mask<E> ordering_rotation(E caa, E cbb, E cab, Mask<E> turn, E &cs,
 // cyclic Jacobi rotations, in falling order. C: the upper triangle comes in, the diagonal goes out.
 // Q: its rows are the eigenvectors. Lanes converge and stop each for itself.
 template <class E>
-inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
+inline void symmetric_jacobi(int k, int kept, Matrix<E> c, Matrix<E> q, Mask<E> active,
                              const JacobiLimits &limits) {
   using S = Scalar<E>;
   const E rotate = splat<E>(static_cast<S>(limits.rotate * limits.rotate));
+  const E rotate_rest = rotate * splat<E>(S(1e6)); // pairs of which neither is kept
   const E least = splat<E>(static_cast<S>(limits.least * limits.least));
   const E stop = splat<E>(static_cast<S>(limits.stop * limits.stop));
   const E zero = E{}, one = splat<E>(S(1));
@@ -112,7 +113,8 @@ inline void symmetric_jacobi(int k, Matrix<E> c, Matrix<E> q, Mask<E> active,
         const E size = cab * cab, scale = caa * cbb;
         const E gap = caa - cbb;
         const E bound = minimum(scale, gap * gap);
-        const Mask<E> mixed = running & (minimum(caa, cbb) > floor) & (size > rotate * bound) &
+        const Mask<E> mixed = running & (minimum(caa, cbb) > floor) &
+                              (size > (a < kept ? rotate : rotate_rest) * bound) &
                               (size > least * scale);
         const Mask<E> swapped = running & (caa < cbb);
         const Mask<E> turn = mixed | swapped;

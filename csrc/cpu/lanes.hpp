@@ -159,16 +159,13 @@ template <class E> SPLIC_INLINE Mask<E> from_bits(std::uint32_t bits) {
 }
 
 template <class E> SPLIC_INLINE Scalar<E> get_lane(const E &x, int l) {
-  if constexpr (Lanes<E>::count == 1)
-    return x;
-  else
-    return x[l];
+  Scalar<E> value;
+  __builtin_memcpy(&value, reinterpret_cast<const char *>(&x) + l * sizeof(value), sizeof(value));
+  return value;
 }
 template <class E> SPLIC_INLINE void set_lane(E &x, int l, Scalar<E> value) {
-  if constexpr (Lanes<E>::count == 1)
-    x = value;
-  else
-    x[l] = value;
+  // Through memory: x[l] = value would read and write the whole vector.
+  __builtin_memcpy(reinterpret_cast<char *>(&x) + l * sizeof(value), &value, sizeof(value));
 }
 template <class E> SPLIC_INLINE std::uint32_t to_bits(Mask<E> m) {
   if constexpr (Lanes<E>::count == 1) {

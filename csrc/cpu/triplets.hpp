@@ -145,7 +145,7 @@ private:
   int block_size(int k) const { return 4 * k > 3 * g_.n ? g_.n : k; }
 
   static constexpr int kEarlyLoops = 2;
-  static constexpr int kColdApplications = 14;
+  static constexpr int kColdApplications = 10;
   int applications(int outer) const {
     constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1};
     return schedule[outer < 7 ? outer : 7] + (g_.interleaves() ? 0 : 1);
@@ -234,11 +234,11 @@ private:
     multiply<E>(k, k, g_.m, w_.transposed(), w_, Store<E>{c_}, Part::upper_result);
     if constexpr (kWidth > 1) {
       if (g_.interleaves())
-        symmetric_jacobi<E>(k, c_, q_, active_, Limits::jacobi);
+        symmetric_jacobi<E>(k, r_, c_, q_, active_, Limits::jacobi);
       else
         WideJacobi<E>(k, c_, q_, scratch_, Limits::jacobi).run();
     } else {
-      symmetric_jacobi<E>(k, c_, q_, active_, Limits::jacobi);
+      symmetric_jacobi<E>(k, r_, c_, q_, active_, Limits::jacobi);
     }
     // U = W Q / sigma; directions without weight are dropped.
     const E least = c_(0, 0) * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
