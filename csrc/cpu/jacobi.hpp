@@ -37,7 +37,9 @@ inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor
     const Mask<E> sound = g(l, l) > t(l, l);
     const E pivot = select(sound, g(l, l), t(l, l));
     const Mask<E> there = pivot > splat<E>(Scalar<E>(1e-34));
-    const E inverse = select(there, splat<E>(1) / sqrt(select(there, pivot, splat<E>(1))), E{});
+    // A pivot that has overflowed makes NaN, not 0: a lane that diverges must say so.
+    const E inverse =
+        select(there, splat<E>(1) / sqrt(select(there, pivot, splat<E>(1))), E{}) + (pivot - pivot);
     const E divisor = select(sound, inverse, E{});
     well = well & sound & there;
     E *gl = g.at(l, 0); // becomes row l of R

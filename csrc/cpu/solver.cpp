@@ -95,12 +95,12 @@ void parallel(std::int64_t count, int threads, std::size_t workspace_bytes, cons
   };
   std::vector<std::thread> helpers;
   const std::int64_t wanted = std::min<std::int64_t>(threads, count) - 1;
-  for (std::int64_t i = 0; i < wanted; ++i) {
-    try {
+  try {
+    for (std::int64_t i = 0; i < wanted; ++i)
       helpers.emplace_back(work);
-    } catch (const std::system_error &) {
-      break; // no more threads to be had: those there are do the work
-    }
+  } catch (const std::exception &) {
+    // No more threads, or no memory for them: those there are do the work. (A thread that is not
+    // joined would end the process.)
   }
   work();
   for (auto &helper : helpers)
@@ -205,7 +205,7 @@ template <class T> void solve_mean(const Problem &problem, Chunk &chunk) {
   const auto fitting = std::max<std::int64_t>(
       1, static_cast<std::int64_t>(kChunkBytes / chunk.item_bytes() / planes));
   const int streams = static_cast<int>(std::min<std::int64_t>(masks, fitting));
-  const std::int64_t images = std::max<std::int64_t>(1, fitting / streams);
+  const std::int64_t images = std::min(problem.count, std::max<std::int64_t>(1, fitting / streams));
   std::vector<T> items(static_cast<std::size_t>(images) * planes * streams * size);
   std::vector<T> sums(static_cast<std::size_t>(images) * planes * size);
   for (std::int64_t first = 0; first < problem.count; first += images) {

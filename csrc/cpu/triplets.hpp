@@ -48,6 +48,7 @@ template <> struct Effort<float> {
   static constexpr double dropped = 1e-6;     // singular values below this share of the first
   static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
   static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
+  static constexpr double huge = 1e18;        // sum of theta whose square is still in range
   static constexpr int repeats = 30;          // of the block iteration, at most
 };
 template <> struct Effort<double> {
@@ -56,6 +57,7 @@ template <> struct Effort<double> {
   static constexpr double dropped = 1e-13;
   static constexpr double residual = 1e-12;
   static constexpr double steep = 1e-12;
+  static constexpr double huge = 1e150;
   static constexpr int repeats = 60;
 };
 
@@ -114,10 +116,10 @@ public:
       for (int p = 0; p < k; ++p)
         theta_[p] = E{};
     }
-    bool gram_ready = false;
+    gram_pays_ = gram_ready_ = false;
     if (k == g_.n)
       steps = 0;
-    refine(k, steps, start_, v_, gram_ready);
+    refine(k, steps, start_, v_);
     E before = splat<E>(S(1e30));
     for (int repeat = 0;; ++repeat) {
       rayleigh_ritz(k);
@@ -134,7 +136,7 @@ public:
       next_start(k);
       if (!any(poor) || repeat == Limits::repeats)
         break;
-      refine(k, kRepeatApplications, start_, v2_, gram_ready);
+      refine(k, kRepeatApplications, start_, v2_);
       for (int j = 0; j < g_.n; ++j)
         for (int p = 0; p < k; ++p)
           v_(j, p) = select(poor, v2_(j, p), v_(j, p));
@@ -158,7 +160,7 @@ private:
   }
 
   // to = orthonormal basis of the product of (X'X - shift) over the shifts, times from.
-  void refine(int k, int steps, Matrix<E> from, Matrix<E> to, bool &gram_ready) {
+  void refine(int k, int steps, Matrix<E> from, Matrix<E> to) {
     // X'X squares the singular values: where the kept ones are far below the first, its rounding
     // drowns them, and X'(X V) takes its place. (Lanes choose each for itself, so that the result
     // of one does not depend on the others.)
@@ -171,20 +173,22 @@ private:
       for (std::ptrdiff_t e = 0; e < g_.n * from.row; ++e)
         from.p[e] = select(steep, product_.p[e], from.p[e]);
     }
-    const double gram = 0.5 * g_.m * g_.n * g_.n;
-    if (!gram_ready && !only_direct && steps > 0 &&
-        gram + double(steps) * g_.n * g_.n * k < 2.0 * steps * g_.m * g_.n * k) {
+    // Decided by the sizes alone, and for good: a dense matrix that was steep before must find what
+    // its lane would have found.
+    const double gram = 0.5 * g_.m * g_.n * g_.n + double(steps) * g_.n * g_.n * k;
+    gram_pays_ = gram_pays_ || (steps > 0 && gram < 2.0 * steps * g_.m * g_.n * k);
+    if (gram_pays_ && !gram_ready_ && !only_direct) {
       multiply<E>(g_.n, g_.n, g_.m, x_.transposed(), x_, Store<E>{b_}, Part::upper_result);
       for (int i = 1; i < g_.n; ++i)
         for (int j = 0; j < i; ++j)
           b_(i, j) = b_(j, i);
-      gram_ready = true;
+      gram_ready_ = true;
     }
     for (int step = 0; step < steps; ++step) {
       // Chebyshev nodes on [0, theta_k]: what lies there is damped the most, evenly.
       const double node = 0.5 + 0.5 * chebyshev_node(step, steps);
       const E shift = theta_[k - 1] * splat<E>(static_cast<S>(node));
-      const bool direct = only_direct || !gram_ready;
+      const bool direct = only_direct || !gram_ready_;
       if (direct || any(steep)) {
         multiply<E>(g_.m, k, g_.n, x_, from, Store<E>{w_});
         multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, StoreShifted<E>{product_, from, shift});
@@ -232,6 +236,17 @@ private:
   void rayleigh_ritz(int k) {
     multiply<E>(g_.m, k, g_.n, x_, v_, Store<E>{w_});
     multiply<E>(k, k, g_.m, w_.transposed(), w_, Store<E>{c_}, Part::upper_result);
+    // Rotations leave the other lanes alone only as long as nothing overflows: what is beyond that,
+    // diverging, becomes NaN, whatever its neighbours.
+    E trace = c_(0, 0);
+    for (int p = 1; p < k; ++p)
+      trace = trace + c_(p, p);
+    const Mask<E> tame = trace < splat<E>(static_cast<S>(Limits::huge));
+    const E none = select(tame, E{}, splat<E>(static_cast<S>(__builtin_nan(""))));
+    if (any(none != none))
+      for (int i = 0; i < k; ++i)
+        for (int j = i; j < k; ++j)
+          c_(i, j) = select(tame, c_(i, j), E{});
     if constexpr (kWidth > 1) {
       if (g_.interleaves())
         symmetric_jacobi<E>(k, r_, c_, q_, active_, Limits::jacobi);
@@ -249,7 +264,7 @@ private:
       const E inverse =
           select(kept, splat<E>(S(1)) / sqrt(select(kept, theta_[p], splat<E>(S(1)))), E{});
       for (int i = 0; i < k; ++i)
-        t_(i, p) = q_(p, i) * inverse;
+        t_(i, p) = fma(q_(p, i), inverse, none);
     }
     multiply<E>(g_.m, r_, k, w_, t_, Store<E>{u_});
     // The division has lost the orthogonality of weak columns to strong ones: restore it.
@@ -319,6 +334,7 @@ private:
   Matrix<E> b_, start_, v_, v2_, product_, product2_, w_, u_, c_, q_, t_;
   E *scratch_ = nullptr;
   Mask<E> active_ = {};
+  bool gram_pays_ = false, gram_ready_ = false; // X'X: worth its cost, and in b_
 };
 
 } // namespace SPLIC_ISA
