@@ -98,13 +98,12 @@ inline void symmetric_jacobi(int k, int kept, Matrix<E> c, Matrix<E> q, Mask<E> 
   const E rotate_rest = rotate * splat<E>(S(1e6)); // pairs of which neither is kept
   const E least = splat<E>(static_cast<S>(limits.least * limits.least));
   const E stop = splat<E>(static_cast<S>(limits.stop * limits.stop));
-  const E zero = E{}, one = splat<E>(S(1));
   for (int i = 0; i < k; ++i)
     for (int j = 0; j < k; ++j)
       q(i, j) = splat<E>(i == j ? S(1) : S(0));
   Mask<E> running = active;
   for (int sweep = 0; sweep < limits.sweeps && any(running); ++sweep) {
-    Mask<E> again = running & (zero > one);
+    Mask<E> again = {};
     E largest = c(0, 0);
     for (int i = 1; i < k; ++i)
       largest = maximum(largest, c(i, i));
@@ -129,7 +128,7 @@ inline void symmetric_jacobi(int k, int kept, Matrix<E> c, Matrix<E> q, Mask<E> 
         const E cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
         c(a, a) = fma(cc, caa, fma(ss, cbb, cross));
         c(b, b) = fma(cc, cbb, fma(ss, caa, -cross));
-        c(a, b) = select(go, zero, cab);
+        c(a, b) = select(go, E{}, cab);
         for (int l = 0; l < a; ++l) {
           const E xa = c(l, a), xb = c(l, b);
           c(l, a) = fma(cs, xa, sn * xb);

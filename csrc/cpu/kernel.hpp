@@ -25,7 +25,6 @@ public:
   void run(const Job &job) {
     problem_ = job.problem;
     lay_out(*job.problem, job.basis, static_cast<unsigned char *>(job.workspace));
-    triplets_.reset();
     load_images(job);
     start_pass();
     complete_pass(job, 0);

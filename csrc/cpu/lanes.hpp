@@ -36,8 +36,9 @@ template <class T> using Vector = typename VectorOf<T>::type;
 
 using VecF = Vector<float>;
 using VecD = Vector<double>;
-using MaskF = Vector<std::int32_t>;
-using MaskD = Vector<std::int64_t>;
+// What a comparison gives: its 64-bit element is `long` for one compiler, `long long` for another.
+using MaskF = decltype(VecF{} == VecF{});
+using MaskD = decltype(VecD{} == VecD{});
 
 // Scalar type, lane count and mask type of an element.
 template <class E> struct Lanes;

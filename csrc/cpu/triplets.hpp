@@ -89,19 +89,15 @@ public:
     for (Matrix<E> *a : right_bases)
       *a = arena.take_matrix<E>(g_.n, k);
     w_ = arena.take_matrix<E>(g_.m, k);
-    u_ = arena.take_matrix<E>(g_.m, k);
+    u_ = arena.take_matrix<E>(g_.m, r_);
     c_ = arena.take_matrix<E>(k, k);
     q_ = arena.take_matrix<E>(k, k);
     t_ = arena.take_matrix<E>(k, k);
     kept_ = arena.take_matrix<E>(g_.m, r_);
-    right_rows_ = 2 * r_;
-    right_ = arena.take_matrix<E>(right_rows_, g_.n);
+    right_ = arena.take_matrix<E>(2 * r_, g_.n);
     theta_ = arena.take<E>(k);
     scratch_ = arena.take<E>(2 * static_cast<std::size_t>(k));
   }
-
-  // The padding of rows must be zero before the first call.
-  void reset() { clear(right_, right_rows_); }
 
   // Leaves U in kept_, Z' = U'X in right_, sigma^2 in theta_, and the start of
   // the next iteration in start_.
@@ -123,14 +119,14 @@ public:
     E before = splat<E>(S(1e30));
     for (int repeat = 0;; ++repeat) {
       rayleigh_ritz(k);
-      Mask<E> poor = active_ & (E{} > E{});
+      Mask<E> poor = {};
       if (k < g_.n) {
         const E now = missed(k);
         poor = active_ & (now > splat<E>(S(Limits::residual * Limits::residual) * g_.m * g_.n));
         if (cold && repeat == 0)
           poor = active_;
         // Where rounding sets the limit, or singular values tie, repetition stops helping.
-        poor = poor & (now < splat<E>(S(0.5)) * before);
+        poor = poor & (now < splat<E>(S(0.9)) * before);
         before = select(poor, now, before);
       }
       next_start(k);
@@ -258,8 +254,9 @@ private:
     // U = W Q / sigma; directions without weight are dropped.
     const E least = c_(0, 0) * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
     clear(t_, k);
-    for (int p = 0; p < k; ++p) {
+    for (int p = 0; p < k; ++p)
       theta_[p] = maximum(c_(p, p), E{});
+    for (int p = 0; p < r_; ++p) {
       const Mask<E> kept = (theta_[p] > least) & (theta_[p] > E{});
       const E inverse =
           select(kept, splat<E>(S(1)) / sqrt(select(kept, theta_[p], splat<E>(S(1)))), E{});
@@ -329,7 +326,7 @@ private:
   }
 
   Geometry g_;
-  int r_ = 1, k_early_ = 1, k_late_ = 1, right_rows_ = 1;
+  int r_ = 1, k_early_ = 1, k_late_ = 1;
   const double *basis_ = nullptr;
   Matrix<E> b_, start_, v_, v2_, product_, product2_, w_, u_, c_, q_, t_;
   E *scratch_ = nullptr;
