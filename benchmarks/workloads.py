@@ -90,6 +90,8 @@ def find_case(size: int, channels: int, mode: str = "stacked") -> Case:
 
 def data_name(size: int = 32) -> str:
     """Say which images the benchmarks use."""
+    if size > 64:
+        return f"photographs of scikit-image, {size} x {size}"
     if not DATA.exists():
         return "smooth synthetic images"
     resized = "" if size == 32 else f", resized to {size} x {size} bilinearly"
@@ -108,6 +110,19 @@ def _base_images() -> np.ndarray:
     return np.clip(smooth, 0.0, 1.0)
 
 
+@cache
+def _photographs(size: int) -> np.ndarray:
+    """Return square RGB photographs: those that come with scikit-image."""
+    skimage = pytest.importorskip("skimage", reason="needs the photographs of scikit-image")
+    photos = []
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        photo = getattr(skimage.data, name)()
+        side = min(photo.shape[:2])
+        photo = skimage.transform.resize(photo[:side, :side], (size, size), anti_aliasing=True)
+        photos.append(np.moveaxis(photo, -1, 0))
+    return np.stack(photos).astype(np.float32)
+
+
 def resize(images: np.ndarray, size: int) -> np.ndarray:
     """Resize square images bilinearly, pixel centres at half integers."""
     side = images.shape[-1]
@@ -124,12 +139,14 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 @cache
 def load_images(case: Case, count: int) -> np.ndarray:
     """Return images of shape (N, C, H, W), float32 in [0, 1]."""
-    base = _base_images()
+    base = _photographs(case.size) if case.size > 64 else _base_images()
     images = base[np.arange(count) % len(base)]
     if case.channels == 1:
         # One by one: a matrix product could round the same image otherwise in another batch.
         images = sum(weight * images[:, i : i + 1] for i, weight in enumerate(LUMA))
-    return np.ascontiguousarray(np.clip(resize(images, case.size), 0.0, 1.0))
+    if case.size <= 64:
+        images = resize(images, case.size)
+    return np.ascontiguousarray(np.clip(images, 0.0, 1.0))
 
 
 @cache

@@ -336,3 +336,15 @@ def test_info_describes_the_build(native_cpu):
     json.dumps(info.details)
     assert splic_ext.available_backends()[0] != "numpy"
     assert "splic_ext._core" in sys.modules
+
+
+def test_photograph(native_cpu):
+    """Large images have a flat spectrum at the cut: the block iteration has to go on for long."""
+    data = pytest.importorskip("skimage.data", reason="needs the photographs of scikit-image")
+    photo = data.astronaut()[:448, :448].astype(np.float64).mean(axis=2)
+    photo = photo.reshape(224, 2, 224, 2).mean(axis=(1, 3)) / 255
+    options = SolverOptions(max_iterations=14, tolerance=0.0)
+    expected = splic_ext.complete(photo, options=options, backend="numpy")
+    for dtype, bound in ((np.float32, 5e-6), (np.float64, 1e-10)):
+        result = splic_ext.complete(photo.astype(dtype), options=options, backend="cpu")
+        assert np.abs(result - expected).mean() <= bound

@@ -226,3 +226,15 @@ def test_clip(backend, reference):
     assert (result == 0).any()
     assert (result == 1).any()
     backend.check(result, reference(batch, options=options))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data_range"), [("float32", 0.3), ("float16", 0.7), ("uint8", 101.5)]
+)
+def test_result_lies_in_the_data_range(backend, dtype, data_range):
+    """A result may be completed again: it is not rounded to beyond the range."""
+    top = np.array(np.floor(data_range) if dtype == "uint8" else data_range).astype(dtype)
+    batch = np.where(noise((2, 1, 16, 16)) < 0.5, 0, top).astype(dtype)
+    result = backend.complete(batch, data_range=data_range)
+    assert result.max() <= top
+    backend.complete(result, data_range=data_range)

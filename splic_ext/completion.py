@@ -13,7 +13,7 @@ from splic_ext.arrays import ArrayView, channel_first, overlaps_itself, view_arr
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
 from splic_ext.checks import check_integer, check_number
-from splic_ext.dtypes import DTYPES, decode, default_data_range, largest_value
+from splic_ext.dtypes import DTYPES, decode, default_data_range, largest_value, nearest_range
 from splic_ext.errors import ShapeError
 from splic_ext.options import MAX_SIDE, SolverOptions
 
@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 #: Largest number of threads that may be asked for; no more are started than there is work for.
 MAX_THREADS = 2**31 - 1
+
+#: Most entries of one image: the solvers count them in 32 bits.
+MAX_ENTRIES = 2**31 - 1
 
 #: Values are checked this many bytes at a time, to bound the memory.
 CHECK_BYTES = 1 << 22
@@ -178,6 +181,7 @@ def complete(
     if data_range is None:
         data_range = default_data_range(source.dtype)
     data_range = check_number("data_range", data_range, 0.0, above=True)
+    data_range = nearest_range(data_range, source.dtype)
     chosen = get_backend(backend, source.device)
 
     images = channel_first("batch", source.host, channel_axis)
@@ -207,7 +211,7 @@ def complete(
                 first_index=first_index,
                 options=solver_options.replace(rank=solver_options.resolve_rank(height, width)),
                 data_range=data_range,
-                largest=min(data_range, largest_value(source.dtype)),
+                largest=largest_value(source.dtype, data_range),
                 threads=threads,
                 info=info,
             )
@@ -331,6 +335,14 @@ def _check_sides(images: npt.NDArray[Any]) -> None:
         raise ShapeError(
             f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
             "set `channel_axis=-1` for channel-last images, and resize or tile larger ones",
+            images.shape,
+            expected,
+        )
+    if channels * height * width > MAX_ENTRIES:
+        expected = f"at most {MAX_ENTRIES} entries in an image"
+        raise ShapeError(
+            f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
+            "split the channels",
             images.shape,
             expected,
         )

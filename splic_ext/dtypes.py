@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DTYPES", "decode", "default_data_range", "encode", "largest_value"]
+__all__ = ["DTYPES", "decode", "default_data_range", "encode", "largest_value", "nearest_range"]
 
 #: Name -> NumPy type that holds the bits; NumPy has no bfloat16.
 DTYPES: dict[str, type[np.generic]] = {
@@ -24,13 +25,21 @@ def default_data_range(dtype: str) -> float:
     return 255.0 if dtype == "uint8" else 1.0
 
 
-def largest_value(dtype: str) -> float:
-    """Return the largest finite value that the type holds."""
-    if dtype == "bfloat16":
-        return float.fromhex("0x1.fep127")
+def nearest_range(data_range: float, dtype: str) -> float:
+    """Return the data range as the type holds it: 0.3 of float32 images is float32(0.3)."""
+    if dtype == "uint8" or data_range >= largest_value(dtype):
+        return data_range
+    bits = np.empty(1, DTYPES[dtype])
+    encode(np.array([data_range]), bits, dtype)
+    return float(decode(bits, dtype)[0]) or data_range
+
+
+def largest_value(dtype: str, data_range: float = math.inf) -> float:
+    """Return the largest value in [0, data_range] that the type holds."""
     if dtype == "uint8":
-        return 255.0
-    return float(np.finfo(dtype).max)
+        return math.floor(min(255.0, data_range))
+    largest = float.fromhex("0x1.fep127") if dtype == "bfloat16" else float(np.finfo(dtype).max)
+    return min(largest, data_range)
 
 
 def decode(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float64]:

@@ -78,7 +78,7 @@ public:
     r_ = rank;
     basis_ = basis;
     // More vectors than are kept: the further sigma_k is from sigma_r, the faster the convergence.
-    const int extra = r_ < 8 ? 4 : r_ < 16 ? r_ / 2 : 8;
+    const int extra = r_ < 8 ? 4 : r_ < 16 ? r_ / 2 : g_.interleaves() || r_ < 32 ? 8 : r_ / 4;
     const int step = g_.interleaves() ? 4 : kVectorBytes / static_cast<int>(sizeof(S));
     k_late_ = block_size((r_ + extra + step - 1) / step * step);
     k_early_ = g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step) : k_late_;
@@ -116,13 +116,16 @@ public:
     if (k == g_.n)
       steps = 0;
     refine(k, steps, start_, v_);
+    // The errors of large matrices, of flatter spectra, add up over more iterations alike.
+    const S residual = static_cast<S>(Limits::residual * (g_.interleaves() ? 1.0 : 0.4));
     E before = splat<E>(S(1e30));
     for (int repeat = 0;; ++repeat) {
       rayleigh_ritz(k);
       Mask<E> poor = {};
       if (k < g_.n) {
         const E now = missed(k);
-        poor = active_ & (now > splat<E>(S(Limits::residual * Limits::residual) * g_.m * g_.n));
+        poor = active_ &
+               (now > splat<E>(residual * residual * static_cast<S>(g_.m) * static_cast<S>(g_.n)));
         if (cold && repeat == 0)
           poor = active_;
         // Where rounding sets the limit, or singular values tie, repetition stops helping.

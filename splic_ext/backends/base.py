@@ -31,7 +31,7 @@ class CompletionInfo:
     delta : ndarray of shape (N, P), float64
         Last smoothing parameter in units of the data range; the largest likewise.
     seconds : ndarray of shape (N,), float64
-        Processor time spent on the image; images solved together share theirs evenly.
+        Time spent on the image, by the wall clock; images solved together share theirs evenly.
     """
 
     iterations: npt.NDArray[np.int32]
