@@ -6,13 +6,6 @@
 namespace splic {
 namespace SPLIC_ISA {
 
-template <class To, class From> SPLIC_INLINE To bit_copy(From x) {
-  static_assert(sizeof(To) == sizeof(From), "same size");
-  To y;
-  __builtin_memcpy(&y, &x, sizeof y);
-  return y;
-}
-
 SPLIC_INLINE float half_to_float(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t magnitude = h & 0x7fffu;

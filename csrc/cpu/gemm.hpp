@@ -10,25 +10,22 @@ namespace splic {
 namespace SPLIC_ISA {
 
 // A packet is what one instruction makes of a row of the result: one entry (of every lane) when
-// interleaved, a vector of neighbouring entries when dense.
+// interleaved, a vector of neighbouring entries when dense. A tile keeps its sums in registers, of
+// which AVX-512 has 32 and the others 16.
 template <class E> struct Engine {
   using Packet = E;
-  static constexpr int width = 1;     // entries of a packet
-  static constexpr int tile_rows = 4; // 16 sums of 32 registers, or 12 of 16
+  static constexpr int width = 1; // entries of a packet
+  static constexpr int tile_rows = 4;
   static constexpr int tile_packets = kVectorBytes == 64 ? 4 : 3;
 };
-template <> struct Engine<float> {
-  using Packet = VecF;
-  static constexpr int width = Lanes<VecF>::count;
-  static constexpr int tile_rows = kVectorBytes == 64 ? 8 : 4;
-  static constexpr int tile_packets = 2;
+template <class P> struct DenseEngine {
+  using Packet = P;
+  static constexpr int width = Lanes<P>::count;
+  static constexpr int tile_rows = kVectorBytes == 64 ? 7 : 4;
+  static constexpr int tile_packets = 3;
 };
-template <> struct Engine<double> {
-  using Packet = VecD;
-  static constexpr int width = Lanes<VecD>::count;
-  static constexpr int tile_rows = kVectorBytes == 64 ? 8 : 4;
-  static constexpr int tile_packets = 2;
-};
+template <> struct Engine<float> : DenseEngine<VecF> {};
+template <> struct Engine<double> : DenseEngine<VecD> {};
 template <class E> using Packet = typename Engine<E>::Packet;
 
 template <class E> SPLIC_INLINE int packets(int entries) {
@@ -54,6 +51,11 @@ template <class E> struct Matrix {
   SPLIC_INLINE Matrix<const E> transposed() const { return {p, col, row}; }
   SPLIC_INLINE operator Matrix<const E>() const { return {p, row, col}; }
 };
+
+template <class E> inline void clear(Matrix<E> a, int rows) {
+  for (std::ptrdiff_t i = 0; i < rows * a.row; ++i)
+    a.p[i] = E{};
+}
 
 // Epilogues: called with the row, the packet's number in the row, and the packet.
 
@@ -121,22 +123,24 @@ SPLIC_INLINE void tile(int depth, const Matrix<const E> &a, const Matrix<const E
 // What part of a product is wanted, or of its second factor is not zero.
 enum class Part { full, upper_result, upper_factor };
 
-template <int I, class E, class Epilogue>
-inline __attribute__((noinline)) void panel(int columns, int depth, const Matrix<const E> &a,
-                                            const Matrix<const E> &b, int i0,
+// P packets of every row, from packet p on: that part of B stays in the first cache.
+template <int P, class E, class Epilogue>
+inline __attribute__((noinline)) void strip(int rows, int depth, const Matrix<const E> &a,
+                                            const Matrix<const E> &b, int p,
                                             const Epilogue &epilogue, Part part) {
-  constexpr int P = Engine<E>::tile_packets;
-  constexpr int w = Engine<E>::width;
-  const int last = packets<E>(columns);
-  int p = part == Part::upper_result ? i0 / w : 0;
-  for (; p + P <= last; p += P) {
-    const int limit = part == Part::upper_factor && (p + P) * w < depth ? (p + P) * w : depth;
-    tile<I, P, E>(limit, a, b, i0, p, epilogue);
-  }
-  for (; p < last; ++p) {
-    const int limit = part == Part::upper_factor && (p + 1) * w < depth ? (p + 1) * w : depth;
-    tile<I, 1, E>(limit, a, b, i0, p, epilogue);
-  }
+  constexpr int I = Engine<E>::tile_rows;
+  const int end = (p + P) * Engine<E>::width;
+  if (part == Part::upper_factor && end < depth)
+    depth = end;
+  if (part == Part::upper_result && end < rows)
+    rows = end;
+  int i = 0;
+  for (; i + I <= rows; i += I)
+    tile<I, P, E>(depth, a, b, i, p, epilogue);
+  for (; i + 2 <= rows; i += 2)
+    tile<2, P, E>(depth, a, b, i, p, epilogue);
+  if (i < rows)
+    tile<1, P, E>(depth, a, b, i, p, epilogue);
 }
 
 // rows x columns result of depth products. upper_result leaves out what lies wholly below the
@@ -144,12 +148,16 @@ inline __attribute__((noinline)) void panel(int columns, int depth, const Matrix
 template <class E, class Epilogue>
 inline void multiply(int rows, int columns, int depth, Matrix<const E> a, Matrix<const E> b,
                      const Epilogue &epilogue, Part part = Part::full) {
-  constexpr int I = Engine<E>::tile_rows;
-  int i = 0;
-  for (; i + I <= rows; i += I)
-    panel<I, E>(columns, depth, a, b, i, epilogue, part);
-  for (; i < rows; ++i)
-    panel<1, E>(columns, depth, a, b, i, epilogue, part);
+  constexpr int P = Engine<E>::tile_packets;
+  const int last = packets<E>(columns);
+  int p = 0;
+  // No strip of a single packet where two can share the rest.
+  for (; last - p >= P && last - p != P + 1; p += P)
+    strip<P, E>(rows, depth, a, b, p, epilogue, part);
+  for (; last - p >= 2; p += 2)
+    strip<2, E>(rows, depth, a, b, p, epilogue, part);
+  if (p < last)
+    strip<1, E>(rows, depth, a, b, p, epilogue, part);
 }
 
 } // namespace SPLIC_ISA

@@ -23,16 +23,14 @@ SPLIC_INLINE void rotate_rows(int count, E c, E s, E *__restrict x, E *__restric
   }
 }
 
-// Upper triangular T, all zero before, with (V T)'(V T) = I, given the upper triangle of G = V'V,
-// which is overwritten. A column that depends on those before, its pivot below floor * G(j, j),
-// comes out short, and those after are not made orthogonal to what is rounding noise: without this
-// the noise grows by 1 / sqrt(floor) with each such column. A column of (nearly) zero comes out
-// zero. Returns the lanes in which all columns came out well.
-template <class E>
-inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor) {
-  Mask<E> well = E{} == E{};
+// The two steps of inverse_cholesky: the least pivots, which wait on the diagonal of T, then T and,
+// in place of G, the factor R of G = R'R (its row is zero where the pivot was too small).
+template <class E> inline void set_floors(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor) {
   for (int j = 0; j < k; ++j)
-    t(j, j) = g(j, j) * splat<E>(floor); // the floors wait on the diagonal of T
+    t(j, j) = g(j, j) * splat<E>(floor);
+}
+template <class E> inline Mask<E> factorise(int k, Matrix<E> g, Matrix<E> t) {
+  Mask<E> well = E{} == E{};
   for (int l = 0; l < k; ++l) {
     const Mask<E> sound = g(l, l) > t(l, l);
     const E pivot = select(sound, g(l, l), t(l, l));
@@ -42,8 +40,8 @@ inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor
         select(there, splat<E>(1) / sqrt(select(there, pivot, splat<E>(1))), E{}) + (pivot - pivot);
     const E divisor = select(sound, inverse, E{});
     well = well & sound & there;
-    E *gl = g.at(l, 0); // becomes row l of R
-    for (int j = l + 1; j < k; ++j)
+    E *gl = g.at(l, 0);
+    for (int j = l; j < k; ++j)
       gl[j] = gl[j] * divisor;
     for (int i = l + 1; i < k; ++i)
       add_multiple(k - i, -gl[i], gl + i, g.at(i, i));
@@ -56,6 +54,17 @@ inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor
   return well;
 }
 
+// Upper triangular T, all zero before, with (V T)'(V T) = I, given the upper triangle of G = V'V,
+// which is overwritten. A column that depends on those before, its pivot below floor * G(j, j),
+// comes out short, and those after are not made orthogonal to what is rounding noise: without this
+// the noise grows by 1 / sqrt(floor) with each such column. A column of (nearly) zero comes out
+// zero. Returns the lanes in which all columns came out well.
+template <class E>
+inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor) {
+  set_floors<E>(k, g, t, floor);
+  return factorise<E>(k, g, t);
+}
+
 struct JacobiLimits {
   // Off-diagonal entries are measured against the smaller of the geometric mean of their diagonal
   // entries and the gap between these: what is left of a pair with a small gap turns it further.
@@ -64,6 +73,23 @@ struct JacobiLimits {
   double least;  // against the diagonal alone: rounding
   double floor;  // diagonal entries below this share of the largest count as zero
   int sweeps;    // at most
+};
+
+// What to do with the pair (caa, cab; cab, cbb), given the squares of the limits and the floor.
+template <class E> struct PairTest {
+  Mask<E> turn;  // rotate it
+  Mask<E> again; // and sweep once more
+  SPLIC_INLINE PairTest(E caa, E cbb, E cab, Mask<E> running, E rotate, E stop, E least, E floor) {
+    const E size = cab * cab, scale = caa * cbb;
+    const E gap = caa - cbb;
+    const E bound = minimum(scale, gap * gap);
+    const Mask<E> mixed = running & (minimum(caa, cbb) > floor) & (size > rotate * bound) &
+                          (size > least * scale);
+    const Mask<E> swapped = running & (caa < cbb);
+    turn = mixed | swapped;
+    // A swap moves entries to where this sweep has been already, or has yet to come.
+    again = (mixed & (size > stop * bound)) | (swapped & (cbb > floor));
+  }
 };
 
 // The rotation that makes (caa, cab; cab, cbb) diagonal with the larger eigenvalue first, where
@@ -111,20 +137,13 @@ inline void symmetric_jacobi(int k, int kept, Matrix<E> c, Matrix<E> q, Mask<E> 
     for (int a = 0; a + 1 < k; ++a) {
       for (int b = a + 1; b < k; ++b) {
         const E caa = c(a, a), cbb = c(b, b), cab = c(a, b);
-        const E size = cab * cab, scale = caa * cbb;
-        const E gap = caa - cbb;
-        const E bound = minimum(scale, gap * gap);
-        const Mask<E> mixed = running & (minimum(caa, cbb) > floor) &
-                              (size > (a < kept ? rotate : rotate_rest) * bound) &
-                              (size > least * scale);
-        const Mask<E> swapped = running & (caa < cbb);
-        const Mask<E> turn = mixed | swapped;
-        if (!any(turn))
+        const PairTest<E> test(caa, cbb, cab, running, a < kept ? rotate : rotate_rest, stop, least,
+                               floor);
+        if (!any(test.turn))
           continue;
-        // A swap moves entries to where this sweep has been already, or has yet to come.
-        again = again | (mixed & (size > stop * bound)) | (swapped & (cbb > floor));
+        again = again | test.again;
         E cs, sn;
-        const Mask<E> go = ordering_rotation<E>(caa, cbb, cab, turn, cs, sn);
+        const Mask<E> go = ordering_rotation<E>(caa, cbb, cab, test.turn, cs, sn);
         const E cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
         c(a, a) = fma(cc, caa, fma(ss, cbb, cross));
         c(b, b) = fma(cc, cbb, fma(ss, caa, -cross));
@@ -146,113 +165,6 @@ inline void symmetric_jacobi(int k, int kept, Matrix<E> c, Matrix<E> q, Mask<E> 
     running = again;
   }
 }
-
-// The same for one large matrix: rotations of disjoint pairs in rounds, so that rows and columns
-// both move as vectors. C is used, and comes out, as a full matrix; `scratch` holds 2 k entries.
-template <class T> class WideJacobi {
-public:
-  WideJacobi(int k, Matrix<T> c, Matrix<T> q, T *scratch, const JacobiLimits &limits)
-      : k_(k), c_(c), q_(q), cs_(scratch), sn_(scratch + k), limits_(limits) {}
-
-  void run() {
-    for (int i = 0; i < k_; ++i) {
-      for (int j = 0; j < k_; ++j)
-        q_(i, j) = i == j ? T(1) : T(0);
-      for (int j = 0; j < i; ++j)
-        c_(i, j) = c_(j, i);
-    }
-    again_ = true;
-    for (int sweep = 0; sweep < limits_.sweeps && again_; ++sweep) {
-      again_ = false;
-      T largest = c_(0, 0);
-      for (int i = 1; i < k_; ++i)
-        largest = maximum(largest, c_(i, i));
-      floor_ = largest * static_cast<T>(limits_.floor);
-      meet(0, k_);
-    }
-    sort();
-  }
-
-private:
-  // All pairs of [low, high): those between its halves, then those within each.
-  void meet(int low, int high) {
-    const int first = (high - low + 1) / 2, second = high - low - first;
-    if (second == 0)
-      return;
-    for (int offset = 0; offset < first; ++offset) {
-      rotate(low, low + first + offset, second - offset);
-      rotate(low + first - offset, low + first, offset < second ? offset : second);
-    }
-    meet(low, low + first);
-    meet(low + first, high);
-  }
-
-  // The pairs (a + i, b + i), i < count.
-  void rotate(int a, int b, int count) {
-    bool turned = false;
-    const T turn_size = static_cast<T>(limits_.rotate * limits_.rotate);
-    const T least_size = static_cast<T>(limits_.least * limits_.least);
-    const T stop_size = static_cast<T>(limits_.stop * limits_.stop);
-    for (int i = 0; i < count; ++i) {
-      const T caa = c_(a + i, a + i), cbb = c_(b + i, b + i), cab = c_(a + i, b + i);
-      const T size = cab * cab, scale = caa * cbb;
-      const T gap = caa - cbb, bound = minimum(scale, gap * gap);
-      const bool mixed =
-          minimum(caa, cbb) > floor_ && size > turn_size * bound && size > least_size * scale;
-      const bool swapped = caa < cbb;
-      again_ |= (mixed && size > stop_size * bound) || (swapped && cbb > floor_);
-      const bool turn = mixed || swapped;
-      turned |= ordering_rotation<T>(caa, cbb, cab, turn, cs_[i], sn_[i]);
-    }
-    if (!turned)
-      return;
-    for (int i = 0; i < count; ++i) {
-      if (sn_[i] == T(0))
-        continue;
-      rotate_rows(k_, cs_[i], sn_[i], c_.at(a + i, 0), c_.at(b + i, 0));
-      rotate_rows(k_, cs_[i], sn_[i], q_.at(a + i, 0), q_.at(b + i, 0));
-    }
-    for (int l = 0; l < k_; ++l)
-      rotate_columns(count, cs_, sn_, c_.at(l, a), c_.at(l, b));
-    for (int i = 0; i < count; ++i)
-      if (sn_[i] != T(0))
-        c_(a + i, b + i) = c_(b + i, a + i) = T(0);
-  }
-
-  static void rotate_columns(int count, const T *__restrict c, const T *__restrict s,
-                             T *__restrict x, T *__restrict y) {
-    for (int i = 0; i < count; ++i) {
-      const T xi = x[i], yi = y[i];
-      x[i] = fma(c[i], xi, s[i] * yi);
-      y[i] = fma(c[i], yi, -(s[i] * xi));
-    }
-  }
-
-  void sort() {
-    for (int i = 0; i + 1 < k_; ++i) {
-      int top = i;
-      for (int j = i + 1; j < k_; ++j)
-        top = c_(j, j) > c_(top, top) ? j : top;
-      if (top == i)
-        continue;
-      const T value = c_(i, i);
-      c_(i, i) = c_(top, top);
-      c_(top, top) = value;
-      for (int l = 0; l < k_; ++l) {
-        const T entry = q_(i, l);
-        q_(i, l) = q_(top, l);
-        q_(top, l) = entry;
-      }
-    }
-  }
-
-  int k_;
-  Matrix<T> c_, q_;
-  T *cs_, *sn_;
-  JacobiLimits limits_;
-  T floor_ = T(0);
-  bool again_ = true;
-};
 
 } // namespace SPLIC_ISA
 } // namespace splic

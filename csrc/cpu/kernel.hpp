@@ -199,7 +199,7 @@ private:
       const int left = o.max_iterations - t;
       const int inner = left < o.inner_iterations ? left : o.inner_iterations;
       for (int i = 0; i < inner; ++i, ++t) {
-        triplets_.find(outer, t == 0, active_);
+        triplets_.find({outer, i, inner, left - i}, active_);
         if (t == 0)
           delta = sqrt(maximum(triplets_.theta_[0], E{}));
         const bool last = i + 1 == inner;
@@ -265,44 +265,58 @@ private:
     const E weight = splat<E>(static_cast<S>(-o.step_size * o.tv_weight));
     const bool smooth = o.step_size * o.tv_weight != 0.0;
     for (int p = 0; p < r_; ++p) {
-      E factor;
+      const E &theta = triplets_.theta_[p];
       for (int lane = 0; lane < kLanes; ++lane)
-        set_lane(factor, lane,
-                 spectral_factor<S>(get_lane(triplets_.theta_[p], lane), get_lane(delta, lane),
+        set_lane(factor_[p], lane,
+                 spectral_factor<S>(get_lane(theta, lane), get_lane(delta, lane),
                                     static_cast<S>(o.step_size), get_lane(range_, lane),
                                     o.literal));
-      factor_[p] = factor;
     }
     for (int i = 0; i < g_.m; ++i) {
-      const bool before = i % g_.row_block != 0, after = (i + 1) % g_.row_block != 0;
       const E *u = triplets_.kept_.at(i, 0);
-      const E *above = before ? u - triplets_.kept_.row : u,
-              *below = after ? u + triplets_.kept_.row : u;
       E *out = left_.at(i, 0);
-      for (int p = 0; p < r_; ++p) {
-        out[p] = factor_[p] * u[p];
-        if (smooth) {
-          out[p] = fma(weight, tv_difference(above[p], u[p], below[p], before, after, o.forward),
-                       out[p]);
-          out[r_ + p] = u[p];
-        }
+      if (!smooth) {
+        for (int p = 0; p < r_; ++p)
+          out[p] = factor_[p] * u[p];
+        continue;
       }
+      scaled_difference(r_, weight, i % g_.row_block == 0 ? nullptr : u - triplets_.kept_.row, u,
+                        (i + 1) % g_.row_block == 0 ? nullptr : u + triplets_.kept_.row, out);
+      for (int p = 0; p < r_; ++p)
+        out[p] = fma(factor_[p], u[p], out[p]);
+      for (int p = 0; p < r_; ++p)
+        out[r_ + p] = u[p];
     }
-    if (smooth) {
-      for (int p = 0; p < r_; ++p) {
-        const E *z = triplets_.right_.at(p, 0);
-        E *out = triplets_.right_.at(r_ + p, 0);
-        for (int j = 0; j < g_.n; ++j) {
-          const bool before = j % g_.column_block != 0, after = (j + 1) % g_.column_block != 0;
-          out[j] = weight * tv_difference(z[before ? j - 1 : j], z[j], z[after ? j + 1 : j], before,
-                                          after, o.forward);
-        }
-        for (int j = g_.n; j < triplets_.right_.row; ++j)
-          out[j] = E{};
+    for (int p = 0; smooth && p < r_; ++p) {
+      const E *z = triplets_.right_.at(p, 0);
+      E *out = triplets_.right_.at(r_ + p, 0);
+      const int size = g_.column_block;
+      for (int j = 0; j < g_.n; j += size) {
+        const int last = j + size - 1;
+        scaled_difference(1, weight, nullptr, z + j, size == 1 ? nullptr : z + j + 1, out + j);
+        scaled_difference(size - 2, weight, z + j, z + j + 1, z + j + 2, out + j + 1);
+        if (size > 1)
+          scaled_difference(1, weight, z + last - 1, z + last, nullptr, out + last);
       }
+      for (int j = g_.n; j < triplets_.right_.row; ++j)
+        out[j] = E{};
     }
     const StoreTargets<E> epilogue = {x_, anchors_, row_packets_};
     multiply<E>(g_.m, g_.n, smooth ? 2 * r_ : r_, left_, triplets_.right_, epilogue);
+  }
+
+  // weight times the TV gradient along an axis, at x between its neighbours (null: there is none).
+  void scaled_difference(int count, E weight, const E *before, const E *x, const E *after,
+                         E *__restrict out) const {
+    const bool forward = problem_->options.forward;
+    if (before && after && !forward) {
+      for (int p = 0; p < count; ++p)
+        out[p] = weight * tv_difference(before[p], x[p], after[p], true, true, false);
+      return;
+    }
+    for (int p = 0; p < count; ++p)
+      out[p] = weight * tv_difference((before ? before : x)[p], x[p], (after ? after : x)[p],
+                                      before != nullptr, after != nullptr, forward);
   }
 
   const Problem *problem_ = nullptr;

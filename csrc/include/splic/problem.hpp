@@ -16,6 +16,13 @@
 
 namespace splic {
 
+template <class To, class From> SPLIC_INLINE To bit_copy(From x) {
+  static_assert(sizeof(To) == sizeof(From), "same size");
+  To y;
+  __builtin_memcpy(&y, &x, sizeof y);
+  return y;
+}
+
 // A residual beyond this, in units of the data range, or none at all: the iteration diverges.
 constexpr double kDiverged = 1e6;
 
