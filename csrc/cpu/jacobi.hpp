@@ -75,6 +75,9 @@ struct JacobiLimits {
   int sweeps;    // at most
 };
 
+// For pairs of which neither is kept, times the square of `rotate`.
+template <class S> constexpr S kRestLooseness = S(1e6);
+
 // What to do with the pair (caa, cab; cab, cbb), given the squares of the limits and the floor.
 template <class E> struct PairTest {
   Mask<E> turn;  // rotate it
@@ -83,8 +86,8 @@ template <class E> struct PairTest {
     const E size = cab * cab, scale = caa * cbb;
     const E gap = caa - cbb;
     const E bound = minimum(scale, gap * gap);
-    const Mask<E> mixed = running & (minimum(caa, cbb) > floor) & (size > rotate * bound) &
-                          (size > least * scale);
+    const Mask<E> mixed =
+        running & (minimum(caa, cbb) > floor) & (size > rotate * bound) & (size > least * scale);
     const Mask<E> swapped = running & (caa < cbb);
     turn = mixed | swapped;
     // A swap moves entries to where this sweep has been already, or has yet to come.
@@ -121,7 +124,7 @@ inline void symmetric_jacobi(int k, int kept, Matrix<E> c, Matrix<E> q, Mask<E> 
                              const JacobiLimits &limits) {
   using S = Scalar<E>;
   const E rotate = splat<E>(static_cast<S>(limits.rotate * limits.rotate));
-  const E rotate_rest = rotate * splat<E>(S(1e6)); // pairs of which neither is kept
+  const E rotate_rest = rotate * splat<E>(kRestLooseness<S>);
   const E least = splat<E>(static_cast<S>(limits.least * limits.least));
   const E stop = splat<E>(static_cast<S>(limits.stop * limits.stop));
   for (int i = 0; i < k; ++i)

@@ -39,6 +39,7 @@ private:
 template <class S> struct Effort;
 template <> struct Effort<float> {
   static constexpr JacobiLimits jacobi = {1e-5, 1e-3, 3e-7, 1e-12, 12};
+  static constexpr JacobiLimits wide_jacobi = {1e-5, 1e-2, 3e-7, 1e-12, 12};
   static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
   static constexpr double dropped = 1e-6;     // singular values below this share of the first
   static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
@@ -48,6 +49,7 @@ template <> struct Effort<float> {
 };
 template <> struct Effort<double> {
   static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
+  static constexpr JacobiLimits wide_jacobi = jacobi;
   static constexpr double pivot_floor = 1e-13;
   static constexpr double dropped = 1e-13;
   static constexpr double residual = 1e-12;
@@ -155,18 +157,17 @@ private:
   static constexpr int kEarlyLoops = 2;
   static constexpr int kColdApplications = 10;
   int applications(const Moment &moment) const {
-    constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1}, wide_schedule[] = {3, 4, 4, 4, 3, 2, 2, 1};
-    return (wide() ? wide_schedule : schedule)[moment.outer < 7 ? moment.outer : 7];
+    constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1, 1};
+    constexpr int wide_schedule[] = {3, 4, 4, 4, 4, 3, 2, 2, 1};
+    return (wide() ? wide_schedule : schedule)[moment.outer < 8 ? moment.outer : 8];
   }
 
-  // How much larger than usual an error may be. Those of the first outer loops are all but
-  // forgotten when the pass ends (measured: a hundredth to a tenth is left); but it may end with
-  // any outer loop.
+  // How much larger than usual an error may be. Of those of the first two outer loops a twentieth
+  // at most is left when the pass ends (measured); but it may end with any outer loop.
   static double looseness(const Moment &moment) {
-    if (moment.outer > 2 || moment.inner + 2 >= moment.length || moment.left <= 2 * moment.length)
+    if (moment.outer > 1 || moment.inner + 2 >= moment.length || moment.left <= 2 * moment.length)
       return 1.0;
-    constexpr double factor[] = {30, 10, 3};
-    return factor[moment.outer];
+    return moment.outer == 0 ? 10.0 : 3.0;
   }
 
   static constexpr int kRepeatApplications = 3;
@@ -276,7 +277,7 @@ private:
         for (int j = 0; j < k; ++j)
           for (int l = 0; l <= j; ++l)
             c_(j, l) = factor_(l, j);
-        OneSidedJacobi<E>(k, c_, q_, theta_, scratch_, Limits::jacobi).run();
+        OneSidedJacobi<E>(k, r_, c_, q_, theta_, scratch_, Limits::wide_jacobi).run();
         return;
       }
     }
@@ -331,9 +332,7 @@ private:
         add_multiple(k, z[j], v_.at(j, 0), scratch_);
       for (int j = 0; j < g_.n; ++j) {
         const E *v = v_.at(j, 0);
-        E rest = z[j];
-        for (int q = 0; q < k; ++q)
-          rest = fma(-scratch_[q], v[q], rest);
+        const E rest = z[j] - dot(k, scratch_, v);
         sum = fma(rest, rest, sum);
       }
       const E gap = theta_[p] - tail;
@@ -345,19 +344,28 @@ private:
     return worst;
   }
 
+  SPLIC_INLINE E dot(int k, const E *x, const E *y) const {
+    if constexpr (kWidth > 1)
+      if (wide())
+        return wide_dot(k, x, y);
+    E sum = E{};
+    for (int q = 0; q < k; ++q)
+      sum = fma(x[q], y[q], sum);
+    return sum;
+  }
+
   // The right vectors begin the next iteration: Z as it is for the kept ones, V Q for the others.
   // Dead ones are seeded afresh.
   void next_start(int k) {
-    if constexpr (kWidth == 1) {
-      const Matrix<const E> rotation = {q_.at(r_, 0), 1, q_.row};
-      multiply<E>(g_.n, k - r_, k, v_, rotation, Store<E>{{start_.at(0, r_), start_.row, 1}});
-    } else {
-      clear(t_, k);
+    const int first = r_ / kWidth * kWidth; // the packet that column r begins in, or is in
+    Matrix<const E> rotation = {q_.at(first, 0), 1, q_.row};
+    if constexpr (kWidth > 1) { // packets lie along rows
       for (int i = 0; i < k; ++i)
-        for (int p = r_; p < k; ++p)
-          t_(i, p) = q_(p, i);
-      multiply<E>(g_.n, k, k, v_, t_, Store<E>{start_});
+        for (int p = first; p < t_.row; ++p)
+          t_(i, p) = p < k ? q_(p, i) : E{};
+      rotation = {t_.at(0, first), t_.row, 1};
     }
+    multiply<E>(g_.n, k - first, k, v_, rotation, Store<E>{{start_.at(0, first), start_.row, 1}});
     const E least = theta_[0] * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
     for (int p = 0; p < r_; ++p) {
       const E *z = right_.at(p, 0);

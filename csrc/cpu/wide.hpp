@@ -61,6 +61,23 @@ inline bool wide_cholesky(int k, Matrix<T> g, Matrix<T> r, Matrix<T> t, T *scrat
   return well;
 }
 
+// Whole packets, of which what lies beyond k is zero in x or y.
+template <class T> SPLIC_INLINE T wide_dot(int k, const T *x, const T *y) {
+  using P = Packet<T>;
+  P sum = {};
+  for (int j = 0; j < k; j += Engine<T>::width)
+    sum = fma(load(x + j), load(y + j), sum);
+  typedef T Quarter __attribute__((vector_size(16)));
+  Quarter parts[sizeof(P) / 16];
+  __builtin_memcpy(parts, &sum, sizeof sum);
+  for (std::size_t i = 1; i < sizeof(P) / 16; ++i)
+    parts[0] = parts[0] + parts[i];
+  T total = parts[0][0];
+  for (std::size_t i = 1; i < 16 / sizeof(T); ++i)
+    total = total + parts[0][i];
+  return total;
+}
+
 // Eigenvalues, in falling order, of R'R for a triangular R, and their eigenvectors, by rotations of
 // pairs of columns of R until they are orthogonal (Hestenes 1958). Its entries are products of
 // graded columns: small eigenvalues come out as accurate as large ones.
@@ -70,10 +87,10 @@ template <class T> class OneSidedJacobi {
 
 public:
   // Columns is R' before and overwritten; rows of Q and entries of theta come out.
-  OneSidedJacobi(int k, Matrix<T> columns, Matrix<T> q, T *theta, T *scratch,
+  OneSidedJacobi(int k, int kept, Matrix<T> columns, Matrix<T> q, T *theta, T *scratch,
                  const JacobiLimits &limits)
-      : k_(k), columns_(columns), q_(q), theta_(theta), limits_(limits) {
-    T **const arrays[] = {&caa_, &cbb_, &cab_, &cs_, &sn_};
+      : k_(k), kept_(kept), columns_(columns), q_(q), theta_(theta), limits_(limits) {
+    T **const arrays[] = {&caa_, &cbb_, &cab_, &cs_, &sn_, &turn_above_};
     for (T **array : arrays) {
       *array = scratch;
       scratch += padded<T>(k);
@@ -91,7 +108,7 @@ public:
       again = false;
       T largest = T(0);
       for (int i = 0; i < k_; ++i) {
-        theta_[i] = dot(columns_.at(i, 0), columns_.at(i, 0));
+        theta_[i] = wide_dot(k_, columns_.at(i, 0), columns_.at(i, 0));
         largest = maximum(largest, theta_[i]);
       }
       floor_ = largest * static_cast<T>(limits_.floor);
@@ -122,19 +139,21 @@ private:
 
   // Rotates the pairs; returns whether one of them was far from orthogonal, or out of order.
   bool turn(int count) {
+    const T turn_above = static_cast<T>(limits_.rotate * limits_.rotate);
     for (int i = 0; i < count; ++i) {
+      turn_above_[i] = first_[i] < kept_ ? turn_above : turn_above * kRestLooseness<T>;
       caa_[i] = theta_[first_[i]];
       cbb_[i] = theta_[second_[i]];
-      cab_[i] = dot(columns_.at(first_[i], 0), columns_.at(second_[i], 0));
+      cab_[i] = wide_dot(k_, columns_.at(first_[i], 0), columns_.at(second_[i], 0));
     }
     for (int i = count; i % w != 0; ++i)
-      caa_[i] = cbb_[i] = cab_[i] = T(0);
+      turn_above_[i] = caa_[i] = cbb_[i] = cab_[i] = T(0);
     const auto square = [](double x) { return splat<P>(static_cast<T>(x * x)); };
     const Mask<P> running = P{} == P{};
     Mask<P> again = {}, any_turn = {};
     for (int i = 0; i < count; i += w) {
       const P caa = load(caa_ + i), cbb = load(cbb_ + i), cab = load(cab_ + i);
-      const PairTest<P> test(caa, cbb, cab, running, square(limits_.rotate), square(limits_.stop),
+      const PairTest<P> test(caa, cbb, cab, running, load(turn_above_ + i), square(limits_.stop),
                              square(limits_.least), splat<P>(floor_));
       P cs, sn;
       any_turn = any_turn | ordering_rotation<P>(caa, cbb, cab, test.turn, cs, sn);
@@ -167,21 +186,6 @@ private:
     }
   }
 
-  SPLIC_INLINE T dot(const T *x, const T *y) const {
-    P sum = {};
-    for (int j = 0; j < k_; j += w)
-      sum = fma(load(x + j), load(y + j), sum);
-    typedef T Quarter __attribute__((vector_size(16)));
-    Quarter parts[sizeof(P) / 16];
-    __builtin_memcpy(parts, &sum, sizeof sum);
-    for (std::size_t i = 1; i < sizeof(P) / 16; ++i)
-      parts[0] = parts[0] + parts[i];
-    T total = parts[0][0];
-    for (std::size_t i = 1; i < 16 / sizeof(T); ++i)
-      total = total + parts[0][i];
-    return total;
-  }
-
   void sort() {
     for (int i = 0; i + 1 < k_; ++i) {
       int top = i;
@@ -196,9 +200,9 @@ private:
     }
   }
 
-  int k_;
+  int k_, kept_;
   Matrix<T> columns_, q_;
-  T *theta_, *caa_, *cbb_, *cab_, *cs_, *sn_;
+  T *theta_, *caa_, *cbb_, *cab_, *cs_, *sn_, *turn_above_;
   int *first_, *second_;
   JacobiLimits limits_;
   T floor_ = T(0);
