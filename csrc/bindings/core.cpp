@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "cpu/solver.hpp"
@@ -98,10 +99,11 @@ void solve(const py::array &source, py::array target, const std::string &dtype,
   problem.residual = records(residual, source.shape(0) * passes);
   problem.delta = records(delta, source.shape(0) * passes);
   problem.seconds = records(seconds, source.shape(0));
+  const splic::Kernels &kernels = splic::chosen_kernels();
   // Safe without the GIL: from here on only the memory of these arrays is touched, and the
   // arguments of this call keep them alive.
   const py::gil_scoped_release release;
-  splic::solve_on_cpu(problem, threads);
+  splic::solve_on_cpu(problem, kernels, threads);
 }
 
 py::dict build_info() {
@@ -109,7 +111,7 @@ py::dict build_info() {
   info["compiler"] = SPLIC_COMPILER;
   info["simd_built"] = std::string(SPLIC_SIMD_BUILT);
   info["simd_available"] = splic::available_instruction_sets();
-  info["simd"] = splic::instruction_set();
+  info["simd"] = splic::instruction_set(splic::chosen_kernels());
   info["processors"] = std::thread::hardware_concurrency();
   return info;
 }
@@ -121,7 +123,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("solve", &solve, py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"),
         py::kw_only(), py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"),
         py::arg("options"), py::arg("data_range"), py::arg("largest"), py::arg("threads"),
-        py::arg("iterations"), py::arg("residual"), py::arg("delta"), py::arg("seconds"),
+        py::arg("iterations").noconvert(), py::arg("residual").noconvert(),
+        py::arg("delta").noconvert(), py::arg("seconds").noconvert(),
         "Complete a validated batch into `target` and fill in the record arrays.");
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");
 }

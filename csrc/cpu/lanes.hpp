@@ -10,8 +10,10 @@
 
 #include "splic/problem.hpp"
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #ifndef SPLIC_ISA
@@ -90,6 +92,15 @@ SPLIC_INLINE VecF fma(VecF a, VecF b, VecF c) { return (VecF)_mm256_fmadd_ps(a, 
 SPLIC_INLINE VecD fma(VecD a, VecD b, VecD c) { return (VecD)_mm256_fmadd_pd(a, b, c); }
 SPLIC_INLINE VecF sqrt(VecF a) { return (VecF)_mm256_sqrt_ps(a); }
 SPLIC_INLINE VecD sqrt(VecD a) { return (VecD)_mm256_sqrt_pd(a); }
+#elif defined(__aarch64__)
+SPLIC_INLINE VecF fma(VecF a, VecF b, VecF c) {
+  return (VecF)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+SPLIC_INLINE VecD fma(VecD a, VecD b, VecD c) {
+  return (VecD)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+SPLIC_INLINE VecF sqrt(VecF a) { return (VecF)vsqrtq_f32((float32x4_t)a); }
+SPLIC_INLINE VecD sqrt(VecD a) { return (VecD)vsqrtq_f64((float64x2_t)a); }
 #else
 SPLIC_INLINE VecF fma(VecF a, VecF b, VecF c) { return a * b + c; }
 SPLIC_INLINE VecD fma(VecD a, VecD b, VecD c) { return a * b + c; }
@@ -109,7 +120,7 @@ SPLIC_INLINE VecD sqrt(VecD a) {
 }
 #endif
 #endif
-#if defined(__FMA__)
+#if defined(__FMA__) || defined(__aarch64__)
 SPLIC_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 SPLIC_INLINE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #else
@@ -136,6 +147,8 @@ SPLIC_INLINE bool any(MaskF m) {
   return _mm256_movemask_epi8((__m256i)m) != 0;
 #elif defined(__SSE2__)
   return _mm_movemask_epi8((__m128i)m) != 0;
+#elif defined(__aarch64__)
+  return vmaxvq_u32((uint32x4_t)m) != 0;
 #else
   for (int i = 0; i < Lanes<VecF>::count; ++i)
     if (m[i])

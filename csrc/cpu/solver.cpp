@@ -37,23 +37,6 @@ std::vector<const Kernels *> available_kernels() {
   return found;
 }
 
-// The best kernels, or those that SPLIC_SIMD names.
-const Kernels &kernels() {
-  const auto found = available_kernels();
-  const char *wanted = std::getenv("SPLIC_SIMD");
-  if (wanted == nullptr || *wanted == '\0')
-    return *found.back();
-  std::string names;
-  for (const Kernels *k : found) {
-    if (std::string(k->name) == wanted)
-      return *k;
-    names += std::string(names.empty() ? "" : ", ") + k->name;
-  }
-  throw std::invalid_argument("the environment variable SPLIC_SIMD must name an instruction set of "
-                              "this processor (" +
-                              names + "), got \"" + wanted + "\"; unset it to use the best one");
-}
-
 // Columns of the discrete cosine transform, the cold start of the block iteration.
 std::vector<double> cosine_basis(int n) {
   std::vector<double> basis(static_cast<std::size_t>(n) * n);
@@ -199,11 +182,12 @@ template <class T> void store_mean(const Problem &p, std::int64_t image, int pla
 }
 
 // The mean over masks, in the order of the masks whatever the chunks: results do not depend on it.
-template <class T> void solve_mean(const Problem &problem, Chunk &chunk) {
+template <class T> void solve_mean(const Problem &problem, Chunk &chunk, int threads) {
   const int masks = problem.options.n_masks, planes = problem.planes();
   const std::size_t size = chunk.item_bytes() / sizeof(T);
-  const auto fitting = std::max<std::int64_t>(
-      1, static_cast<std::int64_t>(kChunkBytes / chunk.item_bytes() / planes));
+  const auto fitting = std::max<std::int64_t>( // large images: work for each thread at least
+      (threads + planes - 1) / planes,
+      static_cast<std::int64_t>(kChunkBytes / chunk.item_bytes() / planes));
   const int streams = static_cast<int>(std::min<std::int64_t>(masks, fitting));
   const std::int64_t images = std::min(problem.count, std::max<std::int64_t>(1, fitting / streams));
   std::vector<T> items(static_cast<std::size_t>(images) * planes * streams * size);
@@ -227,14 +211,30 @@ template <class T> void solve_mean(const Problem &problem, Chunk &chunk) {
 
 } // namespace
 
-void solve_on_cpu(const Problem &problem, int threads) {
+const Kernels &chosen_kernels() {
+  const auto found = available_kernels();
+  const char *wanted = std::getenv("SPLIC_SIMD");
+  if (wanted == nullptr || *wanted == '\0')
+    return *found.back();
+  std::string names;
+  for (const Kernels *k : found) {
+    if (std::string(k->name) == wanted)
+      return *k;
+    names += std::string(names.empty() ? "" : ", ") + k->name;
+  }
+  throw std::invalid_argument("the environment variable SPLIC_SIMD must name an instruction set of "
+                              "this processor (" +
+                              names + "), got \"" + wanted + "\"; unset it to use the best one");
+}
+
+void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads) {
   const std::vector<double> basis = cosine_basis(Geometry(problem).n);
-  Chunk chunk(problem, kernels(), basis, threads);
+  Chunk chunk(problem, kernels, basis, threads);
   if (problem.options.n_masks > 1) {
     if (problem.dtype == DType::f64)
-      solve_mean<double>(problem, chunk);
+      solve_mean<double>(problem, chunk, threads);
     else
-      solve_mean<float>(problem, chunk);
+      solve_mean<float>(problem, chunk, threads);
     return;
   }
   const std::int64_t images = std::max<std::int64_t>(1, kChunkItems / problem.planes());
@@ -249,6 +249,6 @@ std::vector<std::string> available_instruction_sets() {
   return names;
 }
 
-std::string instruction_set() { return kernels().name; }
+std::string instruction_set(const Kernels &kernels) { return kernels.name; }
 
 } // namespace splic

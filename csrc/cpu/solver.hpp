@@ -8,11 +8,17 @@
 
 namespace splic {
 
-// Completes the batch on at most `threads` threads. Throws std::bad_alloc, std::system_error.
-void solve_on_cpu(const Problem &problem, int threads);
+struct Kernels;
 
-// Instruction sets that were built and that this processor has, best last; the one in use.
+// The best kernels that were built and that this processor has, or those that the environment
+// variable SPLIC_SIMD names. Throws std::invalid_argument where it names none.
+const Kernels &chosen_kernels();
+
+// Completes the batch on at most `threads` threads. Throws std::bad_alloc.
+void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads);
+
+// Instruction sets that were built and that this processor has, best last; that of the kernels.
 std::vector<std::string> available_instruction_sets();
-std::string instruction_set();
+std::string instruction_set(const Kernels &kernels);
 
 } // namespace splic
