@@ -19,7 +19,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SCHEMA_FILE = RESULTS / "schema.json"
 
 MACHINE = ("cpu", "cores", "system", "simd", "splic_ext", "numpy", "torch", "python")
-PARAMS = ("size", "channels", "mode", "threads", "batch")
+PARAMS = ("size", "channels", "mode", "enlarged", "threads", "batch")
 WORK = ("images", "matrix_iterations")
 RATES = ("images_per_second", "us_per_matrix_iteration")
 TYPES = {

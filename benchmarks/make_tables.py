@@ -54,7 +54,8 @@ def select(document: Result, test: str, **params: Any) -> list[Result]:
 def label(params: dict[str, Any]) -> str:
     """Name a kind of images."""
     kind = "gray" if params["channels"] == 1 else f"RGB, {params['mode']}"
-    return f"{params['size']} x {params['size']}, {kind}"
+    enlarged = ", enlarged" if params.get("enlarged") else ""
+    return f"{params['size']} x {params['size']}, {kind}{enlarged}"
 
 
 def by_kind(results: list[Result]) -> dict[str, dict[str, Result]]:

@@ -348,3 +348,27 @@ def test_photograph(native_cpu):
     for dtype, bound in ((np.float32, 5e-6), (np.float64, 1e-10)):
         result = splic_ext.complete(photo.astype(dtype), options=options, backend="cpu")
         assert np.abs(result - expected).mean() <= bound
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_enlarged_images(native_cpu, size):
+    """Their singular values at the cut are tiny beside the first, and drown in its rounding."""
+    rng = np.random.default_rng(size)
+    position = np.linspace(0, 11, size)
+    low = np.minimum(position.astype(int), 10)
+    weights = np.zeros((size, 12))
+    weights[np.arange(size), low] = 1 - (position - low)
+    weights[np.arange(size), low + 1] = position - low
+    images = weights @ rng.random((2, 1, 12, 12)) @ weights.T
+    options = SolverOptions(max_iterations=70, tolerance=0.0)
+    expected = splic_ext.complete(images, options=options, backend="cpu")
+    result = splic_ext.complete(images.astype(np.float32), options=options, backend="cpu")
+    assert np.abs(result - expected).mean() <= 5e-6
+
+
+def test_constant_images_are_precise(native_cpu):
+    """What is left of them beside the first singular value is small, and counts."""
+    images = np.full((2, 3, 32, 32), 0.5)
+    expected = splic_ext.complete(images, backend="numpy")
+    result = splic_ext.complete(images.astype(np.float32), backend="cpu")
+    assert np.abs(result - expected).mean() <= 5e-6
