@@ -125,7 +125,7 @@ def test_help_explains_every_option():
         (("*.gif",), "no image or array file matches the pattern '*.gif'"),
         (("--quality", "101"), "--quality"),
         (("--seed", "-1"), "--seed"),
-        (("--jobs", "0"), "--jobs"),
+        (("--jobs", "0"), "jobs"),
         (("--unknown",), "--unknown"),
     ],
 )
