@@ -224,6 +224,16 @@ def test_info(backend, batches):
         assert info.seconds.sum() < 60
 
 
+def test_records_have_an_identity(backend):
+    """Comparing arrays field by field would raise."""
+    run = {"options": SolverOptions(max_iterations=1), "return_info": True}
+    _, first = backend.complete(np.zeros((2, 4, 4)), **run)
+    _, second = backend.complete(np.zeros((2, 4, 4)), **run)
+    assert first == first
+    assert first != second
+    assert len({first, second}) == 2
+
+
 def test_residual_is_the_last_step(backend, smooth):
     batch = smooth((16, 16)).astype(backend.dtype)
     mask = np.random.default_rng(5).random((16, 16)) < 0.5
@@ -274,6 +284,19 @@ def test_matrices_stop_one_by_one(backend, smooth):
             cut = options.replace(max_iterations=end, alternate=False)
             _, early = backend.complete(batch[i], masks[i], options=cut, return_info=True)
             assert early.residual[0, 0] > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "step_size"),
+    [("uint8", 100), ("uint8", 1e38), ("float32", 1e38), ("float64", 1e160), ("float64", 1e308)],
+)
+def test_divergence_names_the_first_image(backend, dtype, step_size):
+    """However soon it overflows; images of zeros do not diverge."""
+    batch = np.zeros((5, 1, 8, 8), dtype)
+    batch[[2, 4]] = np.random.default_rng(0).random((2, 1, 8, 8)) < 0.5
+    options = SolverOptions(step_size=step_size, n_masks=2)
+    with pytest.raises(ArithmeticError, match=r"diverged on image 2 \(2 in all\) with `step_size="):
+        backend.complete(batch, options=options)
 
 
 def test_tolerance_zero_stops_at_a_fixed_point_alone(backend):

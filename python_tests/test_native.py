@@ -327,6 +327,19 @@ except Exception as error:
     assert "sse9" in said
 
 
+def test_an_unknown_instruction_set_can_be_looked_up(native_cpu, run_python):
+    """Someone who set the wrong one asks backend_info() which there are."""
+    code = """
+import splic_ext
+info = splic_ext.backend_info()["cpu"]
+print(info.available, info.details["error"])
+print(splic_ext.available_backends())
+"""
+    said = run_python(code, SPLIC_SIMD="sse9")
+    assert said.startswith("True the environment variable SPLIC_SIMD must name")
+    assert "'cpu', 'numpy'" in said
+
+
 def test_info_describes_the_build(native_cpu):
     info = splic_ext.backend_info()["cpu"]
     assert info.available

@@ -16,14 +16,16 @@ __all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem"]
 DIVERGED = 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompletionInfo:
     """How the solver ended, image by image.
+
+    N is the number of images, 1 for a single one; P is 2 passes, or 1 with ``alternate=False``.
 
     Attributes
     ----------
     iterations : ndarray of shape (N, P), int32
-        Iterations of each of the P passes; the most over the matrices and masks of an image.
+        Iterations of each pass; the most over the matrices and masks of an image.
         0 where every matrix of the pass was left alone for want of an anchor.
     residual : ndarray of shape (N, P), float64
         Last ``||X_t - X_{t-1}||_F / (m n)`` in units of the data range; the largest likewise. A
@@ -32,6 +34,14 @@ class CompletionInfo:
         Last smoothing parameter in units of the data range; the largest likewise.
     seconds : ndarray of shape (N,), float64
         Time spent on the image, by the wall clock; images solved together share theirs evenly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import splic_ext
+    >>> _, info = splic_ext.complete(np.zeros((5, 1, 8, 8)), return_info=True)
+    >>> info.iterations.shape, info.seconds.shape
+    ((5, 2), (5,))
     """
 
     iterations: npt.NDArray[np.int32]
@@ -50,7 +60,7 @@ class CompletionInfo:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A validated batch, as handed to :meth:`Backend.solve`.
 
@@ -107,7 +117,7 @@ class BackendInfo:
     precisions : tuple of str
         Floating-point types that it computes in.
     details : dict
-        Anything else: compiler, instruction sets, thread count.
+        Anything else, in values that JSON has: compiler, instruction sets, thread count.
     """
 
     name: str

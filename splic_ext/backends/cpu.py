@@ -16,9 +16,10 @@ try:
     _core = import_module("splic_ext._core")
 except ImportError as error:
     _REASON = (
-        f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) and "
-        "reinstall with `pip install --no-cache-dir --force-reinstall .`"
-    )
+        f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) and"
+        if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._core"
+        else f"the native module was built but cannot be loaded ({error});"
+    ) + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
 
 
 class CPUBackend:
@@ -28,7 +29,12 @@ class CPUBackend:
 
     def info(self) -> BackendInfo:
         """Describe the back end, and say whether the native module was built."""
-        details: dict[str, Any] = {} if _core is None else dict(_core.build_info())
+        details: dict[str, Any] = {}
+        if _core is not None:
+            try:
+                details = dict(_core.build_info())
+            except ValueError as error:  # a wrong SPLIC_SIMD, which solve() will refuse
+                details = {"error": str(error)}
         return BackendInfo(
             self.name, _core is not None, _REASON, ("cpu",), ("float32", "float64"), details
         )

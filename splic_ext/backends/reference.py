@@ -165,37 +165,51 @@ class ReferenceBackend:
 
     def solve(self, problem: Problem) -> None:
         """Complete the batch, a bounded number of images at a time."""
-        options = problem.options
         count, *image_shape = problem.source.shape
         chunk = max(1, CHUNK_ENTRIES // int(np.prod(image_shape)))
         for start in range(0, count, chunk):
-            part = slice(start, min(start + chunk, count))
-            began = time.perf_counter()
-            images = decode(problem.source[part], problem.dtype)
-            info = CompletionInfo.empty(len(images), problem.info.iterations.shape[1])
-            total = np.zeros_like(images)
-            for stream in range(options.n_masks):
-                if problem.mask is None:
-                    mask = bernoulli_masks(
-                        images.shape,
-                        anchor_fraction=options.anchor_fraction,
-                        seed=problem.seed,
-                        first_index=problem.first_index + start,
-                        stream=stream,
-                        channels=options.channels,
-                    )
-                else:
-                    mask = problem.mask[part]
+            _solve_part(problem, start, min(start + chunk, count))
+
+
+def _solve_part(problem: Problem, start: int, stop: int) -> None:
+    """Complete some images of the batch together; one by one if LAPACK refuses them.
+
+    LAPACK takes no matrix that has overflowed, and does not say which one it was.
+    """
+    options = problem.options
+    part = slice(start, stop)
+    began = time.perf_counter()
+    images = decode(problem.source[part], problem.dtype)
+    info = CompletionInfo.empty(len(images), problem.info.iterations.shape[1])
+    total = np.zeros_like(images)
+    try:
+        for stream in range(options.n_masks):
+            if problem.mask is None:
+                mask = bernoulli_masks(
+                    images.shape,
+                    anchor_fraction=options.anchor_fraction,
+                    seed=problem.seed,
+                    first_index=(problem.first_index + start) % 2**64,
+                    stream=stream,
+                    channels=options.channels,
+                )
+            else:
+                mask = problem.mask[part]
+            with np.errstate(over="ignore", invalid="ignore"):
                 total += _complete_once(images, mask, problem, info)
-            encode(
-                np.minimum(total / options.n_masks, problem.largest),
-                problem.target[part],
-                problem.dtype,
-            )
-            problem.info.iterations[part] = info.iterations
-            problem.info.residual[part] = info.residual
-            problem.info.delta[part] = info.delta
-            problem.info.seconds[part] = (time.perf_counter() - began) / len(images)
+    except np.linalg.LinAlgError:
+        if len(images) > 1:
+            for i in range(start, stop):
+                _solve_part(problem, i, i + 1)
+            return
+        info.residual[:] = np.inf
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.minimum(total / options.n_masks, problem.largest)
+        encode(mean, problem.target[part], problem.dtype)
+    problem.info.iterations[part] = info.iterations
+    problem.info.residual[part] = info.residual
+    problem.info.delta[part] = info.delta
+    problem.info.seconds[part] = (time.perf_counter() - began) / len(images)
 
 
 BACKEND = ReferenceBackend()
