@@ -193,6 +193,35 @@ def test_out_that_overlaps_the_batch(backend):
     assert np.array_equal(square.transpose(0, 2, 1), expected)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("for_all", [True, False])
+def test_mask_in_the_memory_of_out(backend, in_place, for_all):
+    """The mask must not change while images are completed."""
+    bits = np.random.default_rng(0).random((64, 1, 16, 16)) < 0.5
+    work = bits.view(np.uint8).copy()
+    mask = work.view(bool)
+    mask = mask[0, 0] if for_all else mask
+    batch = work if in_place else work.copy()
+    expected = backend.complete(work.copy(), mask.copy(), options=QUICK)
+    assert backend.complete(batch, mask, options=QUICK, out=work) is work
+    assert np.array_equal(work, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 9, 3), (5, 8, 4)])
+def test_a_batch_that_looks_channel_last_is_warned_of_once(shape):
+    for axis in (-3, len(shape) - 3):
+        with pytest.warns(UserWarning, match="looks channel last; pass channel_axis=-1") as told:
+            complete(np.zeros(shape), options=QUICK, channel_axis=axis)
+        assert [warning.filename for warning in told] == [__file__]
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 9, 3), (4, 8, 4), (5, 8, 2), (5, 8, 5), (9, 3)])
+def test_a_batch_that_does_not_look_channel_last(shape):
+    assert complete(np.zeros(shape), options=QUICK).shape == shape
+    if len(shape) > 2:
+        assert complete(np.zeros(shape), options=QUICK, channel_axis=-1).shape == shape
+
+
 def test_out_leaves_its_neighbours_alone(backend):
     frame = np.full((3, 4, 8, 9), 7, backend.dtype)
     batch = images(dtype=backend.dtype)

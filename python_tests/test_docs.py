@@ -133,6 +133,17 @@ def test_relative_links_resolve(path):
     assert not broken
 
 
+def test_readme_lists_the_options_with_their_defaults():
+    page = ROOT / "README.md"
+    if not page.is_file():
+        pytest.skip(MISSING)
+    section = page.read_text(encoding="utf-8").split("\n## Options\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \|", section, re.MULTILINE)
+    listed = {name: ast.literal_eval(value.strip("`")) for name, value in rows}
+    assert len(listed) == len(rows)
+    assert listed == splic_ext.SolverOptions().to_dict()
+
+
 # docs/errors.md against the code
 
 #: A message that no user can meet, one that Python words itself, and the name of a feature.
@@ -202,6 +213,12 @@ def test_documented_messages_are_those_of_the_code(documented):
         if not any(pattern(message.rstrip("…")).match(text) for text in texts)
     ]
     assert not unknown
+
+
+def test_documented_messages_are_distinct(documented):
+    """A row of next to nothing but `…` would match every message."""
+    vague = [message for message in documented if len(re.findall("[A-Za-z]", message)) < 12]
+    assert not vague
 
 
 def test_every_message_is_documented(documented):

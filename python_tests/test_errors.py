@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -48,7 +51,7 @@ def test_batch_of_the_wrong_shape(shape):
     with pytest.raises(ShapeError, match=r"`batch` must have .*, got .*; ") as caught:
         complete(np.zeros(shape))
     assert isinstance(caught.value, ValueError)
-    assert caught.value.actual_shape[-1:] == shape[-1:]
+    assert caught.value.actual_shape == shape
     assert caught.value.expected_shape in str(caught.value)
 
 
@@ -181,7 +184,7 @@ def test_out_that_cannot_hold_the_result():
         complete(BATCH, out=np.zeros((2, 3, 5, 6)))
     frozen = np.zeros(BATCH.shape)
     frozen.flags.writeable = False
-    with pytest.raises(ValueError, match="`out` must be writable, got a read-only array"):
+    with pytest.raises(ValueError, match="`out` must be writable, got a read-only array; pass a"):
         complete(BATCH, out=frozen)
     assert not frozen.any()
 
@@ -196,6 +199,49 @@ def test_absent_backend_says_why(name):
             complete(BATCH, backend=name)
         assert info.reason in str(caught.value)
         assert f"back end {name!r} cannot run here" in str(caught.value)
+
+
+def test_masked_arrays_are_refused():
+    masked = np.ma.masked_array(BATCH, mask=MASK)
+    for arguments in ((masked,), (BATCH, np.ma.masked_array(MASK))):
+        with pytest.raises(TypeError, match=r"` must be a plain array, got a MaskedArray, .*fill"):
+            complete(*arguments)
+    with pytest.raises(TypeError, match="`out` must be a plain array"):
+        complete(BATCH, out=masked)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ShapeError("wrong", (1, 2), "(2, 1)"),
+        MissingExtraError("this", "that", "cli"),
+        BackendUnavailableError("absent"),
+    ],
+)
+def test_errors_survive_a_process_boundary(error):
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(other) is type(error)
+        assert str(other) == str(error)
+        assert {**vars(other)} == {**vars(error)}
+
+
+def test_a_native_module_that_cannot_be_loaded(run_python):
+    code = """
+import importlib
+load = importlib.import_module
+def refuse(name, *rest):
+    if name == "splic_ext._core":
+        raise {error}
+    return load(name, *rest)
+importlib.import_module = refuse
+import splic_ext
+print(splic_ext.backend_info()["cpu"].reason)
+"""
+    broken = run_python(code.format(error="ImportError('libfoo.so: cannot open')"))
+    assert broken.startswith("the native module was built but cannot be loaded (libfoo.so: cannot")
+    assert "compiler" not in broken
+    absent = "ModuleNotFoundError('No module', name='splic_ext._core')"
+    assert run_python(code.format(error=absent)).startswith("the native module was not built (No")
 
 
 def test_missing_extra_names_the_extra():

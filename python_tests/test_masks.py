@@ -135,6 +135,24 @@ def test_share_of_anchors(fraction):
     assert abs(product.mean()) < 5 * deviation**2 / product.size**0.5
 
 
+@pytest.mark.parametrize(
+    ("shape", "changes", "error", "message"),
+    [
+        (SHAPE, {"channels": "Stacked"}, ValueError, "`channels` must be one of .*, got 'Stacked'"),
+        (SHAPE, {"channels": None}, ValueError, "`channels` must be one of"),
+        (SHAPE[1:], {}, ValueError, r"`shape` must be \(N, C, H, W\), got \(3, 5, 7\); use 1"),
+        ((-1, 3, 5, 7), {}, ValueError, r"`shape\[0\]` must be an integer in \[0, .*, got -1"),
+        ((1, 3, 5.0, 7), {}, TypeError, r"`shape\[2\]` must be an integer, got 5.0 of float"),
+        (SHAPE, {"seed": -1}, ValueError, "`seed` must be an integer in"),
+        (SHAPE, {"stream": 2**32}, ValueError, "`stream` must be an integer in"),
+        (SHAPE, {"anchor_fraction": 2}, ValueError, "`anchor_fraction` must be finite and in"),
+    ],
+)
+def test_what_masks_refuse(shape, changes, error, message):
+    with pytest.raises(error, match=message):
+        bernoulli_masks(shape, **changes)
+
+
 def test_fraction_zero_and_one():
     assert not bernoulli_masks(SHAPE, anchor_fraction=0.0).any()
     assert bernoulli_masks(SHAPE, anchor_fraction=1.0).all()

@@ -99,7 +99,12 @@ def test_dict_and_json_round_trip():
 def test_round_trip_refuses_what_it_does_not_know():
     with pytest.raises(TypeError, match=r"'ranks'.*'rank'"):
         SolverOptions.from_dict({"ranks": 3})
-    with pytest.raises(TypeError, match="JSON object, got list"):
+    with pytest.raises(TypeError, match="unknown solver option 1; known are"):
+        SolverOptions.from_dict({"ranks": 3, 1: 2})
+    for values in (None, [("rank", 3)]):
+        with pytest.raises(TypeError, match=r"mapping of names to values, got .*; pass"):
+            SolverOptions.from_dict(values)
+    with pytest.raises(TypeError, match="JSON object, got list; pass"):
         SolverOptions.from_json("[]")
     with pytest.raises(ValueError, match="Expecting"):
         SolverOptions.from_json("rank=3")
@@ -133,9 +138,9 @@ def test_presets():
         ("anchor_fraction", -0.1, r"`anchor_fraction` must be finite and in \[0, 1\]"),
         ("anchor_fraction", 1.1, "`anchor_fraction`"),
         ("anchor_fraction", math.nan, "`anchor_fraction`"),
-        ("channels", "both", "`channels` must be 'stacked' or 'separate', got 'both'"),
-        ("gradient_step", "", "`gradient_step` must be 'srf' or 'literal'"),
-        ("tv_gradient", None, "`tv_gradient` must be 'exact' or 'forward', got None"),
+        ("channels", "both", "`channels` must be one of 'stacked', 'separate', got 'both'"),
+        ("gradient_step", "", "`gradient_step` must be one of 'srf', 'literal'"),
+        ("tv_gradient", None, "`tv_gradient` must be one of 'exact', 'forward', got None"),
     ],
 )
 def test_value_out_of_range(name, value, message):
@@ -158,6 +163,9 @@ def test_value_out_of_range(name, value, message):
         ("step_size", 1j),
         ("tolerance", []),
         ("anchor_fraction", "half"),
+        ("rank", np.True_),
+        ("tv_weight", np.True_),
+        ("tv_weight", b"1"),
         ("alternate", 1),
         ("alternate", None),
         ("alternate", "yes"),
@@ -166,6 +174,30 @@ def test_value_out_of_range(name, value, message):
 def test_value_of_the_wrong_kind(name, value):
     with pytest.raises(TypeError, match=rf"`{name}` must be .*, got {value!r}".replace("[", r"\[")):
         SolverOptions(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["tv_weight", "rank"])
+def test_arrays_are_no_numbers(name):
+    """Those of one element were numbers for earlier NumPy."""
+    with pytest.raises(TypeError, match=rf"`{name}` must be an? \w+, got array\(\[1\]\)"):
+        SolverOptions(**{name: np.array([1])})
+
+
+def test_integers_beyond_all_floats():
+    with pytest.raises(ValueError, match="`tv_weight` must be finite and >= 0, got inf"):
+        SolverOptions(tv_weight=10**400)
+
+
+def test_complex_scalars_are_no_numbers():
+    """NumPy's would lose the imaginary part with a warning."""
+    with pytest.raises(TypeError, match=r"`tv_weight` must be a number, got .* of complex128"):
+        SolverOptions(tv_weight=np.complex128(1))
+
+
+@pytest.mark.parametrize("value", [["stacked"], np.array(["stacked", "separate"]), b"stacked"])
+def test_names_must_be_strings(value):
+    with pytest.raises(ValueError, match="`channels` must be one of 'stacked', 'separate', got"):
+        SolverOptions(channels=value)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +218,10 @@ def test_limits_are_allowed(changes):
 
 
 def test_numpy_scalars_become_plain_values():
-    options = SolverOptions(rank=np.int64(3), tv_weight=np.float32(0.5), tolerance=0)
+    options = SolverOptions(
+        rank=np.int64(3), tv_weight=np.float32(0.5), tolerance=0, channels=np.str_("separate")
+    )
+    assert type(options.channels) is str
     assert (type(options.rank), type(options.tv_weight)) == (int, float)
     assert (type(options.tolerance), options.tolerance) == (float, 0.0)
     assert SolverOptions.from_json(options.to_json()) == options

@@ -76,6 +76,21 @@ def test_out(backend, torch, batch):
     assert torch.equal(batch, expected)
 
 
+def test_out_that_backward_needs(backend, torch):
+    """Torch notices that a saved tensor has changed, as after its own in-place operations."""
+    batch = torch.rand(SHAPE)
+    for out in (batch, torch.rand(SHAPE), torch.rand(2, *SHAPE)[1]):
+        weight = torch.ones(1, requires_grad=True)
+        loss = (weight * out).sum()
+        backend.complete(batch, options=QUICK, out=out)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+    weight = torch.ones(1, requires_grad=True)
+    loss = (weight * batch).sum()
+    backend.complete(batch, options=QUICK)
+    loss.backward()  # nothing was changed
+
+
 def test_out_of_the_wrong_kind(backend, torch):
     batch = torch.rand(SHAPE)
     for out, kind in (

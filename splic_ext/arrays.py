@@ -12,7 +12,7 @@ import numpy.typing as npt
 from splic_ext.dtypes import DTYPES
 from splic_ext.errors import ShapeError
 
-__all__ = ["ArrayView", "channel_first", "overlaps_itself", "view_array"]
+__all__ = ["ArrayView", "channel_first", "looks_channel_last", "overlaps_itself", "view_array"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ArrayView:
             return view_array("out", np.empty_like(self.array, subok=False))
         torch = _torch_of(self.array)
         if torch is not None:
-            with torch.inference_mode(mode=self.array.is_inference()):
+            with torch.inference_mode(self.array.is_inference()):
                 return view_array("out", torch.empty_like(self.array))
         # An array of another library may be immutable: fill a NumPy array, convert it at the end.
         return view_array("out", np.empty_like(self.host))
@@ -67,6 +67,12 @@ class ArrayView:
         if result.same_kind(self):
             return result.array
         return self.array.__array_namespace__().from_dlpack(result.array)
+
+    def will_change(self) -> None:
+        """Tell torch that the memory is about to change, so that backward() does not use it."""
+        torch = _torch_of(self.array)
+        if torch is not None and not self.array.is_inference():  # those keep no count
+            torch.autograd.graph.increment_version(self.array)
 
 
 def _torch_of(array: Any) -> Any:
@@ -83,8 +89,13 @@ def view_array(name: str, array: Any) -> ArrayView:
     TypeError
         Not an array, or one whose memory cannot be viewed; the message names the parameter.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"`{name}` must be a plain array, got a MaskedArray, whose mask would be ignored; use "
+            ".filled(0) or .data, and to inpaint pass ~numpy.ma.getmaskarray(batch) as `mask`"
+        )
     if isinstance(array, np.ndarray):
-        return _numpy_view(name, array, array)
+        return _numpy_view(name, array, array.view(np.ndarray))
     torch = _torch_of(array)
     if torch is not None:
         return _torch_view(name, array, torch)
@@ -154,9 +165,14 @@ def overlaps_itself(bits: npt.NDArray[Any]) -> bool:
     return False
 
 
-def channel_first(
-    name: str, bits: npt.NDArray[Any], channel_axis: int, ndim: int | None = None
-) -> npt.NDArray[Any]:
+def looks_channel_last(shape: tuple[int, ...], channel_axis: int) -> bool:
+    """Tell whether an array read as channel first has 3 or 4 columns, and more channels than 4."""
+    if len(shape) < 3 or channel_axis not in (-3, len(shape) - 3):
+        return False
+    return shape[-1] in (3, 4) and shape[-3] > 4
+
+
+def channel_first(name: str, bits: npt.NDArray[Any], channel_axis: int) -> npt.NDArray[Any]:
     """Return a view of shape (N, C, H, W) of an image, a colour image or a batch.
 
     Raises
@@ -176,7 +192,7 @@ def channel_first(
             expected,
         )
     if isinstance(channel_axis, bool) or not isinstance(channel_axis, (int, np.integer)):
-        raise TypeError(f"`channel_axis` must be an integer, got {channel_axis!r}")
+        raise TypeError(f"`channel_axis` must be an integer, got {channel_axis!r}; use -3 or -1")
     if bits.ndim == 2:
         return bits[None, None]
     axis = int(channel_axis)
@@ -184,7 +200,7 @@ def channel_first(
     if axis not in (-3, -1):
         raise ValueError(
             f"`channel_axis` must be -3 (channel first) or -1 (channel last), got {channel_axis} "
-            f"for an array of {bits.ndim} axes"
+            f"for an array of {bits.ndim} axes; move it there with moveaxis"
         )
     bits = np.moveaxis(bits, axis, -3)
     return bits[None] if bits.ndim == 3 else bits

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays import ArrayView, channel_first, overlaps_itself, view_array
+from splic_ext.arrays import (
+    ArrayView,
+    channel_first,
+    looks_channel_last,
+    overlaps_itself,
+    view_array,
+)
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
 from splic_ext.checks import check_integer, check_number
@@ -63,6 +70,23 @@ def complete(
     out: T | None = None,
     return_info: Literal[True],
 ) -> tuple[T, CompletionInfo]: ...
+
+
+@overload
+def complete(
+    batch: T,
+    mask: Any = None,
+    *,
+    options: SolverOptions | str | None = None,
+    seed: int = 0,
+    first_index: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+    channel_axis: int = -3,
+    data_range: float | None = None,
+    out: T | None = None,
+    return_info: bool,
+) -> T | tuple[T, CompletionInfo]: ...
 
 
 def complete(
@@ -129,7 +153,9 @@ def complete(
     completed : array
         Container, device, dtype, shape and layout of `batch`.
     info : CompletionInfo
-        Only with ``return_info=True``.
+        Only with ``return_info=True``. NumPy arrays: `iterations`, `residual` and `delta` of shape
+        (N, P) for N images and P passes (2, or 1 with ``alternate=False``), `seconds` of shape
+        (N,). N is 1 for a single image.
 
     Raises
     ------
@@ -143,6 +169,11 @@ def complete(
         The iteration diverged: too large a step or weight. What `out` holds is then undefined.
     BackendUnavailableError
         The back end asked for, by name or by the device of `batch`, cannot run here.
+
+    Warns
+    -----
+    UserWarning
+        `batch` looks channel last, but `channel_axis` is not -1.
 
     Notes
     -----
@@ -185,6 +216,11 @@ def complete(
     chosen = get_backend(backend, source.device)
 
     images = channel_first("batch", source.host, channel_axis)
+    if looks_channel_last(source.host.shape, channel_axis):
+        warnings.warn(
+            f"`batch` of shape {source.host.shape} looks channel last; pass channel_axis=-1",
+            stacklevel=2,
+        )
     count, _, height, width = images.shape
     result = source.empty_like() if out is None else _check_out(out, source)
     anchors = None if mask is None else _check_mask(mask, source, images, channel_axis)
@@ -195,12 +231,16 @@ def complete(
         )
     info = CompletionInfo.empty(count, 2 if solver_options.alternate else 1)
     if count > 0:
-        _check_sides(images)
+        _check_sides(images, source.host.shape)
         _check_values(images, source.dtype, data_range)
+        if out is not None:
+            result.will_change()
         target = channel_first("out", result.host, channel_axis)
         in_place = _same_memory(images, target)
         overlaps = not in_place and np.may_share_memory(images, target)
         work = np.empty_like(target) if overlaps else target
+        if anchors is not None and np.may_share_memory(anchors, work):
+            anchors = anchors.copy()
         chosen.solve(
             Problem(
                 source=images,
@@ -258,7 +298,8 @@ def _resolve_options(options: object) -> SolverOptions:
     if isinstance(options, SolverOptions):
         return options
     raise TypeError(
-        f"`options` must be a SolverOptions or the name of a preset, got {type(options).__name__}"
+        "`options` must be a SolverOptions or the name of a preset, got "
+        f"{type(options).__name__}; build one with splic_ext.SolverOptions(...)"
     )
 
 
@@ -266,21 +307,23 @@ def _check_out(out: Any, source: ArrayView) -> ArrayView:
     result = view_array("out", out)
     if result.device != source.device:
         raise ValueError(
-            f"`out` must be on the device of `batch`, {source.device!r}, got {result.device!r}"
+            f"`out` must be on the device of `batch`, {source.device!r}, got {result.device!r}; "
+            "move one of them"
         )
     if not result.same_kind(source) or result.dtype != source.dtype:
         raise TypeError(
             f"`out` must be a {type(source.array).__name__} of {source.dtype} like `batch`, got a "
-            f"{type(out).__name__} of {result.dtype}"
+            f"{type(out).__name__} of {result.dtype}; convert it, or leave it out"
         )
     if result.host.shape != source.host.shape:
         raise ShapeError(
-            f"`out` must have the shape of `batch`, {source.host.shape}, got {result.host.shape}",
+            f"`out` must have the shape of `batch`, {source.host.shape}, got "
+            f"{result.host.shape}; reshape it, or leave it out",
             result.host.shape,
             str(source.host.shape),
         )
     if not result.host.flags.writeable:
-        raise ValueError("`out` must be writable, got a read-only array")
+        raise ValueError("`out` must be writable, got a read-only array; pass a copy")
     if overlaps_itself(result.host):
         raise ValueError(
             f"`out` must have memory of its own for every element, got strides "
@@ -295,7 +338,8 @@ def _check_mask(
     view = view_array("mask", mask)
     if view.device != source.device:
         raise ValueError(
-            f"`mask` must be on the device of `batch`, {source.device!r}, got {view.device!r}"
+            f"`mask` must be on the device of `batch`, {source.device!r}, got {view.device!r}; "
+            "move one of them"
         )
     if view.dtype != "bool":
         raise TypeError(
@@ -315,7 +359,7 @@ def _check_mask(
             )
     if bits.shape not in shapes:
         expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
-        hint = ""
+        hint = "; reshape it"
         if ndim == 4 and bits.shape == (count, height, width):
             hint = "; add an axis with `mask[:, None]`" if not last else "; use `mask[..., None]`"
         raise ShapeError(
@@ -328,14 +372,14 @@ def _check_mask(
     return np.broadcast_to(planes_first, images.shape)
 
 
-def _check_sides(images: npt.NDArray[Any]) -> None:
+def _check_sides(images: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
     _, channels, height, width = images.shape
     if channels < 1 or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         expected = f"at least one channel, and height and width from 1 to {MAX_SIDE}"
         raise ShapeError(
             f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
             "set `channel_axis=-1` for channel-last images, and resize or tile larger ones",
-            images.shape,
+            shape,
             expected,
         )
     if channels * height * width > MAX_ENTRIES:
@@ -343,7 +387,7 @@ def _check_sides(images: npt.NDArray[Any]) -> None:
         raise ShapeError(
             f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
             "split the channels",
-            images.shape,
+            shape,
             expected,
         )
 
@@ -378,7 +422,7 @@ def _check_converged(info: CompletionInfo, options: SolverOptions) -> None:
             f"the iteration diverged on image {diverged[0]} ({diverged.size} in all) with "
             f"`step_size={options.step_size}`, `tv_weight={options.tv_weight}` and "
             f"`gradient_step={options.gradient_step!r}`; it is stable for step_size <= 1 and "
-            "step_size * tv_weight <= 0.25 with the 'srf' step"
+            "step_size * tv_weight <= 0.25 with the 'srf' step: use smaller ones"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["BackendUnavailableError", "MissingExtraError", "ShapeError"]
 
 
@@ -13,7 +15,18 @@ class BackendUnavailableError(RuntimeError):
 
 
 class MissingExtraError(ImportError):
-    """An optional dependency is missing; the message names the extra that installs it."""
+    """An optional dependency is missing; the message names the extra that installs it.
+
+    Attributes
+    ----------
+    extra : str
+        The extra of this package that installs it: "cli" or "demo".
+
+    Examples
+    --------
+    >>> MissingExtraError("`splic-ext demo`", "scikit-image", "demo").extra
+    'demo'
+    """
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(
@@ -21,6 +34,10 @@ class MissingExtraError(ImportError):
             f'install it with `pip install "splic-ext[{extra}]"`'
         )
         self.extra = extra
+        self._arguments = feature, package, extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
 
 
 class ShapeError(ValueError):
@@ -32,9 +49,22 @@ class ShapeError(ValueError):
         The shape that came.
     expected_shape : str
         The shape, or shapes, that would have been accepted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import splic_ext
+    >>> try:
+    ...     splic_ext.complete(np.zeros(7))
+    ... except ShapeError as error:
+    ...     print(error.actual_shape, "is not", error.expected_shape)
+    (7,) is not (H, W), (C, H, W) or (N, C, H, W)
     """
 
     def __init__(self, message: str, actual_shape: tuple[int, ...], expected_shape: str) -> None:
         super().__init__(message)
         self.actual_shape = actual_shape
         self.expected_shape = expected_shape
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.actual_shape, self.expected_shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import numpy.typing as npt
 
@@ -111,7 +113,15 @@ def bernoulli_masks(
     first_index = check_integer("first_index", first_index, 0, 2**64 - 1)
     stream = check_integer("stream", stream, 0, 2**32 - 1)
     anchor_fraction = check_number("anchor_fraction", anchor_fraction, 0.0, 1.0)
-    count, n_channels, height, width = shape
+    if not isinstance(channels, str) or channels not in get_args(Channels):
+        expected = ", ".join(map(repr, get_args(Channels)))
+        raise ValueError(f"`channels` must be one of {expected}, got {channels!r}")
+    sides = tuple(shape)
+    if len(sides) != 4:
+        raise ValueError(f"`shape` must be (N, C, H, W), got {shape!r}; use 1 for what is missing")
+    count, n_channels, height, width = (
+        check_integer(f"shape[{i}]", side, 0, 2**31 - 1) for i, side in enumerate(sides)
+    )
     planes = n_channels if channels == "stacked" else 1
     n_bits = planes * height * width
     n_blocks = -(-n_bits // 4)

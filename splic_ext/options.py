@@ -127,7 +127,7 @@ class SolverOptions:
         if not isinstance(self.alternate, bool):
             raise TypeError(
                 f"`alternate` must be True or False, got {self.alternate!r} "
-                f"of type {type(self.alternate).__name__}"
+                f"of type {type(self.alternate).__name__}; convert it with bool()"
             )
         for name, choices in (
             ("channels", get_args(Channels)),
@@ -135,9 +135,10 @@ class SolverOptions:
             ("tv_gradient", get_args(TVGradient)),
         ):
             value = getattr(self, name)
-            if value not in choices:
-                expected = " or ".join(repr(choice) for choice in choices)
-                raise ValueError(f"`{name}` must be {expected}, got {value!r}")
+            if not isinstance(value, str) or value not in choices:
+                expected = ", ".join(repr(choice) for choice in choices)
+                raise ValueError(f"`{name}` must be one of {expected}, got {value!r}")
+            _set(self, name, str(value))
 
     def __repr__(self) -> str:
         changed = (
@@ -172,50 +173,154 @@ class SolverOptions:
             return PRESETS[name]
         except (KeyError, TypeError):
             expected = " or ".join(repr(key) for key in PRESETS)
-            raise ValueError(f"preset name must be {expected}, got {name!r}") from None
+            raise ValueError(f"preset name must be {expected}, got {name!r}; choose one") from None
 
     def replace(self, **changes: Any) -> SolverOptions:
-        """Return a copy with some fields changed; validated like the constructor."""
+        """Return a copy with some fields changed; validated like the constructor.
+
+        Parameters
+        ----------
+        **changes
+            Fields and their new values.
+
+        Returns
+        -------
+        SolverOptions
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor; a field that does not exist is a TypeError.
+
+        Examples
+        --------
+        >>> SolverOptions(rank=5).replace(n_masks=4)
+        SolverOptions(rank=5, n_masks=4)
+        """
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, defaults included, as plain Python values."""
+        """Return all fields, defaults included, as plain Python values.
+
+        Returns
+        -------
+        dict
+            Name of each field -> its value: int, float, bool, str or None.
+
+        Examples
+        --------
+        >>> options = SolverOptions(n_masks=4).to_dict()
+        >>> options["n_masks"], options["rank"], len(options)
+        (4, None, 13)
+        """
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SolverOptions:
         """Build options from a mapping; a missing field keeps its default.
 
+        Parameters
+        ----------
+        values : mapping of str to value
+            As :meth:`to_dict` returns it, or a part of it.
+
+        Returns
+        -------
+        SolverOptions
+
         Raises
         ------
         TypeError
-            A field that does not exist.
+            No mapping, a field that does not exist, or a value of the wrong kind.
+        ValueError
+            A value out of its range.
+
+        Examples
+        --------
+        >>> SolverOptions.from_dict({"tv_weight": 0.1})
+        SolverOptions(tv_weight=0.1)
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                "solver options must be a mapping of names to values, got "
+                f"{type(values).__name__}; pass what to_dict() returned"
+            )
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - known, key=str)
         if unknown:
             raise TypeError(f"unknown solver option {unknown[0]!r}; known are {sorted(known)}")
         return cls(**values)
 
     def to_json(self) -> str:
-        """Return all fields as a JSON object."""
+        """Return all fields as a JSON object.
+
+        Returns
+        -------
+        str
+            One line, which :meth:`from_json` and ``splic-ext complete --options`` read.
+
+        Examples
+        --------
+        >>> SolverOptions(rank=5).to_json()[:29]
+        '{"rank": 5, "tv_weight": 0.02'
+        """
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> SolverOptions:
-        """Build options from what :meth:`to_json` wrote."""
+        """Build options from what :meth:`to_json` wrote; a missing field keeps its default.
+
+        Parameters
+        ----------
+        text : str
+            A JSON object.
+
+        Returns
+        -------
+        SolverOptions
+
+        Raises
+        ------
+        TypeError
+            Another kind of JSON value; or as in :meth:`from_dict`.
+        ValueError
+            No JSON (a `json.JSONDecodeError`), or a value out of its range.
+
+        Examples
+        --------
+        >>> SolverOptions.from_json('{"n_masks": 4, "rank": null}')
+        SolverOptions(n_masks=4)
+        """
         values = json.loads(text)
         if not isinstance(values, dict):
-            raise TypeError(f"solver options must be a JSON object, got {type(values).__name__}")
+            raise TypeError(
+                f"solver options must be a JSON object, got {type(values).__name__}; "
+                "pass what to_json() returned"
+            )
         return cls.from_dict(values)
 
     def resolve_rank(self, height: int, width: int) -> int:
         """Return the rank used on an image of that size.
 
+        Parameters
+        ----------
+        height, width : int
+            In pixels.
+
+        Returns
+        -------
+        int
+            `rank`, or ``max(1, min(height, width) // 4)`` where that is None.
+
         Raises
         ------
         ValueError
             `rank` exceeds ``min(height, width)``.
+
+        Examples
+        --------
+        >>> SolverOptions().resolve_rank(32, 48)
+        8
         """
         side = min(height, width)
         if self.rank is None:

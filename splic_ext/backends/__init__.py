@@ -27,12 +27,18 @@ def backend_info() -> dict[str, BackendInfo]:
     Returns
     -------
     dict of str to BackendInfo
-        One entry for each name that :func:`splic_ext.complete` takes as `backend`.
+        One entry for each name that :func:`splic_ext.complete` takes as `backend`, best first.
+
+    Notes
+    -----
+    Raises nothing: what keeps a back end from running is its `reason`, and what a setting of the
+    environment keeps it from stands under "error" in its `details`.
 
     Examples
     --------
-    >>> backend_info()["numpy"].available
-    True
+    >>> info = backend_info()["numpy"]
+    >>> info.available, info.devices, info.precisions
+    (True, ('cpu',), ('float64',))
     """
     return {name: _load(name).info() for name in _LOADERS}
 
@@ -40,10 +46,15 @@ def backend_info() -> dict[str, BackendInfo]:
 def available_backends() -> tuple[str, ...]:
     """Return the names of the back ends that can run here, fastest first.
 
+    Returns
+    -------
+    tuple of str
+        The last is "numpy", which runs everywhere.
+
     Examples
     --------
-    >>> "numpy" in available_backends()
-    True
+    >>> available_backends()[-1]
+    'numpy'
     """
     return tuple(name for name, info in backend_info().items() if info.available)
 
@@ -61,7 +72,10 @@ def get_backend(name: str, device: str) -> Backend:
         It cannot run here; an explicit choice never falls back to another back end.
     """
     if not isinstance(name, str):
-        raise TypeError(f"`backend` must be a string, got {type(name).__name__}")
+        raise TypeError(
+            f"`backend` must be a string, got {type(name).__name__}; pass 'auto' or a name in "
+            "splic_ext.backend_info()"
+        )
     if name == "auto":
         absent = []
         for candidate in map(_load, _LOADERS):
