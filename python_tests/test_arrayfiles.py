@@ -1,5 +1,7 @@
 """Array files in and out, and large images in tiles."""
 
+import errno
+import os
 import zipfile
 from itertools import pairwise
 
@@ -84,7 +86,7 @@ def real_solver(options):
 
 
 def run_file(function, source, target, channel_axis=-3, first_index=0):
-    function(
+    return function(
         source,
         target,
         real_solver(FAST),
@@ -144,6 +146,73 @@ def test_a_bad_image_is_counted_from_the_start_of_the_array(tmp_path):
         run_file(complete_npy, tmp_path / "a.npy", tmp_path / "b.npy")
 
 
+def failing(kind):
+    def solve(batch, first_index):
+        raise kind("no, image 0")
+
+    return solve
+
+
+@pytest.mark.parametrize("kind", [ValueError, ArithmeticError])
+def test_a_bad_tile_is_counted_from_the_first_of_its_call(kind):
+    image = np.zeros((1, 1, 3, 1024))
+    with pytest.raises(kind, match=r"no, image 0 \(tiles of one image, counted from tile 0\)"):
+        complete_images(image, image, failing(kind), 7, lambda *_: None, threads=1)
+    small = np.zeros((1, 1, 3, 3))
+    with pytest.raises(kind, match=r"no, image 0$"):
+        complete_images(small, small, failing(kind), 7, lambda *_: None, threads=1)
+
+
+def test_divergence_in_an_archive_names_the_array(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 4, 4)))
+    with pytest.raises(ArithmeticError, match="array 'x' of the archive: no, image 0"):
+        complete_npz(
+            tmp_path / "a.npz",
+            tmp_path / "b.npz",
+            failing(ArithmeticError),
+            progress=lambda *_: None,
+            threads=1,
+        )
+
+
+def test_arrays_that_look_channel_last_are_noted(tmp_path):
+    array = np.zeros((2, 8, 9, 3), np.float32)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", x=array)
+    for axis in (-3, -1):
+        for function, suffix in ((complete_npy, "npy"), (complete_npz, "npz")):
+            notes = function(
+                tmp_path / f"a.{suffix}",
+                tmp_path / f"b.{suffix}",
+                lambda batch, _: batch,
+                channel_axis=axis,
+                progress=lambda *_: None,
+                threads=1,
+            )
+            told = [note for note in notes if "give --channel-axis -1" in note]
+            assert len(told) == (axis == -3)
+
+
+def test_a_full_disk_is_an_error_before_the_work(tmp_path, monkeypatch):
+    """Without that, writing to the mapped file would end the process."""
+
+    def claim(file, offset, length):
+        claimed.append((offset, length))
+        if length > 1000:
+            raise OSError(code, os.strerror(code))
+
+    claimed = []
+    monkeypatch.setattr(os, "posix_fallocate", claim, raising=False)
+    np.save(tmp_path / "a.npy", np.zeros((20, 20)))
+    code = errno.ENOSPC
+    with pytest.raises(OSError, match="No space left"):
+        run_file(complete_npy, tmp_path / "a.npy", tmp_path / "b.npy")
+    assert claimed == [(0, 3328)]
+    code = errno.EOPNOTSUPP  # not every file system can tell
+    run_file(complete_npy, tmp_path / "a.npy", tmp_path / "b.npy")
+    assert np.load(tmp_path / "b.npy").shape == (20, 20)
+
+
 def test_truncated_npy(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((10, 10)))
@@ -156,7 +225,9 @@ def test_truncated_npy(tmp_path):
 def test_npz_completes_images_and_copies_the_rest(tmp_path, save):
     arrays = {
         "images": RNG.integers(0, 256, (3, 3, 8, 8), dtype=np.uint8),
-        "one": RNG.random((8, 9), dtype=np.float32),
+        "one": RNG.random((1, 8, 9), dtype=np.float32),
+        "table": RNG.random((8, 9), dtype=np.float32),
+        "levels": RNG.integers(0, 9, (3, 4), dtype=np.uint8),
         "labels": np.arange(3),
         "weights": RNG.random(5),
         "mask": RNG.random((3, 8, 8)) < 0.5,
@@ -165,7 +236,11 @@ def test_npz_completes_images_and_copies_the_rest(tmp_path, save):
         "deep": RNG.random((1, 1, 1, 2, 2)),
     }
     save(tmp_path / "a.npz", **arrays)
-    run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz", first_index=2)
+    notes = run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz", first_index=2)
+    assert notes == [
+        "completed 'images' (3 x 3 channels of 8 x 8), 'one' (1 x 1 channels of 8 x 9); "
+        "the rest is copied"
+    ]
     with np.load(tmp_path / "b.npz", allow_pickle=False) as result:
         assert list(result) == list(arrays)
         for name, array in arrays.items():
@@ -187,8 +262,8 @@ def test_npz_with_objects_or_a_bad_array(tmp_path):
     np.savez(tmp_path / "a.npz", labels=np.array([{}]))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
-    np.savez(tmp_path / "a.npz", pictures=np.full((4, 4), 2.0))
-    with pytest.raises(ValueError, match="array 'pictures': `batch` must lie in"):
+    np.savez(tmp_path / "a.npz", pictures=np.full((1, 4, 4), 2.0))
+    with pytest.raises(ValueError, match="array 'pictures' of the archive: `batch` must lie in"):
         run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and nothing")
     with pytest.raises(zipfile.BadZipFile):

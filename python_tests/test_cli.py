@@ -112,7 +112,7 @@ def test_help_explains_every_option():
         (("--preset", "best"), "preset name must be 'paper' or 'recommended', got 'best'"),
         (("--rank", "0"), "`rank` must be an integer in [1, 512], got 0"),
         (("--tv-weight", "nan"), "`tv_weight` must be finite"),
-        (("--channels", "mixed"), "`channels` must be 'stacked' or 'separate', got 'mixed'"),
+        (("--channels", "mixed"), "`channels` must be one of 'stacked', 'separate', got 'mixed'"),
         (("--backend", "gpu"), "`backend` must be one of"),
         (("--channel-axis", "2"), "`channel_axis` must be -3 (channel first) or -1"),
         (("--data-range", "0"), "`data_range` must be finite and > 0"),
@@ -125,7 +125,7 @@ def test_help_explains_every_option():
         (("*.gif",), "no image or array file matches the pattern '*.gif'"),
         (("--quality", "101"), "--quality"),
         (("--seed", "-1"), "--seed"),
-        (("--jobs", "0"), "jobs"),
+        (("--jobs", "0"), "--jobs"),
         (("--unknown",), "--unknown"),
     ],
 )

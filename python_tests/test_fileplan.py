@@ -105,6 +105,9 @@ def test_one_file_to_one_file(tree):
         plan_jobs([str(tree / "in/c.JPEG")], tree / "d.png")
     with pytest.raises(PlanError, match="expected a folder"):
         plan_jobs([str(tree / "in")], tree / "d.png")
+    for name in ("d.npy", "d.npz"):
+        with pytest.raises(PlanError, match="is named like a file, expected a folder"):
+            plan_jobs([str(tree / "in")], tree / name)
     with pytest.raises(PlanError, match="is a file, expected a folder"):
         plan_jobs([str(tree / "in")], tree / "in/notes.txt")
 

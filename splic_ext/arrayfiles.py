@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays import channel_first
+from splic_ext.arrays import channel_first, looks_channel_last
 from splic_ext.dtypes import DTYPES
 from splic_ext.options import MAX_SIDE
 
@@ -32,6 +34,9 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 #: Most images that go into one call of the solver, and about the most work.
 CALL_IMAGES = 256
 CALL_WORK = 1 << 25
+
+#: Said of an array that is probably read in another way than it was meant.
+LAST = "looks channel last; if so, give --channel-axis -1"
 
 #: Completes a batch of shape (N, C, H, W) whose first image draws the mask of that index.
 Solve = Callable[[npt.NDArray[Any], int], npt.NDArray[Any]]
@@ -135,7 +140,7 @@ def complete_images(
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError, TypeError, ArithmeticError
         What `solve` raises; the message tells how images are counted if it may name one.
     """
     progress(len(images), 0.0)
@@ -144,9 +149,14 @@ def complete_images(
         batch = np.concatenate(parts, dtype=images.dtype.newbyteorder("="))
         try:
             completed = solve(batch, first_index + piece.offset)
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
+            kind = ArithmeticError if isinstance(error, ArithmeticError) else ValueError
+            if len(piece.tiles) > 1:
+                raise kind(
+                    f"{error} (tiles of one image, counted from tile {piece.offset})"
+                ) from error
             if piece.images.start > 0:
-                raise ValueError(f"{error} (counted from image {piece.images.start})") from error
+                raise kind(f"{error} (counted from image {piece.images.start})") from error
             raise
         size = len(parts[0])
         for i, (rows, columns) in enumerate(piece.tiles):
@@ -163,7 +173,7 @@ def complete_npy(
     channel_axis: int = -3,
     progress: Progress,
     threads: int,
-) -> None:
+) -> list[str]:
     """Complete a ``.npy`` file into another of its shape, dtype and memory order.
 
     Both files are mapped, so that the array may be larger than the memory.
@@ -177,10 +187,17 @@ def complete_npy(
     channel_axis : int, default -3
         As in :func:`splic_ext.complete`.
 
+    Returns
+    -------
+    list of str
+        What the user should know, if anything.
+
     Raises
     ------
     ValueError
         Not an array file, one of Python objects, or not of 2 to 4 axes; or from `solve`.
+    OSError
+        The disk is full.
     """
     array = np.lib.format.open_memmap(source, mode="r")
     images = channel_first("array", array, channel_axis)
@@ -192,9 +209,11 @@ def complete_npy(
         shape=array.shape,
         fortran_order=array.flags.fnc,
     )
+    _allocate(target)
     into = channel_first("array", completed, channel_axis)
     complete_images(images, into, solve, first_index, progress, threads)
     completed.flush()
+    return [LAST] if looks_channel_last(array.shape, channel_axis) else []
 
 
 def complete_npz(
@@ -206,10 +225,11 @@ def complete_npz(
     channel_axis: int = -3,
     progress: Progress,
     threads: int,
-) -> None:
+) -> list[str]:
     """Complete the images of a ``.npz`` file; its other members pass through unchanged.
 
-    Images are the arrays of 2 to 4 axes of uint8, float16, float32 or float64.
+    Images are the arrays of 3 or 4 axes of uint8, float16, float32 or float64: those of 2 axes
+    are more often labels or tables.
 
     Parameters
     ----------
@@ -220,11 +240,18 @@ def complete_npz(
     channel_axis : int, default -3
         As in :func:`splic_ext.complete`.
 
+    Returns
+    -------
+    list of str
+        What the user should know: which arrays were completed, and what they were read as.
+
     Raises
     ------
-    zipfile.BadZipFile, ValueError
+    zipfile.BadZipFile, ValueError, ArithmeticError
         A damaged archive, or one with Python objects; or from `solve`, with the array's name.
     """
+    found = []
+    doubtful = False
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as result:
         for member in archive.infolist():
             entry = zipfile.ZipInfo(member.filename, member.date_time)
@@ -234,23 +261,42 @@ def complete_npz(
                     result.writestr(entry, stream.read())
                     continue
                 array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-            if array.ndim in (2, 3, 4) and array.dtype.name in DTYPES:
+            name = member.filename.removesuffix(".npy")
+            if array.ndim in (3, 4) and array.dtype.name in DTYPES:
                 completed = np.empty_like(array)
+                images = channel_first("array", array, channel_axis)
                 try:
                     complete_images(
-                        channel_first("array", array, channel_axis),
+                        images,
                         channel_first("array", completed, channel_axis),
                         solve,
                         first_index,
                         progress,
                         threads,
                     )
-                except (ValueError, TypeError) as error:
-                    name = member.filename.removesuffix(".npy")
-                    raise ValueError(f"array {name!r}: {error}") from error
+                except (ValueError, ArithmeticError) as error:
+                    kind = ArithmeticError if isinstance(error, ArithmeticError) else ValueError
+                    raise kind(f"array {name!r} of the archive: {error}") from error
                 array = completed
+                doubtful |= looks_channel_last(array.shape, channel_axis)
+                count, channels, height, width = images.shape
+                found.append(f"{name!r} ({count} x {channels} channels of {height} x {width})")
             with result.open(entry, "w", force_zip64=True) as out:
                 np.lib.format.write_array(out, array, allow_pickle=False)
+    notes = [f"completed {', '.join(found) or 'no array'}; the rest is copied"]
+    return [*notes, LAST] if doubtful else notes
+
+
+def _allocate(path: Path) -> None:
+    """Claim the disk space of a sparse file: where it is mapped, a full disk ends the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise  # else a file system that cannot do it
 
 
 def _check_dtype(array: npt.NDArray[Any]) -> None:

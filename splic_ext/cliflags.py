@@ -26,12 +26,8 @@ def solver_flags(command: Callable[..., None]) -> Callable[..., None]:
 
     The command receives in `overrides` a dict of the options whose flag was given.
     """
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-        if name != "overrides"
-    ]
+    parameters = inspect.signature(command, eval_str=True).parameters
+    own = [parameters[name] for name in parameters if name != "overrides"]
     flags = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in _annotations().items()
@@ -138,7 +134,7 @@ def resolve_options(
         except json.JSONDecodeError as error:
             raise ValueError(f"'{file}' must hold a JSON object, but is no JSON: {error}") from None
         except (TypeError, ValueError) as error:
-            raise ValueError(f"'{file}': {error}") from None
+            raise ValueError(f"the options file '{file}': {error}") from None
         except OSError as error:
             raise ValueError(f"'{file}' cannot be read: {error.strerror}") from None
     return base.replace(**overrides)

@@ -51,7 +51,7 @@ class ConsoleReporter:
     total : int
         Number of files.
     quiet : bool
-        No progress bar and no summary; failures are told all the same.
+        No progress bar, notes or summary; failures are told all the same.
     """
 
     def __init__(self, total: int, *, quiet: bool = False) -> None:
@@ -96,8 +96,9 @@ class ConsoleReporter:
         self._progress.update(self._task, completed=self._done)
 
     def note(self, path: Path, text: str) -> None:
-        """Tell of a file that was read in an unexpected way."""
-        self._say(f"note: {path}: {text}")
+        """Tell of a file that was read in an unexpected way, if not quiet."""
+        if not self._quiet:
+            self._say(f"note: {path}: {text}")
 
     def fail(self, path: Path, reason: str) -> None:
         """Tell of a file that was not completed."""
@@ -124,7 +125,7 @@ class ConsoleReporter:
 
 def installation_tables(info: dict[str, Any]) -> tuple[Table, ...]:
     """Lay out what :func:`splic_ext.diagnostics.describe_installation` returned."""
-    general = Table("splic_ext", info["version"], title_justify="left")
+    general = Table("splic_ext", info["version"])
     for name in ("python", "numpy", "platform"):
         general.add_row(name, info[name])
     features = info["cpu_features"]

@@ -159,10 +159,10 @@ def complete(
 ) -> None:
     """Complete image and array files.
 
-    Format, mode and metadata of an image are kept, alpha passes through untouched, and palette
-    images become RGB. Arrays are what splic_ext.complete takes, (H, W), (C, H, W) or
-    (N, C, H, W); a .npz archive has each such array of uint8, float16, float32 or float64
-    completed, and others copied.
+    Format and mode of an image are kept, and EXIF, colour profile, resolution, and XMP in JPEG and
+    WebP. Alpha passes through untouched, and palette images become RGB. Arrays are what
+    splic_ext.complete takes, (H, W), (C, H, W) or (N, C, H, W); a .npz archive has each array of 3
+    or 4 axes of uint8, float16, float32 or float64 completed, and others copied.
 
     File number i of all inputs, sorted by output path, draws the mask of first_index=i: the same
     command gives the same result. The images of an array, and the tiles of a large image, count

@@ -193,8 +193,6 @@ def save_picture(
     if file_format is None:
         expected = " ".join(IMAGE_SUFFIXES)
         raise ValueError(f"the picture must have a suffix of {expected}, got '{target}'")
-    if not overwrite and target.exists():
-        raise FileExistsError(f"'{target}' exists; give --overwrite to replace it")
     with atomic_path(target, overwrite=overwrite) as temporary:
         yield lambda picture: picture.save(temporary, format=file_format)
 

@@ -25,7 +25,7 @@ from splic_ext.arrayfiles import (
 )
 from splic_ext.backends import get_backend
 from splic_ext.checks import check_integer, check_number
-from splic_ext.completion import complete, default_threads
+from splic_ext.completion import MAX_THREADS, complete, default_threads
 from splic_ext.fileplan import Job, is_supported
 from splic_ext.imagefiles import (
     ImageFileError,
@@ -87,7 +87,7 @@ class JobSettings:
 
     def __post_init__(self) -> None:
         check_integer("seed", self.seed, 0, 2**64 - 1)
-        check_integer("threads", self.n_threads, 1, 2**31)
+        check_integer("threads", self.n_threads, 1, MAX_THREADS)
         check_integer("jobs", self.n_jobs, 1, 1024)
         check_integer("quality", self.quality, 1, 100)
         check_integer("max_pixels", self.max_pixels, 1, 2**63 - 1)
@@ -311,13 +311,15 @@ class _Run:
 
     def _solve(self, batch: Pixels, first_index: int, *, data_range: float | None) -> Pixels:
         """Complete one piece of a large image or an array, and wait for it."""
-        return self.solver.submit(
+        completed = self.solver.submit(
             self._complete,
-            batch,
+            np.moveaxis(batch, 1, -1),
             first_index=first_index,
             threads=self.settings.n_threads,
+            channel_axis=-1,
             data_range=data_range,
         ).result()
+        return np.moveaxis(completed, -1, 1)
 
     def _large(self, loaded: _Loaded) -> None:
         """Complete an image tile by tile."""
@@ -340,19 +342,19 @@ class _Run:
         settings = self.settings
         run = complete_npy if job.source.suffix.lower() == ".npy" else complete_npz
         self.reporter.expect(-1)
-        with (
-            self._tracked(job) as progress,
-            atomic_path(job.target, overwrite=settings.overwrite) as temporary,
-        ):
-            run(
-                job.source,
-                temporary,
-                partial(self._solve, data_range=settings.data_range),
-                first_index=job.index,
-                channel_axis=settings.channel_axis,
-                progress=progress,
-                threads=settings.n_threads,
-            )
+        with self._tracked(job) as progress:
+            with atomic_path(job.target, overwrite=settings.overwrite) as temporary:
+                found = run(
+                    job.source,
+                    temporary,
+                    partial(self._solve, data_range=settings.data_range),
+                    first_index=job.index,
+                    channel_axis=settings.channel_axis,
+                    progress=progress,
+                    threads=settings.n_threads,
+                )
+            for text in found:
+                self.reporter.note(job.source, text)
 
     @contextmanager
     def _tracked(self, job: Job) -> Iterator[Progress]:
@@ -381,7 +383,7 @@ class _Run:
     def _finish(self, job: Job, write: Future[None]) -> None:
         try:
             write.result()
-        except (ImageFileError, OSError, MemoryError) as error:
+        except Exception as error:  # whatever it is, the other files go on
             self._fail(job, _reason(error))
         else:
             self.reporter.advance(1)

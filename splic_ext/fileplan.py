@@ -80,9 +80,9 @@ def plan_jobs(
     else:
         if out.exists() and not out.is_dir():
             raise PlanError(f"the output {str(out)!r} is a file, expected a folder; name another")
-        if out.suffix.lower() in IMAGE_SUFFIXES and not out.exists():
+        if is_supported(out) and not out.exists():
             raise PlanError(
-                f"the output {str(out)!r} names an image, expected a folder; an image is only "
+                f"the output {str(out)!r} is named like a file, expected a folder; a file is only "
                 "possible for a single input file of the same format"
             )
         jobs = _number(found, out)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -259,6 +261,8 @@ def encode_picture(picture: Picture, completed: npt.NDArray[Any], stream: Binary
     ------
     ImageFileError
         Pillow cannot write it.
+    OSError
+        The disk is full, or the like.
     """
     values = completed
     if picture.mode == "I;16":
@@ -269,8 +273,13 @@ def encode_picture(picture: Picture, completed: npt.NDArray[Any], stream: Binary
         image.putalpha(Image.frombytes("L", (width, height), picture.alpha.tobytes()))
     try:
         image.save(stream, format=picture.format, **picture.save_options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ImageFileError(f"cannot be written as {picture.format}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's encoders raise nearly every type on odd metadata
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the picture
+        reason = str(error) or type(error).__name__
+        raise ImageFileError(f"cannot be written as {picture.format}: {reason}") from error
 
 
 @contextmanager
@@ -289,12 +298,32 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     FileExistsError
         A file is there; checked again when the block ends.
     """
+    if not overwrite and os.path.lexists(target):
+        raise _exists(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".splic-{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
-        if not overwrite and target.exists():
-            raise FileExistsError(f"{target} exists; give --overwrite to replace it")
-        temporary.replace(target)
+        if overwrite:
+            with suppress(OSError):  # none is there, or a file system without modes
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
+        else:
+            _move_to_free_name(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _move_to_free_name(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # unlike a rename, fails if the name is taken
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError:  # a file system without links
+        if os.path.lexists(target):
+            raise _exists(target) from None
+        source.replace(target)
+
+
+def _exists(target: Path) -> FileExistsError:
+    return FileExistsError(f"'{target}' exists; give --overwrite to replace it")
