@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from splic_ext import SolverOptions, complete
+from splic_ext import SolverOptions
 from splic_ext.masks import bernoulli_masks
 
 sides = st.integers(1, 14)
@@ -109,16 +109,6 @@ def test_batch_may_be_split_anywhere(backend, problem, cut, first):
     head = backend.complete(batch[:cut], first_index=first, **run)
     tail = backend.complete(batch[cut:], first_index=first + cut, **run)
     assert np.array_equal(np.concatenate([head, tail]), whole)
-
-
-@given(shape=shapes, axis=st.sampled_from([-1, -3]), ndim=st.integers(2, 4), seed=seeds)
-def test_axes_come_back_as_they_were(shape, axis, ndim, seed):
-    batch = noise(shape[-ndim:], seed)
-    if axis == -1 and ndim > 2:
-        batch = np.moveaxis(batch, -3, -1)
-    options = SolverOptions(max_iterations=1)
-    result = complete(batch, options=options, channel_axis=axis)
-    assert result.shape == batch.shape
 
 
 @pytest.mark.parametrize("channels", ["stacked", "separate"])

@@ -78,7 +78,7 @@ def describe_installation(version: str) -> dict[str, Any]:
                 "reason": info.reason,
                 "devices": list(info.devices),
                 "precisions": list(info.precisions),
-                "details": _plain(info.details),
+                "details": info.details,
             }
             for name, info in backend_info().items()
         },
@@ -91,13 +91,3 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
