@@ -13,7 +13,7 @@ __all__ = ["check_integer", "check_number"]
 
 def check_integer(name: str, value: Any, low: int, high: int) -> int:
     """Return `value` as an int in [low, high]; NumPy integers count, bools do not."""
-    given: Any = None if isinstance(value, bool) else value
+    given: Any = None if isinstance(value, (bool, np.bool_)) else value
     try:
         number = operator.index(given)
     except TypeError:
