@@ -153,7 +153,7 @@ def test_very_small_and_very_large_ranges(backend, solved, data_range):
     batch = (data_range * noise((3, 1, 16, 12))).astype(backend.dtype).clip(0, data_range)
     options = SolverOptions(max_iterations=21)
     result, info = backend.complete(batch, options=options, data_range=data_range, return_info=True)
-    assert result.max() <= data_range
+    assert result.max() <= backend.dtype.type(data_range)
     assert (info.iterations == 21).all()
     assert (info.delta < 24).all()
     expected = solved(data_range, batch, options=options, data_range=data_range)
