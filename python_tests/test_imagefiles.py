@@ -359,7 +359,7 @@ def test_atomic_path_cannot_be_raced(tmp_path, monkeypatch):
     """The file comes after the last look at the folder, before the move."""
     target = tmp_path / "y.txt"
     monkeypatch.setattr("os.path.lexists", lambda path: False)
-    monkeypatch.setattr("os.path.exists", lambda path: False)
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
     with pytest.raises(FileExistsError, match="--overwrite"):
         write_and(target, lambda: target.write_text("came meanwhile"))
     assert target.read_text() == "came meanwhile"
