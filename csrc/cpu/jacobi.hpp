@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gemm.hpp"
+#include "splic/effort.hpp"
 
 namespace splic {
 namespace SPLIC_ISA {
@@ -64,19 +65,6 @@ inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor
   set_floors<E>(k, g, t, floor);
   return factorise<E>(k, g, t);
 }
-
-struct JacobiLimits {
-  // Off-diagonal entries are measured against the smaller of the geometric mean of their diagonal
-  // entries and the gap between these: what is left of a pair with a small gap turns it further.
-  double rotate; // pairs with a smaller one are left alone
-  double stop;   // a sweep that met no larger one is the last
-  double least;  // against the diagonal alone: rounding
-  double floor;  // diagonal entries below this share of the largest count as zero
-  int sweeps;    // at most
-};
-
-// For pairs of which neither is kept, times the square of `rotate`.
-template <class S> constexpr S kRestLooseness = S(1e6);
 
 // What to do with the pair (caa, cab; cab, cbb), given the squares of the limits and the floor.
 template <class E> struct PairTest {

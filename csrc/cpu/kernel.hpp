@@ -1,7 +1,7 @@
 // One completion: both passes of Algorithm 1 over one matrix in each lane of an element.
 #pragma once
 
-#include "convert.hpp"
+#include "splic/convert.hpp"
 #include "splic/philox.hpp"
 #include "splic/spectrum.hpp"
 #include "splic/tv.hpp"
@@ -14,8 +14,6 @@ template <class E> class Completion {
   using S = Scalar<E>;
   static constexpr int kLanes = Lanes<E>::count;
   static constexpr int kWidth = Engine<E>::width;
-  // Of the unit that scales a matrix: it and its inverse are normal numbers.
-  static constexpr int kLeastExponent = sizeof(S) == 4 ? -100 : -1000;
 
 public:
   static std::size_t workspace_bytes(const Problem &problem) {
@@ -85,14 +83,6 @@ private:
             static_cast<std::uint32_t>(job.first_stream + number % job.streams)};
   }
 
-  // Exponent e with 2^e <= x < 2^(e+1), bounded so that 2^e and 2^-e are normal numbers.
-  static double unit_of(double x) {
-    const int exponent = static_cast<int>((bit_copy<std::uint64_t>(x) >> 52) & 0x7ff) - 1023;
-    const int most = sizeof(S) == 4 ? 126 : 1022;
-    const int e = exponent < kLeastExponent ? kLeastExponent : exponent > most ? most : exponent;
-    return bit_copy<double>(static_cast<std::uint64_t>(e + 1023) << 52);
-  }
-
   void load_images(const Job &job) {
     const Problem &p = *problem_;
     clear(x_, g_.m);
@@ -130,7 +120,7 @@ private:
         }
       });
       // Scaling by a power of two is exact, and keeps the squares in range.
-      const double unit = unit_of(static_cast<double>(top_anchor > 0 ? top_anchor : top));
+      const double unit = unit_of<S>(static_cast<double>(top_anchor > 0 ? top_anchor : top));
       set_lane(unit_, lane, static_cast<S>(unit));
       set_lane(range_, lane, static_cast<S>(p.data_range / unit));
     }

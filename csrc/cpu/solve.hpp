@@ -1,36 +1,9 @@
 // The door between the dispatcher and the builds of the kernel for each instruction set.
 #pragma once
 
-#include "splic/problem.hpp"
+#include "splic/geometry.hpp"
 
 namespace splic {
-
-// The matrix that the solver works on: the stacked image, transposed where it is wider than high.
-struct Geometry {
-  int m = 1, n = 1; // m >= n
-  bool transposed = false;
-  int row_block = 1, column_block = 1; // the TV term couples entries of one block alone
-
-  Geometry() = default;
-  SPLIC_INLINE explicit Geometry(const Problem &p) {
-    const int rows = p.stacked_channels() * p.height;
-    transposed = rows < p.width;
-    m = transposed ? p.width : rows;
-    n = transposed ? rows : p.width;
-    row_block = transposed ? p.width : p.height;
-    column_block = transposed ? p.height : p.width;
-  }
-
-  // Small matrices are interleaved, one in each lane; larger ones would not fit the caches.
-  SPLIC_INLINE bool interleaves() const { return n <= 64 && m * n <= (1 << 14); }
-};
-
-// How a matrix comes out: iterations, residual and delta of each pass.
-struct Record {
-  std::int32_t iterations[2] = {0, 0};
-  double residual[2] = {0, 0};
-  double delta[2] = {0, 0};
-};
 
 // Some completions of one batch: items `first` to `first + count - 1`, where item
 // (image * planes + plane) * streams + stream - first_stream is one completion of one matrix.

@@ -12,8 +12,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "convert.hpp"
 #include "solve.hpp"
+#include "splic/convert.hpp"
 
 namespace splic {
 namespace {
@@ -177,7 +177,7 @@ template <class T> void store_mean(const Problem &p, std::int64_t image, int pla
   const T top = static_cast<T>(p.largest), masks = static_cast<T>(p.options.n_masks);
   for (int row = 0; row < p.stacked_channels() * p.height; ++row)
     for (int column = 0; column < p.width; ++column, ++sum)
-      SPLIC_ISA::write<T>(p.target.at(image, plane + row / p.height, row % p.height, column),
+      write<T>(p.target.at(image, plane + row / p.height, row % p.height, column),
                           p.dtype, std::min(*sum / masks, top));
 }
 

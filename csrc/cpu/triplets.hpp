@@ -35,29 +35,6 @@ private:
   std::size_t used_ = 0;
 };
 
-// How hard each iteration tries before the residual test; the test decides what is good enough.
-template <class S> struct Effort;
-template <> struct Effort<float> {
-  static constexpr JacobiLimits jacobi = {1e-5, 1e-3, 3e-7, 1e-12, 12};
-  static constexpr JacobiLimits wide_jacobi = {1e-5, 1e-2, 3e-7, 1e-12, 12};
-  static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
-  static constexpr double dropped = 1e-6;     // singular values below this share of the first
-  static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
-  static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
-  static constexpr double huge = 1e18;        // sum of theta whose square is still in range
-  static constexpr int repeats = 30;          // of the block iteration, at most
-};
-template <> struct Effort<double> {
-  static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
-  static constexpr JacobiLimits wide_jacobi = jacobi;
-  static constexpr double pivot_floor = 1e-13;
-  static constexpr double dropped = 1e-13;
-  static constexpr double residual = 1e-12;
-  static constexpr double steep = 1e-12;
-  static constexpr double huge = 1e150;
-  static constexpr int repeats = 60;
-};
-
 template <class E> class Triplets {
   using S = Scalar<E>;
   using Limits = Effort<S>;
@@ -74,11 +51,11 @@ public:
     g_ = geometry;
     r_ = rank;
     basis_ = basis;
-    // More vectors than are kept: the further sigma_k is from sigma_r, the faster the convergence.
-    const int extra = r_ < 8 ? 4 : r_ < 16 ? r_ / 2 : g_.interleaves() || r_ < 32 ? 8 : r_ / 4;
+    const int extra = extra_vectors(r_, wide());
     const int step = g_.interleaves() ? 4 : kVectorBytes / static_cast<int>(sizeof(S));
-    k_late_ = block_size((r_ + extra + step - 1) / step * step);
-    k_early_ = g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step) : k_late_;
+    k_late_ = block_size((r_ + extra + step - 1) / step * step, g_.n);
+    k_early_ =
+        g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step, g_.n) : k_late_;
     const int k = k_early_ > k_late_ ? k_early_ : k_late_;
     x_ = arena.take_matrix<E>(g_.m, g_.n);
     b_ = arena.take_matrix<E>(g_.n, g_.n);
@@ -98,13 +75,6 @@ public:
     scratch_ = arena.take<E>(static_cast<std::size_t>(wide() ? kWideScratch : 1) * k);
   }
 
-  // Where in Algorithm 1 the next triplets are wanted: outer loop and iteration in it, both from 0,
-  // length of that loop, and iterations of the pass to come.
-  struct Moment {
-    int outer, inner, length, left;
-    bool cold() const { return outer == 0 && inner == 0; }
-  };
-
   // Leaves U in kept_, Z' = U'X in right_, sigma^2 in theta_, and the start of
   // the next iteration in start_.
   void find(const Moment &moment, Mask<E> active) {
@@ -113,7 +83,7 @@ public:
     const int k = moment.outer < kEarlyLoops ? k_early_ : k_late_;
     const S residual = static_cast<S>(Limits::residual * looseness(moment));
     const E limit = splat<E>(residual * residual * static_cast<S>(g_.m) * static_cast<S>(g_.n));
-    int steps = cold ? kColdApplications : applications(moment);
+    int steps = cold ? kColdApplications : warm_applications(moment, wide());
     if (cold) {
       for (int j = 0; j < g_.n; ++j)
         for (int p = 0; p < start_.row; ++p)
@@ -151,26 +121,6 @@ public:
 private:
   // Whether the k x k problems are those of a large matrix.
   SPLIC_INLINE bool wide() const { return !g_.interleaves(); }
-
-  int block_size(int k) const { return 4 * k > 3 * g_.n ? g_.n : k; }
-
-  static constexpr int kEarlyLoops = 2;
-  static constexpr int kColdApplications = 10;
-  int applications(const Moment &moment) const {
-    constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1, 1};
-    constexpr int wide_schedule[] = {3, 4, 4, 4, 4, 3, 2, 2, 1};
-    return (wide() ? wide_schedule : schedule)[moment.outer < 8 ? moment.outer : 8];
-  }
-
-  // How much larger than usual an error may be. Of those of the first two outer loops a twentieth
-  // at most is left when the pass ends (measured); but it may end with any outer loop.
-  static double looseness(const Moment &moment) {
-    if (moment.outer > 1 || moment.inner + 2 >= moment.length || moment.left <= 2 * moment.length)
-      return 1.0;
-    return moment.outer == 0 ? 10.0 : 3.0;
-  }
-
-  static constexpr int kRepeatApplications = 3;
 
   SPLIC_INLINE E basis(int j, int p) const {
     return splat<E>(static_cast<S>(basis_[static_cast<std::size_t>(p) * g_.n + j]));
@@ -229,17 +179,6 @@ private:
     }
   }
 
-  static double chebyshev_node(int i, int n) {
-    // cos((2 i + 1) pi / (2 n)) by its Taylor series: |x| <= pi.
-    const double x = (2 * i + 1) * 3.14159265358979323846 / (2 * n);
-    double term = 1, sum = 1;
-    for (int j = 1; j < 14; ++j) {
-      term *= -x * x / ((2 * j - 1) * (2 * j));
-      sum += term;
-    }
-    return sum;
-  }
-
   // to = from T with orthonormal columns, k of them with `rows` entries; true where it worked.
   Mask<E> orthonormalise(int k, int rows, Matrix<E> from, Matrix<E> to) {
     multiply<E>(k, k, rows, from.transposed(), from, Store<E>{c_}, Part::upper_result);
@@ -277,7 +216,7 @@ private:
         for (int j = 0; j < k; ++j)
           for (int l = 0; l <= j; ++l)
             c_(j, l) = factor_(l, j);
-        OneSidedJacobi<E>(k, r_, c_, q_, theta_, scratch_, Limits::wide_jacobi).run();
+        OneSidedJacobi<E>(k, r_, c_, q_, theta_, scratch_, Limits::one_sided).run();
         return;
       }
     }

@@ -1,12 +1,11 @@
 // Elements of a batch in and out of the precision of the solver.
 #pragma once
 
-#include "lanes.hpp"
+#include "splic/problem.hpp"
 
 namespace splic {
-namespace SPLIC_ISA {
 
-SPLIC_INLINE float half_to_float(std::uint16_t h) {
+SPLIC_HD float half_to_float(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t magnitude = h & 0x7fffu;
   // Move exponent and fraction into place and let a multiplication repair the bias: exact, also
@@ -16,7 +15,7 @@ SPLIC_INLINE float half_to_float(std::uint16_t h) {
 }
 
 // Nearest half, ties to even; the value is finite and not beyond the largest half.
-SPLIC_INLINE std::uint16_t float_to_half(float x) {
+SPLIC_HD std::uint16_t float_to_half(float x) {
   const std::uint32_t sign = (bit_copy<std::uint32_t>(x) >> 16) & 0x8000u;
   const float magnitude = x < 0 ? -x : x;
   if (magnitude < 6.103515625e-05f) { // below 2^-14: subnormal, a multiple of 2^-24
@@ -28,7 +27,7 @@ SPLIC_INLINE std::uint16_t float_to_half(float x) {
   return static_cast<std::uint16_t>(sign | ((bits + 0x0fffu + ((bits >> 13) & 1u)) >> 13));
 }
 
-template <class T> SPLIC_INLINE T read(const unsigned char *p, DType dtype) {
+template <class T> SPLIC_HD T read(const unsigned char *p, DType dtype) {
   switch (dtype) {
   case DType::u8:
     return static_cast<T>(*p);
@@ -56,7 +55,7 @@ template <class T> SPLIC_INLINE T read(const unsigned char *p, DType dtype) {
   return T(0);
 }
 
-template <class T> SPLIC_INLINE void write(unsigned char *p, DType dtype, T x) {
+template <class T> SPLIC_HD void write(unsigned char *p, DType dtype, T x) {
   switch (dtype) {
   case DType::u8: {
     // Adding 2^23 (2^52) rounds to the nearest integer, ties to even.
@@ -89,5 +88,13 @@ template <class T> SPLIC_INLINE void write(unsigned char *p, DType dtype, T x) {
   }
 }
 
-} // namespace SPLIC_ISA
+// The power of two 2^e <= x < 2^(e+1) that a matrix is divided by, which is exact; bounded so that
+// it and its inverse are normal numbers.
+template <class T> SPLIC_HD double unit_of(double x) {
+  const int exponent = static_cast<int>((bit_copy<std::uint64_t>(x) >> 52) & 0x7ff) - 1023;
+  const int least = sizeof(T) == 4 ? -100 : -1000, most = sizeof(T) == 4 ? 126 : 1022;
+  const int e = exponent < least ? least : exponent > most ? most : exponent;
+  return bit_copy<double>(static_cast<std::uint64_t>(e + 1023) << 52);
+}
+
 } // namespace splic

@@ -1,0 +1,90 @@
+// How hard the block iteration of both solvers tries: sizes, schedules and limits.
+#pragma once
+
+#include "splic/problem.hpp"
+
+namespace splic {
+
+struct JacobiLimits {
+  // Off-diagonal entries are measured against the smaller of the geometric mean of their diagonal
+  // entries and the gap between these: what is left of a pair with a small gap turns it further.
+  double rotate; // pairs with a smaller one are left alone
+  double stop;   // a sweep that met no larger one is the last
+  double least;  // against the diagonal alone: rounding
+  double floor;  // diagonal entries below this share of the largest count as zero
+  int sweeps;    // at most
+};
+
+// For pairs of which neither is kept, times the square of `rotate`.
+template <class S> constexpr S kRestLooseness = S(1e6);
+
+// What each iteration does before the residual test; the test decides what is good enough.
+template <class S> struct Effort;
+template <> struct Effort<float> {
+  static constexpr JacobiLimits jacobi = {1e-5, 1e-3, 3e-7, 1e-12, 12};
+  static constexpr JacobiLimits one_sided = {1e-5, 1e-2, 3e-7, 1e-12, 12};
+  static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
+  static constexpr double dropped = 1e-6;     // singular values below this share of the first
+  static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
+  static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
+  static constexpr double huge = 1e18;        // sum of theta whose square is still in range
+  static constexpr int repeats = 30;          // of the block iteration, at most
+};
+template <> struct Effort<double> {
+  static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
+  static constexpr JacobiLimits one_sided = jacobi;
+  static constexpr double pivot_floor = 1e-13;
+  static constexpr double dropped = 1e-13;
+  static constexpr double residual = 1e-12;
+  static constexpr double steep = 1e-12;
+  static constexpr double huge = 1e150;
+  static constexpr int repeats = 60;
+};
+
+constexpr int kEarlyLoops = 2;        // outer loops with more vectors
+constexpr int kColdApplications = 10; // of X'X to the start of a pass
+constexpr int kRepeatApplications = 3;
+
+// Vectors beyond the kept ones: the further sigma_k is from sigma_r, the faster the convergence.
+SPLIC_HD int extra_vectors(int rank, bool wide) {
+  return rank < 8 ? 4 : rank < 16 ? rank / 2 : wide && rank >= 32 ? rank / 4 : 8;
+}
+
+// Block size for k wanted vectors of n: a block that is nearly the whole space may as well be it.
+SPLIC_HD int block_size(int k, int n) { return 4 * k > 3 * n ? n : k; }
+
+// Where in Algorithm 1 triplets are wanted: outer loop and iteration in it, both from 0, length of
+// that loop, and iterations of the pass to come.
+struct Moment {
+  int outer, inner, length, left;
+  SPLIC_INLINE bool cold() const { return outer == 0 && inner == 0; }
+};
+
+// Applications of X'X to a warm start.
+SPLIC_HD int warm_applications(const Moment &moment, bool wide) {
+  constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1, 1};
+  constexpr int wide_schedule[] = {3, 4, 4, 4, 4, 3, 2, 2, 1};
+  const int outer = moment.outer < 8 ? moment.outer : 8;
+  return wide ? wide_schedule[outer] : schedule[outer];
+}
+
+// How much larger than usual an error may be. Of those of the first two outer loops a twentieth at
+// most is left when the pass ends (measured); but it may end with any outer loop.
+SPLIC_HD double looseness(const Moment &moment) {
+  if (moment.outer > 1 || moment.inner + 2 >= moment.length || moment.left <= 2 * moment.length)
+    return 1.0;
+  return moment.outer == 0 ? 10.0 : 3.0;
+}
+
+// cos((2 i + 1) pi / (2 n)), the i-th Chebyshev node of n, by its Taylor series: |x| <= pi.
+SPLIC_HD double chebyshev_node(int i, int n) {
+  const double x = (2 * i + 1) * 3.14159265358979323846 / (2 * n);
+  double term = 1, sum = 1;
+  for (int j = 1; j < 14; ++j) {
+    term *= -x * x / ((2 * j - 1) * (2 * j));
+    sum += term;
+  }
+  return sum;
+}
+
+} // namespace splic
