@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <exception>
 #include <memory>
@@ -14,6 +13,7 @@
 
 #include "solve.hpp"
 #include "splic/convert.hpp"
+#include "splic/effort.hpp"
 
 namespace splic {
 namespace {
@@ -37,14 +37,11 @@ std::vector<const Kernels *> available_kernels() {
   return found;
 }
 
-// Columns of the discrete cosine transform, the cold start of the block iteration.
-std::vector<double> cosine_basis(int n) {
+std::vector<double> basis_of(int n) {
   std::vector<double> basis(static_cast<std::size_t>(n) * n);
-  const double pi = std::acos(-1.0);
   for (int p = 0; p < n; ++p)
     for (int j = 0; j < n; ++j)
-      basis[static_cast<std::size_t>(p) * n + j] =
-          std::sqrt((p == 0 ? 1.0 : 2.0) / n) * std::cos(pi * (j + 0.5) * p / n);
+      basis[static_cast<std::size_t>(p) * n + j] = cosine_basis(j, p, n);
   return basis;
 }
 
@@ -177,8 +174,8 @@ template <class T> void store_mean(const Problem &p, std::int64_t image, int pla
   const T top = static_cast<T>(p.largest), masks = static_cast<T>(p.options.n_masks);
   for (int row = 0; row < p.stacked_channels() * p.height; ++row)
     for (int column = 0; column < p.width; ++column, ++sum)
-      write<T>(p.target.at(image, plane + row / p.height, row % p.height, column),
-                          p.dtype, std::min(*sum / masks, top));
+      write<T>(p.target.at(image, plane + row / p.height, row % p.height, column), p.dtype,
+               std::min(*sum / masks, top));
 }
 
 // The mean over masks, in the order of the masks whatever the chunks: results do not depend on it.
@@ -228,7 +225,7 @@ const Kernels &chosen_kernels() {
 }
 
 void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads) {
-  const std::vector<double> basis = cosine_basis(Geometry(problem).n);
+  const std::vector<double> basis = basis_of(Geometry(problem).n);
   Chunk chunk(problem, kernels, basis, threads);
   if (problem.options.n_masks > 1) {
     if (problem.dtype == DType::f64)

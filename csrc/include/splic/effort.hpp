@@ -76,15 +76,24 @@ SPLIC_HD double looseness(const Moment &moment) {
   return moment.outer == 0 ? 10.0 : 3.0;
 }
 
-// cos((2 i + 1) pi / (2 n)), the i-th Chebyshev node of n, by its Taylor series: |x| <= pi.
-SPLIC_HD double chebyshev_node(int i, int n) {
-  const double x = (2 * i + 1) * 3.14159265358979323846 / (2 * n);
+// cos(a pi / (2 n)) for a >= 0, reduced exactly and then by its Taylor series: |x| <= pi.
+SPLIC_HD double cosine(int a, int n) {
+  a %= 4 * n;
+  a = a > 2 * n ? 4 * n - a : a;
+  const double x = a * 3.14159265358979323846 / (2 * n);
   double term = 1, sum = 1;
   for (int j = 1; j < 14; ++j) {
     term *= -x * x / ((2 * j - 1) * (2 * j));
     sum += term;
   }
   return sum;
+}
+
+// The i-th Chebyshev node of n, and entry j of column p of the discrete cosine transform, the cold
+// start of the block iteration.
+SPLIC_HD double chebyshev_node(int i, int n) { return cosine(2 * i + 1, n); }
+SPLIC_HD double cosine_basis(int j, int p, int n) {
+  return __builtin_sqrt((p == 0 ? 1.0 : 2.0) / n) * cosine((2 * j + 1) * p, n);
 }
 
 } // namespace splic
