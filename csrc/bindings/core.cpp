@@ -1,104 +1,24 @@
-// splic_ext._core: registers the CPU solver. All checks that a user may meet are made in Python.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <algorithm>
+// splic_ext._core: registers the CPU solver. Private, use splic_ext.complete.
 #include <thread>
 
+#include "arguments.hpp"
 #include "cpu/solver.hpp"
 
-namespace py = pybind11;
+using namespace splic_bindings;
 
 namespace {
 
-constexpr const char *kDTypeNames[] = {"uint8", "float16", "bfloat16", "float32", "float64"};
-constexpr int kDTypeBytes[] = {1, 2, 2, 4, 8};
-
-splic::DType dtype_of(const std::string &name) {
-  for (int i = 0; i < 5; ++i)
-    if (name == kDTypeNames[i])
-      return static_cast<splic::DType>(i);
-  throw py::type_error("unknown dtype " + name);
-}
-
-template <class Byte>
-splic::View<Byte> view_of(const py::array &array, Byte *data, const py::array &like,
-                          py::ssize_t item) {
-  if (array.ndim() != 4 || array.itemsize() != item)
-    throw py::value_error("an array is not of shape (N, C, H, W) and of the right item size");
-  splic::View<Byte> view;
-  view.data = data;
-  for (int axis = 0; axis < 4; ++axis) {
-    if (array.shape(axis) != like.shape(axis))
-      throw py::value_error("the arrays of a problem differ in shape");
-    view.stride[axis] = array.strides(axis);
-  }
-  return view;
-}
-
-template <class T> T *records(py::array_t<T, py::array::c_style> &array, py::ssize_t size) {
-  if (array.size() != size)
-    throw py::value_error("a record array has the wrong size");
-  return array.mutable_data();
-}
-
-splic::Options options_of(const py::dict &dict) {
-  splic::Options o;
-  o.rank = dict["rank"].cast<int>();
-  o.inner_iterations = dict["inner_iterations"].cast<int>();
-  o.max_iterations = dict["max_iterations"].cast<int>();
-  o.n_masks = dict["n_masks"].cast<int>();
-  o.tv_weight = dict["tv_weight"].cast<double>();
-  o.delta_decay = dict["delta_decay"].cast<double>();
-  o.step_size = dict["step_size"].cast<double>();
-  o.tolerance = dict["tolerance"].cast<double>();
-  o.alternate = dict["alternate"].cast<bool>();
-  o.stacked = dict["channels"].cast<std::string>() == "stacked";
-  o.literal = dict["gradient_step"].cast<std::string>() == "literal";
-  o.forward = dict["tv_gradient"].cast<std::string>() == "forward";
-  return o;
-}
-
-void solve(const py::array &source, py::array target, const std::string &dtype,
+void solve(const py::array &source, const py::array &target, const std::string &dtype,
            const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
            std::uint64_t anchor_threshold, const py::dict &options, double data_range,
-           double largest, int threads, py::array_t<std::int32_t, py::array::c_style> iterations,
-           py::array_t<double, py::array::c_style> residual,
-           py::array_t<double, py::array::c_style> delta,
-           py::array_t<double, py::array::c_style> seconds) {
-  splic::Problem problem;
-  problem.dtype = dtype_of(dtype);
-  const py::ssize_t item = kDTypeBytes[static_cast<int>(problem.dtype)];
-  if (source.ndim() != 4)
-    throw py::value_error("the source is not of shape (N, C, H, W)");
-  problem.source = view_of(source, static_cast<const unsigned char *>(source.data()), source, item);
-  problem.target =
-      view_of(target, static_cast<unsigned char *>(target.mutable_data()), source, item);
-  py::array mask_array;
-  if (!mask.is_none()) {
-    mask_array = mask.cast<py::array>();
-    problem.mask =
-        view_of(mask_array, static_cast<const unsigned char *>(mask_array.data()), source, 1);
-  }
-  problem.count = source.shape(0);
-  problem.channels = static_cast<int>(source.shape(1));
-  problem.height = static_cast<int>(source.shape(2));
-  problem.width = static_cast<int>(source.shape(3));
-  problem.seed = seed;
-  problem.first_index = first_index;
-  problem.anchor_threshold = anchor_threshold;
-  problem.data_range = data_range;
-  problem.largest = largest;
-  problem.options = options_of(options);
-  const int side = std::min<int>(problem.height, problem.width);
-  if (side < 1 || problem.channels < 1 || problem.options.rank < 1 || problem.options.rank > side)
-    throw py::value_error("the rank does not fit the images");
-  const py::ssize_t passes = problem.passes();
-  problem.iterations = records(iterations, source.shape(0) * passes);
-  problem.residual = records(residual, source.shape(0) * passes);
-  problem.delta = records(delta, source.shape(0) * passes);
-  problem.seconds = records(seconds, source.shape(0));
+           double largest, const py::array_t<std::int32_t, py::array::c_style> &iterations,
+           const py::array_t<double, py::array::c_style> &residual,
+           const py::array_t<double, py::array::c_style> &delta,
+           const py::array_t<double, py::array::c_style> &seconds, int threads) {
+  Arguments arguments{source,      target,           dtype,   mask,       seed,
+                      first_index, anchor_threshold, options, data_range, largest,
+                      iterations,  residual,         delta,   seconds,    {}};
+  const splic::Problem problem = arguments.problem();
   const splic::Kernels &kernels = splic::chosen_kernels();
   // Safe without the GIL: from here on only the memory of these arrays is touched, and the
   // arguments of this call keep them alive.
@@ -120,11 +40,7 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled CPU solver of splic_ext; private, use splic_ext.complete.";
-  m.def("solve", &solve, py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"),
-        py::kw_only(), py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"),
-        py::arg("options"), py::arg("data_range"), py::arg("largest"), py::arg("threads"),
-        py::arg("iterations").noconvert(), py::arg("residual").noconvert(),
-        py::arg("delta").noconvert(), py::arg("seconds").noconvert(),
-        "Complete a validated batch into `target` and fill in the record arrays.");
+  define_solve(m, "Complete a validated batch into `target` and fill in the record arrays.", &solve,
+               py::arg("threads"));
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");
 }

@@ -75,9 +75,9 @@ __global__ void __launch_bounds__(Threads, 512 / Threads)
   fused.run(memory, item, launch.records + place, sum);
 }
 
-template <class T> __global__ void mean_kernel(const __grid_constant__ Problem problem,
-                                               const T *sums, std::int64_t first_image,
-                                               std::int64_t count) {
+template <class T>
+__global__ void mean_kernel(const __grid_constant__ Problem problem, const T *sums,
+                            std::int64_t first_image, std::int64_t count) {
   const int size = problem.stacked_channels() * problem.height * problem.width;
   const int masks = problem.options.n_masks;
   for (std::int64_t e = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; e < count;
@@ -100,9 +100,9 @@ template <class T, int Threads>
 cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
                         std::size_t stride, cudaStream_t stream) {
   const auto kernel = complete_kernel<T, Threads>;
-  if (const cudaError_t status =
-          cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)))
+  if (const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                      static_cast<int>(shared)))
     return status;
   kernel<<<static_cast<unsigned>(launch.count), Threads, shared, stream>>>(problem, launch, stride);
   return cudaGetLastError();
@@ -124,8 +124,8 @@ cudaError_t launch_precision(const Problem &problem, const Launch &launch, std::
 } // namespace
 
 std::size_t fused_shared_bytes(const Problem &problem) {
-  return kScratchBytes + (problem.dtype == DType::f64 ? state_bytes<double>(problem)
-                                                      : state_bytes<float>(problem));
+  return kScratchBytes +
+         (problem.dtype == DType::f64 ? state_bytes<double>(problem) : state_bytes<float>(problem));
 }
 
 std::size_t fused_workspace_bytes(const Problem &problem, std::size_t shared_limit, int count) {
@@ -149,8 +149,8 @@ cudaError_t launch_mean(const Problem &problem, const void *sums, std::int64_t f
     mean_kernel<double><<<blocks, 256, 0, stream>>>(problem, static_cast<const double *>(sums),
                                                     first_image, count);
   else
-    mean_kernel<float><<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(sums),
-                                                   first_image, count);
+    mean_kernel<float>
+        <<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(sums), first_image, count);
   return cudaGetLastError();
 }
 

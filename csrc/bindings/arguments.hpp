@@ -1,0 +1,125 @@
+// Arguments of `solve` in both compiled modules. All checks that a user may meet are made in
+// Python.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <string>
+
+#include "splic/problem.hpp"
+
+namespace splic_bindings {
+
+namespace py = pybind11;
+
+constexpr const char *kDTypeNames[] = {"uint8", "float16", "bfloat16", "float32", "float64"};
+constexpr int kDTypeBytes[] = {1, 2, 2, 4, 8};
+
+inline splic::DType dtype_of(const std::string &name) {
+  for (int i = 0; i < 5; ++i)
+    if (name == kDTypeNames[i])
+      return static_cast<splic::DType>(i);
+  throw py::type_error("unknown dtype " + name);
+}
+
+template <class Byte>
+splic::View<Byte> view_of(const py::array &array, Byte *data, const py::array &like,
+                          py::ssize_t item) {
+  if (array.ndim() != 4 || array.itemsize() != item)
+    throw py::value_error("an array is not of shape (N, C, H, W) and of the right item size");
+  splic::View<Byte> view;
+  view.data = data;
+  for (int axis = 0; axis < 4; ++axis) {
+    if (array.shape(axis) != like.shape(axis))
+      throw py::value_error("the arrays of a problem differ in shape");
+    view.stride[axis] = array.strides(axis);
+  }
+  return view;
+}
+
+template <class T> T *records(py::array_t<T, py::array::c_style> &array, py::ssize_t size) {
+  if (array.size() != size)
+    throw py::value_error("a record array has the wrong size");
+  return array.mutable_data();
+}
+
+inline splic::Options options_of(const py::dict &dict) {
+  splic::Options o;
+  o.rank = dict["rank"].cast<int>();
+  o.inner_iterations = dict["inner_iterations"].cast<int>();
+  o.max_iterations = dict["max_iterations"].cast<int>();
+  o.n_masks = dict["n_masks"].cast<int>();
+  o.tv_weight = dict["tv_weight"].cast<double>();
+  o.delta_decay = dict["delta_decay"].cast<double>();
+  o.step_size = dict["step_size"].cast<double>();
+  o.tolerance = dict["tolerance"].cast<double>();
+  o.alternate = dict["alternate"].cast<bool>();
+  o.stacked = dict["channels"].cast<std::string>() == "stacked";
+  o.literal = dict["gradient_step"].cast<std::string>() == "literal";
+  o.forward = dict["tv_gradient"].cast<std::string>() == "forward";
+  return o;
+}
+
+// Views of the arguments of a call, which must outlive the problem.
+struct Arguments {
+  py::array source, target;
+  std::string dtype;
+  py::object mask;
+  std::uint64_t seed, first_index, anchor_threshold;
+  py::dict options;
+  double data_range, largest;
+  py::array_t<std::int32_t, py::array::c_style> iterations;
+  py::array_t<double, py::array::c_style> residual, delta, seconds;
+  py::array mask_array;
+
+  splic::Problem problem() {
+    splic::Problem problem;
+    problem.dtype = dtype_of(dtype);
+    const py::ssize_t item = kDTypeBytes[static_cast<int>(problem.dtype)];
+    if (source.ndim() != 4)
+      throw py::value_error("the source is not of shape (N, C, H, W)");
+    problem.source =
+        view_of(source, static_cast<const unsigned char *>(source.data()), source, item);
+    problem.target =
+        view_of(target, static_cast<unsigned char *>(target.mutable_data()), source, item);
+    if (!mask.is_none()) {
+      mask_array = mask.cast<py::array>();
+      problem.mask =
+          view_of(mask_array, static_cast<const unsigned char *>(mask_array.data()), source, 1);
+    }
+    problem.count = source.shape(0);
+    problem.channels = static_cast<int>(source.shape(1));
+    problem.height = static_cast<int>(source.shape(2));
+    problem.width = static_cast<int>(source.shape(3));
+    problem.seed = seed;
+    problem.first_index = first_index;
+    problem.anchor_threshold = anchor_threshold;
+    problem.data_range = data_range;
+    problem.largest = largest;
+    problem.options = options_of(options);
+    const int side = std::min<int>(problem.height, problem.width);
+    if (side < 1 || problem.channels < 1 || problem.options.rank < 1 || problem.options.rank > side)
+      throw py::value_error("the rank does not fit the images");
+    const py::ssize_t passes = problem.passes();
+    problem.iterations = records(iterations, source.shape(0) * passes);
+    problem.residual = records(residual, source.shape(0) * passes);
+    problem.delta = records(delta, source.shape(0) * passes);
+    problem.seconds = records(seconds, source.shape(0));
+    return problem;
+  }
+};
+
+// Defines `solve` with the arguments that both modules share, and those of `call` after them.
+template <class Call, class... Extra>
+void define_solve(py::module_ &m, const char *doc, const Call &call, const Extra &...extra) {
+  m.def("solve", call, py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"),
+        py::kw_only(), py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"),
+        py::arg("options"), py::arg("data_range"), py::arg("largest"),
+        py::arg("iterations").noconvert(), py::arg("residual").noconvert(),
+        py::arg("delta").noconvert(), py::arg("seconds").noconvert(), extra..., doc);
+}
+
+} // namespace splic_bindings

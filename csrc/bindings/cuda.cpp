@@ -1,0 +1,64 @@
+// splic_ext._cuda: registers the CUDA solver. Private, use splic_ext.complete.
+#include "arguments.hpp"
+#include "cuda/solver.hpp"
+
+using namespace splic_bindings;
+
+namespace {
+
+void solve(const py::array &source, const py::array &target, const std::string &dtype,
+           const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
+           std::uint64_t anchor_threshold, const py::dict &options, double data_range,
+           double largest, const py::array_t<std::int32_t, py::array::c_style> &iterations,
+           const py::array_t<double, py::array::c_style> &residual,
+           const py::array_t<double, py::array::c_style> &delta,
+           const py::array_t<double, py::array::c_style> &seconds, int device,
+           std::size_t workspace) {
+  Arguments arguments{source,      target,           dtype,   mask,       seed,
+                      first_index, anchor_threshold, options, data_range, largest,
+                      iterations,  residual,         delta,   seconds,    {}};
+  const splic::Problem problem = arguments.problem();
+  // Safe without the GIL, as in splic_ext._core.
+  const py::gil_scoped_release release;
+  splic::solve_on_cuda(problem, device, workspace);
+}
+
+py::dict status() {
+  const splic::CudaStatus status = splic::cuda_status();
+  py::list devices;
+  for (const splic::CudaDevice &device : status.devices) {
+    py::dict entry;
+    entry["index"] = device.index;
+    entry["name"] = device.name;
+    entry["compute_capability"] = std::to_string(device.major) + "." + std::to_string(device.minor);
+    entry["multiprocessors"] = device.multiprocessors;
+    entry["memory"] = device.memory;
+    entry["shared_memory"] = device.shared;
+    devices.append(entry);
+  }
+  py::dict result;
+  result["available"] = status.available;
+  result["reason"] = status.reason;
+  result["driver"] = status.driver;
+  result["runtime"] = status.runtime;
+  result["architectures"] = std::string(SPLIC_CUDA_BUILT);
+  result["devices"] = devices;
+  return result;
+}
+
+} // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+  m.doc() = "Compiled CUDA solver of splic_ext; private, use splic_ext.complete.";
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p)
+        std::rethrow_exception(p);
+    } catch (const splic::DeviceMemoryError &error) {
+      py::set_error(PyExc_MemoryError, error.what());
+    }
+  });
+  define_solve(m, "Complete a validated batch of the host on a CUDA device.", &solve,
+               py::arg("device"), py::arg("workspace"));
+  m.def("status", &status, "Whether the solver can run here, why not, and the devices.");
+}
