@@ -81,6 +81,8 @@ ROWS = (
     Row("numpy", "float64", 2**6, 2**14),
     Row("cpu", "float32", 2**10, 2**14),
     Row("cpu", "float64", 2**26, 2**32),
+    Row("cuda", "float32", 2**10, 2**14),
+    Row("cuda", "float64", 2**26, 2**32),
 )
 
 

@@ -53,8 +53,8 @@ struct BlockTeam {
 
 constexpr std::size_t kScratchBytes = kLargeTeam / 32 * sizeof(double);
 
-template <class T, int Threads>
-__global__ void __launch_bounds__(Threads, 512 / Threads)
+template <class T>
+__global__ void __launch_bounds__(kLargeTeam)
     complete_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                     std::size_t stride) {
   extern __shared__ __align__(16) unsigned char shared[];
@@ -96,15 +96,16 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
   }
 }
 
-template <class T, int Threads>
-cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
-                        std::size_t stride, cudaStream_t stream) {
-  const auto kernel = complete_kernel<T, Threads>;
-  if (const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                      static_cast<int>(shared)))
+template <class T>
+cudaError_t launch_team(const Problem &problem, const Launch &launch, int threads,
+                        std::size_t shared, std::size_t stride, cudaStream_t stream) {
+  const auto kernel = complete_kernel<T>;
+  const cudaError_t status =
+      cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  if (status != cudaSuccess)
     return status;
-  kernel<<<static_cast<unsigned>(launch.count), Threads, shared, stream>>>(problem, launch, stride);
+  kernel<<<static_cast<unsigned>(launch.count), threads, shared, stream>>>(problem, launch, stride);
   return cudaGetLastError();
 }
 
@@ -117,8 +118,8 @@ cudaError_t launch_precision(const Problem &problem, const Launch &launch, std::
                              cudaStream_t stream) {
   const std::size_t stride = state_bytes<T>(problem);
   if (stride + kScratchBytes <= shared_limit)
-    return launch_team<T, kSmallTeam>(problem, launch, stride + kScratchBytes, 0, stream);
-  return launch_team<T, kLargeTeam>(problem, launch, kScratchBytes, stride, stream);
+    return launch_team<T>(problem, launch, kSmallTeam, stride + kScratchBytes, 0, stream);
+  return launch_team<T>(problem, launch, kLargeTeam, kScratchBytes, stride, stream);
 }
 
 } // namespace

@@ -9,10 +9,11 @@ from splic_ext.errors import BackendUnavailableError
 
 __all__ = ["available_backends", "backend_info", "get_backend"]
 
-#: Name -> module whose ``BACKEND`` is the back end, best first.
+#: Name -> module whose ``BACKEND`` is the back end, in the order in which "auto" tries them.
 _LOADERS = {
     "cpu": "splic_ext.backends.cpu",
     "numpy": "splic_ext.backends.reference",
+    "cuda": "splic_ext.backends.cuda",
 }
 
 
