@@ -172,8 +172,7 @@ def source_trees():
 
 def all_texts():
     texts = [template(node) for tree in source_trees() for node in ast.walk(tree)]
-    native = ROOT / "csrc" / "cpu" / "solver.cpp"
-    if native.is_file():
+    for native in sorted((ROOT / "csrc").glob("c*/solver.cpp")):
         strings = re.sub(r'"\s*\n\s*"', "", native.read_text(encoding="utf-8"))
         texts += re.findall(r'"([^"\n]+)"', strings)
     return [text for text in texts if text]

@@ -18,8 +18,8 @@ constexpr std::size_t kAlign = 256;
 
 void check(cudaError_t status, const char *what) {
   if (status != cudaSuccess)
-    throw CudaError(std::string(what) + " failed: " + cudaGetErrorString(status) + " (" +
-                    cudaGetErrorName(status) + ")");
+    throw CudaError("the CUDA operation " + std::string(what) + " failed: " +
+                    cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
 }
 
 // Makes a device current, and at the end the one before.
@@ -167,9 +167,9 @@ public:
     launch.records = reinterpret_cast<Record *>(device_.get() + layout_.records);
     launch.sums = masks > 1 ? device_.get() + layout_.sums : nullptr;
     launch.workspace = workspace_ ? device_.get() + layout_.workspace : nullptr;
-    check(launch_fused(p, launch, shared_limit, stream_.get()), "the completion kernel");
+    check(launch_fused(p, launch, shared_limit, stream_.get()), "completion kernel");
     if (masks > 1)
-      check(launch_mean(p, launch.sums, 0, images, stream_.get()), "the mean kernel");
+      check(launch_mean(p, launch.sums, 0, images, stream_.get()), "mean kernel");
     copy(0, layout_.mask, cudaMemcpyDeviceToHost);
     copy(layout_.records, layout_.records_end, cudaMemcpyDeviceToHost);
   }
@@ -178,7 +178,7 @@ public:
   void finish() {
     if (now_ == 0)
       return;
-    check(cudaStreamSynchronize(stream_.get()), "the completion kernel");
+    check(cudaStreamSynchronize(stream_.get()), "completion kernel");
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
     for (std::int64_t i = 0; i < now_; ++i) {
       each_row(problem_, problem_.target, first_ + i, [&](unsigned char *row, std::size_t at) {
@@ -214,7 +214,7 @@ private:
     check(cudaMemcpyAsync((up ? device_.get() : host_.get()) + from,
                           (up ? host_.get() : device_.get()) + from, to - from, kind,
                           stream_.get()),
-          up ? "the copy to the device" : "the copy from the device");
+          up ? "copy to the device" : "copy from the device");
   }
   template <class Byte> void packed(View<Byte> &view, int item) const {
     view.stride[3] = item;

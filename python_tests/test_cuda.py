@@ -1,0 +1,60 @@
+"""The CUDA back end: what it says where it cannot run, and its environment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import splic_ext
+from splic_ext.backends.cuda import workspace_bytes
+
+
+@pytest.fixture(scope="module")
+def info():
+    return splic_ext.backend_info()["cuda"]
+
+
+def test_says_why_it_cannot_run(info):
+    if info.available:
+        pytest.skip("there is a GPU")
+    assert info.reason
+    assert "cuda" not in splic_ext.available_backends()
+    with pytest.raises(splic_ext.BackendUnavailableError) as caught:
+        splic_ext.complete(np.full((8, 8), 0.5), backend="cuda")
+    assert info.reason in str(caught.value)
+
+
+def test_lists_its_devices(info):
+    module = pytest.importorskip("splic_ext._cuda", reason="the CUDA module was not built")
+    status = module.status()
+    assert status["available"] == info.available == bool(status["devices"])
+    assert status["runtime"] >= 12000
+    for device in info.details["devices"]:
+        assert device["memory"] > 0
+        assert device["shared_memory"] >= 48 << 10
+
+
+def test_is_never_chosen_by_itself():
+    assert splic_ext.available_backends()[0] != "cuda"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", 512 << 20), ("64", 64 << 20)])
+def test_workspace(monkeypatch, text, expected):
+    monkeypatch.setenv("SPLIC_CUDA_WORKSPACE_MB", text)
+    assert workspace_bytes() == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "9" * 30])
+def test_wrong_workspace(monkeypatch, text):
+    monkeypatch.setenv("SPLIC_CUDA_WORKSPACE_MB", text)
+    with pytest.raises(ValueError, match="SPLIC_CUDA_WORKSPACE_MB must be an integer"):
+        workspace_bytes()
+
+
+def test_small_chunks_change_nothing(info, monkeypatch):
+    if not info.available:
+        pytest.skip(f"no GPU: {info.reason}")
+    images = np.random.default_rng(0).random((300, 3, 32, 32), dtype=np.float32)
+    whole = splic_ext.complete(images, backend="cuda")
+    monkeypatch.setenv("SPLIC_CUDA_WORKSPACE_MB", "1")
+    np.testing.assert_array_equal(splic_ext.complete(images, backend="cuda"), whole)

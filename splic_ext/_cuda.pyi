@@ -1,0 +1,27 @@
+"""Compiled CUDA solver; private, use :func:`splic_ext.complete`."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def solve(
+    source: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    dtype: str,
+    mask: npt.NDArray[np.bool_] | None,
+    *,
+    seed: int,
+    first_index: int,
+    anchor_threshold: int,
+    options: dict[str, Any],
+    data_range: float,
+    largest: float,
+    iterations: npt.NDArray[np.int32],
+    residual: npt.NDArray[np.float64],
+    delta: npt.NDArray[np.float64],
+    seconds: npt.NDArray[np.float64],
+    device: int,
+    workspace: int,
+) -> None: ...
+def status() -> dict[str, Any]: ...
