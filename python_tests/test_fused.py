@@ -88,6 +88,8 @@ CASES = {
     "a pixel": ((2, 1, 1, 1), {}),
     "odd": ((1, 1, 21, 13), {"rank": 3}),
     "64": ((1, 1, 64, 64), {}),
+    "large": ((1, 1, 80, 136), {"max_iterations": 14}),
+    "large, stacked": ((1, 3, 72, 66), {"max_iterations": 14}),
     "literal": ((1, 1, 16, 16), {"gradient_step": "literal", "step_size": 0.01}),
     "forward": ((1, 1, 16, 16), {"tv_gradient": "forward"}),
     "no smoothing": ((1, 1, 16, 16), {"tv_weight": 0.0}),

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kStreams = 2; // chunks in flight: one copies while the other computes
 constexpr std::size_t kAlign = 256;
+constexpr std::size_t kStagingBytes = std::size_t{32} << 20; // of pinned memory for a chunk
 
 void check(cudaError_t status, const char *what) {
   if (status != cudaSuccess)
@@ -115,6 +116,7 @@ public:
   }
 
   std::size_t device_bytes() const { return layout_.end; }
+  std::size_t staging_bytes() const { return layout_.records_end; }
 
   // True unless the device is out of memory.
   bool allocate() {
@@ -272,10 +274,12 @@ void solve_on_cuda(const Problem &problem, int device, std::size_t workspace) {
   check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
         "cudaDeviceGetAttribute");
   const auto shared_limit = static_cast<std::size_t>(limit);
-  const std::size_t one = Lane(problem, shared_limit, 1).device_bytes();
-  std::int64_t images =
-      std::max<std::int64_t>(1, static_cast<std::int64_t>(workspace / kStreams / one));
-  // Enough for the whole batch, but at least two chunks, so that copies overlap with work.
+  const Lane single(problem, shared_limit, 1);
+  const std::size_t one = single.device_bytes();
+  const std::size_t fitting =
+      std::min(workspace / kStreams / one, kStagingBytes / single.staging_bytes());
+  std::int64_t images = std::max<std::int64_t>(1, static_cast<std::int64_t>(fitting));
+  // Two chunks at least, so that copies overlap with work.
   images = std::min(images, (problem.count + kStreams - 1) / kStreams);
   std::unique_ptr<Lane> lanes[kStreams];
   for (;;) {

@@ -61,9 +61,9 @@ public:
 
   SPLIC_INLINE Fused(const Problem &problem, const Team &team)
       : problem_(problem), team_(team), g_(problem), r_(problem.options.rank) {
-    const int extra = extra_vectors(r_, false);
+    const int extra = extra_vectors(r_, wide());
     k_late_ = block_size((r_ + extra + 3) / 4 * 4, g_.n);
-    k_early_ = block_size((r_ + 2 * extra + 3) / 4 * 4, g_.n);
+    k_early_ = wide() ? k_late_ : block_size((r_ + 2 * extra + 3) / 4 * 4, g_.n);
     k_ = k_early_ > k_late_ ? k_early_ : k_late_;
   }
 
@@ -80,6 +80,9 @@ public:
   }
 
 private:
+  // Large matrices are treated as on the CPU: more vectors, for flatter spectra.
+  SPLIC_INLINE bool wide() const { return !g_.interleaves(); }
+
   // ---- memory ----
 
   template <class E> SPLIC_INLINE E *take(std::size_t count) {
@@ -355,7 +358,7 @@ private:
     const int k = moment.outer < kEarlyLoops ? k_early_ : k_late_;
     const T residual = static_cast<T>(Limits::residual * looseness(moment));
     const T limit = residual * residual * static_cast<T>(g_.m) * static_cast<T>(g_.n);
-    int steps = cold ? kColdApplications : warm_applications(moment, false);
+    int steps = cold ? kColdApplications : warm_applications(moment, wide());
     if (cold) {
       each_entry(g_.n, k,
                  [&](int j, int p) { start_(j, p) = k < g_.n ? basis(j, p) : T(j == p ? 1 : 0); });
