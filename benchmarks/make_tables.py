@@ -21,6 +21,7 @@ README = ROOT / "README.md"
 START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
 METHODS = {
     "cpu": "`cpu`",
+    "cuda": "`cuda`",
     "torch.linalg.svd": "torch SVD",
     "torch.linalg.eigh": "torch eigh",
     "numpy.linalg.svd": "NumPy SVD",

@@ -26,14 +26,15 @@ LARGEST_RESIZED = 64
 #: float64 inside; a Gram matrix squares the condition number, so eigh cannot do better in float32.
 BOUNDS = {
     "cpu": (5e-6, 2e-3),
+    "cuda": (5e-6, 2e-3),
     "numpy": (1e-7, 1e-6),
     "torch.linalg.svd": (2e-5, 5e-3),
     "numpy.linalg.svd": (5e-6, 2e-3),
     "torch.linalg.eigh": (5e-3, 1e-1),
 }
 #: Some photographs magnify rounding more than any small image.
-PHOTOGRAPH_BOUNDS = {**BOUNDS, "cpu": (1e-5, 5e-3)}
-BACKENDS = ("cpu", "numpy")
+PHOTOGRAPH_BOUNDS = {**BOUNDS, "cpu": (1e-5, 5e-3), "cuda": (1e-5, 5e-3)}
+BACKENDS = ("cpu", "cuda", "numpy")
 PEERS = ("torch.linalg.svd", "torch.linalg.eigh", "numpy.linalg.svd")
 
 #: (completed images, iterations summed over the matrices) of a call.
@@ -75,7 +76,7 @@ class Case:
 
     def count(self, method: str) -> int:
         """Return the number of images in one call of the method."""
-        count = self.native_images if method == "cpu" else self.slow_images
+        count = self.native_images if method in ("cpu", "cuda") else self.slow_images
         return min(count, 2) if QUICK else count
 
 
