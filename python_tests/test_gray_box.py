@@ -14,6 +14,8 @@ from splic_ext import SolverOptions, complete
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from splic_ext.models import cifar_resnet20, load_weights  # noqa: E402
+
 COUNT = 200
 EPSILON = 8 / 255
 SEEDS = (0, 1)
@@ -25,60 +27,12 @@ DEFENDED = {"clean": 48.7, "FGSM": 31.2, "PGD": 32.8}
 BOUND = 5.0
 
 
-def shortcut(x, planes):
-    """Option A of He et al.: every other pixel, and zeros for the new channels."""
-    new = (planes - x.shape[1]) // 2
-    return torch.nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, new, new))
-
-
-class Block(torch.nn.Module):
-    def __init__(self, inputs, planes, stride):
-        super().__init__()
-        self.conv1 = torch.nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
-        self.bn1 = torch.nn.BatchNorm2d(planes)
-        self.conv2 = torch.nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
-        self.bn2 = torch.nn.BatchNorm2d(planes)
-
-    def forward(self, x):
-        y = torch.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        planes = y.shape[1]
-        return torch.relu(y + (x if planes == x.shape[1] else shortcut(x, planes)))
-
-
-class ResNet20(torch.nn.Module):
-    """He et al.'s network for CIFAR-10, on images in [0, 1]."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = torch.nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = torch.nn.BatchNorm2d(16)
-        inputs = 16
-        for k, planes in enumerate((16, 32, 64)):
-            blocks = []
-            for i in range(3):
-                blocks.append(Block(inputs, planes, 2 if i == 0 and k > 0 else 1))
-                inputs = planes
-            setattr(self, f"layer{k + 1}", torch.nn.Sequential(*blocks))
-        self.linear = torch.nn.Linear(64, 10)
-
-    def forward(self, x):
-        mean = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
-        std = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
-        y = torch.relu(self.bn1(self.conv1((x - mean) / std)))
-        y = self.layer3(self.layer2(self.layer1(y)))
-        return self.linear(y.mean(dim=(2, 3)))
-
-
 @pytest.fixture(scope="module")
 def network(shared_folder):
     path = shared_folder / "weights" / "cifar10_resnet20.th"
     if not path.is_file():
         pytest.skip(f"no network: {path} does not exist")
-    state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-    model = ResNet20()
-    model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
-    return model.eval().requires_grad_(False)
+    return load_weights(cifar_resnet20(), path).eval().requires_grad_(False)
 
 
 def gradient(network, images, labels):

@@ -20,7 +20,7 @@ class MissingExtraError(ImportError):
     Attributes
     ----------
     extra : str
-        The extra of this package that installs it: "cli" or "demo".
+        The extra of this package that installs it: "cli", "demo", "data" or "torch".
 
     Examples
     --------

@@ -1,0 +1,62 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from torch import nn
+
+from splic_ext.models.resnet import cifar_resnet20, cifar_resnet56, resnet18_32
+from splic_ext.models.small import digits_cnn, svhn_vgg
+
+__all__ = ["MODELS", "build_model"]
+
+#: Name -> function that takes `num_classes` and returns the network with random weights.
+MODELS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
+    {
+        "cifar_resnet20": cifar_resnet20,
+        "cifar_resnet56": cifar_resnet56,
+        "resnet18_32": resnet18_32,
+        "digits_cnn": digits_cnn,
+        "svhn_vgg": svhn_vgg,
+    }
+)
+
+
+def build_model(name: str, num_classes: int = 10) -> nn.Module:
+    """Return the network of that name, with random weights, in training mode.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`MODELS`.
+    num_classes : int, default 10
+        Number of outputs.
+
+    Returns
+    -------
+    torch.nn.Module
+        Images (N, C, H, W) in [0, 1] -> logits (N, num_classes).
+
+    Raises
+    ------
+    ValueError
+        No network of this name, or `num_classes` below 1.
+    TypeError
+        `name` is no string, or `num_classes` no integer.
+
+    Examples
+    --------
+    >>> sorted(MODELS)
+    ['cifar_resnet20', 'cifar_resnet56', 'digits_cnn', 'resnet18_32', 'svhn_vgg']
+    >>> build_model("cifar_resnet20", num_classes=7).linear.out_features
+    7
+    """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"model name must be a string, got {name!r}; it is one of {', '.join(MODELS)}"
+        )
+    if name not in MODELS:
+        raise ValueError(f"model name must be one of {', '.join(MODELS)}, got {name!r}; choose one")
+    return MODELS[name](num_classes)

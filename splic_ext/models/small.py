@@ -1,0 +1,162 @@
+"""Small plain networks: a CNN for gray digits, and a VGG for house numbers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from splic_ext.checks import check_integer
+from splic_ext.errors import ShapeError
+from splic_ext.models.layers import MAX_CLASSES, Normalize
+
+__all__ = ["DigitsCNN", "SmallVGG", "digits_cnn", "svhn_vgg"]
+
+SVHN_MEAN, SVHN_STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+
+
+class DigitsCNN(nn.Module):
+    """Three convolutions for gray images of any size from 2 x 2; see :func:`digits_cnn`.
+
+    Parameters
+    ----------
+    num_classes : int, default 10
+        Number of outputs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `num_classes` is no positive integer.
+    """
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        num_classes = check_integer("num_classes", num_classes, 1, MAX_CLASSES)
+        self.normalize = Normalize([0.5], [0.5])
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+        )
+        self.classifier = nn.Sequential(nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (N, num_classes), of images (N, 1, H, W) in [0, 1]."""
+        normalized = self.normalize(images)
+        if min(images.shape[2:]) < 2:
+            raise ShapeError(
+                "`images` must have shape (N, 1, H, W) with H and W from 2, "
+                f"got {tuple(images.shape)}; the network is made for 8 x 8 and 28 x 28",
+                tuple(images.shape),
+                "(N, 1, H >= 2, W >= 2)",
+            )
+        logits: Tensor = self.classifier(self.features(normalized))
+        return logits
+
+
+class SmallVGG(nn.Module):
+    """Six convolutions and two linear layers for 32 x 32 colour images; see :func:`svhn_vgg`.
+
+    Parameters
+    ----------
+    num_classes : int, default 10
+        Number of outputs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `num_classes` is no positive integer.
+    """
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        num_classes = check_integer("num_classes", num_classes, 1, MAX_CLASSES)
+        self.normalize = Normalize(SVHN_MEAN, SVHN_STD)
+        layers: list[nn.Module] = []
+        inputs = 3
+        for widths in ((8, 16), (32, 32), (32, 32)):
+            for planes in widths:
+                layers += [nn.Conv2d(inputs, planes, 3, padding=1), nn.BatchNorm2d(planes)]
+                layers.append(nn.ReLU())
+                inputs = planes
+            layers.append(nn.MaxPool2d(2))
+        self.conv_layers = nn.Sequential(*layers)
+        # The identity keeps the names that the weights in circulation have.
+        self.fc_layers = nn.Sequential(
+            nn.Linear(512, 256), nn.ReLU(), nn.Identity(), nn.Linear(256, num_classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (N, num_classes), of images (N, 3, 32, 32) in [0, 1]."""
+        normalized = self.normalize(images)
+        if images.shape[2:] != (32, 32):
+            raise ShapeError(
+                f"`images` must have shape (N, 3, 32, 32), got {tuple(images.shape)}; "
+                "resize them, or use a ResNet, which takes any size",
+                tuple(images.shape),
+                "(N, 3, 32, 32)",
+            )
+        logits: Tensor = self.fc_layers(self.conv_layers(normalized).flatten(1))
+        return logits
+
+
+def digits_cnn(num_classes: int = 10) -> DigitsCNN:
+    """Return a small CNN for gray digits, 8 x 8 or 28 x 28; it trains on a CPU in seconds.
+
+    Parameters
+    ----------
+    num_classes : int, default 10
+        Number of outputs.
+
+    Returns
+    -------
+    DigitsCNN
+        With random weights. Inputs (N, 1, H, W) in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        `num_classes` is no positive integer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> digits_cnn()(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+    return DigitsCNN(num_classes)
+
+
+def svhn_vgg(num_classes: int = 10) -> SmallVGG:
+    """Return a small VGG for 32 x 32 colour images, made for SVHN: 0.17 million weights.
+
+    Convolutions of 8, 16; 32, 32; 32, 32 channels, each with batch normalisation and ReLU, each
+    pair followed by max pooling; then linear layers of 256 and `num_classes`.
+
+    Parameters
+    ----------
+    num_classes : int, default 10
+        Number of outputs.
+
+    Returns
+    -------
+    SmallVGG
+        With random weights. Inputs (N, 3, 32, 32) in [0, 1], normalised by the mean
+        (.4377, .4438, .4728) and deviation (.1980, .2010, .1970).
+
+    Raises
+    ------
+    TypeError, ValueError
+        `num_classes` is no positive integer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> svhn_vgg()(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    return SmallVGG(num_classes)

@@ -1,0 +1,142 @@
+"""Weights from files, checked against the network before it is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from splic_ext.errors import MissingExtraError
+
+__all__ = ["load_weights"]
+
+Network = TypeVar("Network", bound=nn.Module)
+
+#: Where checkpoints keep the weights, beside epochs, optimisers and the like.
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+
+#: What a file may lack: the network has it from its builder.
+OPTIONAL = (".num_batches_tracked", "normalize.mean", "normalize.std")
+
+SHOWN = 5
+
+
+def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
+    """Load the weights of a file into a network.
+
+    Nothing in the file is run: it is read by ``torch.load(weights_only=True)``, or by safetensors
+    if its name ends in ``.safetensors``. A prefix ``module.``, left by data-parallel training, is
+    taken off, and weights are looked for under ``state_dict`` and the like. The normalisation is
+    taken from the file if it is there. The network is changed only if all of the file fits.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A network, such as from :func:`~splic_ext.models.build_model`; on any device.
+    path : path
+        The file.
+
+    Returns
+    -------
+    torch.nn.Module
+        `model` itself, in the mode, training or evaluation, that it was in.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file holds no weights, or those of another network: the message has the names.
+    MissingExtraError
+        safetensors is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> from splic_ext.models import digits_cnn
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(digits_cnn().state_dict(), f"{folder}/digits.pt")
+    ...     network = load_weights(digits_cnn(), f"{folder}/digits.pt").eval()
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"the weights file '{path}' does not exist; check `path`")
+    given = _tensors(_read(path), path)
+    own: dict[str, Tensor] = model.state_dict()
+    missing = [key for key in own if key not in given and not key.endswith(OPTIONAL)]
+    unexpected = [key for key in given if key not in own]
+    if missing or unexpected:
+        raise ValueError(
+            f"the weights file '{path}' is of another network than {type(model).__name__}: "
+            f"missing {_names(missing)}, unexpected {_names(unexpected)}; "
+            "build the network that the file was saved from"
+        )
+    for key, value in given.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f"the weights file '{path}' has `{key}` of shape {tuple(value.shape)}, expected "
+                f"{tuple(own[key].shape)}; build the network with the `num_classes` and the "
+                "widths of the file"
+            )
+    model.load_state_dict(own | given)
+    return model
+
+
+def _read(path: Path) -> Any:
+    if path.suffix.lower() == ".safetensors":
+        try:
+            safetensors: Any = import_module("safetensors.torch")
+        except ImportError:
+            raise MissingExtraError("`load_weights`", "safetensors", "torch") from None
+        read = safetensors.load_file
+    else:
+
+        def read(file: Path) -> Any:
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+    try:
+        return read(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # of any type: the content of a damaged file is anything
+        raise ValueError(
+            f"the weights file '{path}' cannot be read: {_first_line(error)}; "
+            "give a file written by `torch.save(model.state_dict(), path)` or by safetensors"
+        ) from error
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the weights by name, without containers and prefix."""
+    for name in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    ):
+        raise ValueError(
+            f"the weights file '{path}' must hold a dict of names to tensors, or one under "
+            f"{', '.join(CONTAINERS)}, got {type(content).__name__}; "
+            "save `model.state_dict()`, not the model"
+        )
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def _names(keys: list[str]) -> str:
+    if not keys:
+        return "none"
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
