@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from data_tools import write_cifar
 
 import splic_ext
 from splic_ext import SolverOptions
@@ -197,6 +198,12 @@ def paper_runs(cifar10, reference):
         return cache[channels]
 
     return run
+
+
+@pytest.fixture
+def cifar(tmp_path):
+    """A folder with the official batches, of four images each."""
+    return write_cifar(tmp_path / "cifar-10-batches-py")
 
 
 @pytest.fixture

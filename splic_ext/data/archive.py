@@ -1,0 +1,98 @@
+"""Data sets in ``.npz`` archives: arrays of pixels, or files in JPEG's format."""
+
+from __future__ import annotations
+
+import io
+import lzma
+from importlib import import_module
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.data.dataset import Dataset
+from splic_ext.errors import MissingExtraError
+
+__all__ = ["load_archive"]
+
+PLAIN = {"x", "y"}
+PACKED = {"jpeg_xz", "offsets", "labels"}
+
+Content = dict[str, npt.NDArray[Any]]
+
+
+def load_archive(path: Path, *, limit: int | None = None) -> Dataset:
+    """Read a data set from a ``.npz`` archive.
+
+    Parameters
+    ----------
+    path : Path
+        An archive with `x`, uint8 of shape (N, C, H, W), and `y`, integers of shape (N,); or with
+        colour images of one size as JPEG files: `jpeg_xz`, uint8, all files one after the other,
+        compressed with LZMA; `offsets` of shape (N + 1,), where each begins, and the end;
+        `labels` of shape (N,). `classes`, names of shape (K,), is optional.
+    limit : int, optional
+        Keep this many images, the first ones.
+
+    Returns
+    -------
+    Dataset
+        Named after the file. Without `classes`, class names are numbers.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, or holds something else.
+    MissingExtraError
+        Pillow, which decodes JPEG files, is not installed.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+    except MemoryError:
+        raise
+    except Exception as error:  # of any type: the content of a damaged file is anything
+        raise ValueError(
+            f"the file '{path}' is no .npz archive that can be read: {error}; "
+            "make it anew with `numpy.savez(path, x=images, y=labels)`"
+        ) from error
+    labels = content.get("y", content.get("labels"))
+    if not (content.keys() >= PLAIN or content.keys() >= PACKED):
+        raise ValueError(
+            f"the archive '{path}' must hold the arrays x and y, or jpeg_xz, offsets and labels, "
+            f"got {', '.join(content) or 'none'}; "
+            "save it with `numpy.savez(path, x=images, y=labels)`"
+        )
+    try:
+        classes = _classes(content, labels)
+        images = content["x"][:limit] if "x" in content else _decode(content, limit)
+        if labels is None or labels.dtype.kind not in "iu":
+            raise TypeError("`y` must be an array of integers; convert it with `.astype`")
+        return Dataset(path.stem, images, labels[:limit].astype(np.int64), classes)
+    except (MemoryError, MissingExtraError):
+        raise
+    except Exception as error:  # of any type, from LZMA and Pillow
+        raise ValueError(f"the archive '{path}' holds no data set: {error}") from error
+
+
+def _classes(content: Content, labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
+    if "classes" in content:
+        return tuple(map(str, np.atleast_1d(content["classes"]).tolist()))
+    count = 0 if labels is None or labels.size == 0 else int(labels.max()) + 1
+    return tuple(map(str, range(min(count, 2**20))))
+
+
+def _decode(content: Content, limit: int | None) -> npt.NDArray[np.uint8]:
+    try:
+        pillow: Any = import_module("PIL.Image")
+    except ImportError:
+        raise MissingExtraError("`load_dataset`", "pillow", "data") from None
+    files = lzma.decompress(content["jpeg_xz"].tobytes())
+    offsets = [int(offset) for offset in content["offsets"]]
+    images = []
+    for begin, end in islice(pairwise(offsets), limit):
+        with pillow.open(io.BytesIO(files[begin:end]), formats=["JPEG"]) as image:
+            images.append(np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
+    return np.stack(images)
