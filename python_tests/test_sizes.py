@@ -67,7 +67,10 @@ def test_gray_images_of_any_size(backend, solved, smooth, height, width, most):
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("shape", [(1, 2, 1, 1), (3, 3, 7, 5), (2, 4, 40, 24), (5, 2, 1, 6)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 2, 1, 1), (3, 3, 7, 5), (2, 4, 40, 24), (5, 2, 1, 6), (1, 40, 512, 1), (1, 9, 400, 5)],
+)
 @pytest.mark.parametrize("rank", [1, None, "full"])
 def test_colour_images_at_every_rank(backend, solved, shape, channels, rank):
     batch = noise(shape).astype(backend.dtype)

@@ -72,7 +72,7 @@ public:
     kept_ = arena.take_matrix<E>(g_.m, r_);
     right_ = arena.take_matrix<E>(2 * r_, g_.n);
     theta_ = arena.take<E>(k);
-    scratch_ = arena.take<E>(static_cast<std::size_t>(wide() ? kWideScratch : 1) * k);
+    scratch_ = arena.take<E>(wide() ? wide_scratch<E>(k) : static_cast<std::size_t>(k));
   }
 
   // Leaves U in kept_, Z' = U'X in right_, sigma^2 in theta_, and the start of

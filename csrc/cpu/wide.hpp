@@ -22,10 +22,16 @@ template <class T> struct Subtract {
 };
 
 constexpr int kCholeskyBlock = 16; // a multiple of the packets of every instruction set
-constexpr int kWideScratch = 16;   // entries of scratch for each of the k rows
+
+// Entries of scratch that a k x k problem needs: of wide_cholesky, of OneSidedJacobi.
+template <class T> SPLIC_INLINE std::size_t wide_scratch(int k) {
+  const auto cholesky = static_cast<std::size_t>(kCholeskyBlock) * k;
+  const auto jacobi = static_cast<std::size_t>(8) * padded<T>(k);
+  return cholesky > jacobi ? cholesky : jacobi;
+}
 
 // What inverse_cholesky does, and the upper triangle of R with G = R'R. T is all zero before,
-// `scratch` holds kWideScratch k entries.
+// `scratch` holds wide_scratch(k) entries.
 template <class T>
 inline bool wide_cholesky(int k, Matrix<T> g, Matrix<T> r, Matrix<T> t, T *scratch, T floor) {
   const auto from = [](Matrix<T> a, int i, int j) { return Matrix<T>{a.at(i, j), a.row, a.col}; };
