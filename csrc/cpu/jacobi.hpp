@@ -3,6 +3,7 @@
 
 #include "gemm.hpp"
 #include "splic/effort.hpp"
+#include "splic/rotation.hpp"
 
 namespace splic {
 namespace SPLIC_ISA {
@@ -66,43 +67,15 @@ inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor
   return factorise<E>(k, g, t);
 }
 
-// What to do with the pair (caa, cab; cab, cbb), given the squares of the limits and the floor.
-template <class E> struct PairTest {
-  Mask<E> turn;  // rotate it
-  Mask<E> again; // and sweep once more
-  SPLIC_INLINE PairTest(E caa, E cbb, E cab, Mask<E> running, E rotate, E stop, E least, E floor) {
-    const E size = cab * cab, scale = caa * cbb;
-    const E gap = caa - cbb;
-    const E bound = minimum(scale, gap * gap);
-    const Mask<E> mixed =
-        running & (minimum(caa, cbb) > floor) & (size > rotate * bound) & (size > least * scale);
-    const Mask<E> swapped = running & (caa < cbb);
-    turn = mixed | swapped;
-    // A swap moves entries to where this sweep has been already, or has yet to come.
-    again = (mixed & (size > stop * bound)) | (swapped & (cbb > floor));
-  }
+// The operations of a rotation on elements.
+template <class E> struct ElementOps {
+  using Element = E;
+  using Mask = SPLIC_ISA::Mask<E>;
+  static SPLIC_INLINE E select(Mask m, E a, E b) { return SPLIC_ISA::select(m, a, b); }
+  static SPLIC_INLINE E root(E a) { return SPLIC_ISA::sqrt(a); }
+  static SPLIC_INLINE E multiply_add(E a, E b, E c) { return SPLIC_ISA::fma(a, b, c); }
+  static SPLIC_INLINE E number(double x) { return splat<E>(static_cast<Scalar<E>>(x)); }
 };
-
-// The rotation that makes (caa, cab; cab, cbb) diagonal with the larger eigenvalue first, where
-// `turn` asks for it; returns where it does anything.
-template <class E>
-SPLIC_INLINE Mask<E> ordering_rotation(E caa, E cbb, E cab, Mask<E> turn, E &cs, E &sn) {
-  using S = Scalar<E>;
-  const E zero = E{}, one = splat<E>(S(1));
-  // The eigenvector of the larger one is (h + rho, cab), or (cab, rho - h) without cancellation.
-  const E h = (caa - cbb) * splat<E>(S(0.5));
-  const E rho = sqrt(fma(h, h, cab * cab));
-  const E wide = absolute(h) + rho;
-  const Mask<E> ordered = h >= zero;
-  const E x = select(ordered, wide, absolute(cab));
-  const E y = select(ordered, cab, select(cab < zero, -wide, wide));
-  const E norm = fma(x, x, y * y);
-  const Mask<E> go = turn & (norm > zero);
-  const E scale = one / sqrt(select(go, norm, one));
-  cs = select(go, x * scale, one);
-  sn = select(go, y * scale, zero);
-  return go;
-}
 
 // Eigenvalues of a symmetric, positive semi-definite and usually graded k x k matrix by two-sided
 // cyclic Jacobi rotations, in falling order. C: the upper triangle comes in, the diagonal goes out.
@@ -127,17 +100,15 @@ inline void symmetric_jacobi(int k, int kept, Matrix<E> c, Matrix<E> q, Mask<E> 
     const E floor = largest * splat<E>(static_cast<S>(limits.floor));
     for (int a = 0; a + 1 < k; ++a) {
       for (int b = a + 1; b < k; ++b) {
-        const E caa = c(a, a), cbb = c(b, b), cab = c(a, b);
-        const PairTest<E> test(caa, cbb, cab, running, a < kept ? rotate : rotate_rest, stop, least,
-                               floor);
+        const E cab = c(a, b);
+        const PairTest<ElementOps<E>> test(c(a, a), c(b, b), cab, running,
+                                           a < kept ? rotate : rotate_rest, stop, least, floor);
         if (!any(test.turn))
           continue;
         again = again | test.again;
         E cs, sn;
-        const Mask<E> go = ordering_rotation<E>(caa, cbb, cab, test.turn, cs, sn);
-        const E cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
-        c(a, a) = fma(cc, caa, fma(ss, cbb, cross));
-        c(b, b) = fma(cc, cbb, fma(ss, caa, -cross));
+        const Mask<E> go =
+            ordering_rotation<ElementOps<E>>(c(a, a), c(b, b), cab, test.turn, cs, sn);
         c(a, b) = select(go, E{}, cab);
         for (int l = 0; l < a; ++l) {
           const E xa = c(l, a), xb = c(l, b);

@@ -136,8 +136,6 @@ SPLIC_INLINE float select(bool m, float a, float b) { return m ? a : b; }
 SPLIC_INLINE double select(bool m, double a, double b) { return m ? a : b; }
 
 template <class E> SPLIC_INLINE E maximum(E a, E b) { return select(a > b, a, b); }
-template <class E> SPLIC_INLINE E minimum(E a, E b) { return select(a < b, a, b); }
-template <class E> SPLIC_INLINE E absolute(E a) { return select(a < E{}, -a, a); }
 
 SPLIC_INLINE bool any(bool m) { return m; }
 SPLIC_INLINE bool any(MaskF m) {

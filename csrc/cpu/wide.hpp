@@ -129,12 +129,9 @@ private:
   // A round of a tournament in which all meet all; returns the number of pairs.
   int pair_up(int players, int round) {
     int count = 0;
-    const int others = players - 1;
     for (int i = 0; i < players / 2; ++i) {
-      const int up = round + i, down = round - i;
-      const int a = i == 0 ? others : up < others ? up : up - others;
-      const int b = down >= 0 ? down : down + others;
-      const int low = a < b ? a : b, high = a < b ? b : a;
+      int low, high;
+      tournament_pair(i, players, round, low, high);
       if (high >= k_)
         continue; // has no partner
       first_[count] = low;
@@ -158,17 +155,17 @@ private:
     const Mask<P> running = P{} == P{};
     Mask<P> again = {}, any_turn = {};
     for (int i = 0; i < count; i += w) {
-      const P caa = load(caa_ + i), cbb = load(cbb_ + i), cab = load(cab_ + i);
-      const PairTest<P> test(caa, cbb, cab, running, load(turn_above_ + i), square(limits_.stop),
-                             square(limits_.least), splat<P>(floor_));
-      P cs, sn;
-      any_turn = any_turn | ordering_rotation<P>(caa, cbb, cab, test.turn, cs, sn);
+      P caa = load(caa_ + i), cbb = load(cbb_ + i), cs, sn;
+      const P cab = load(cab_ + i);
+      const PairTest<ElementOps<P>> test(caa, cbb, cab, running, load(turn_above_ + i),
+                                         square(limits_.stop), square(limits_.least),
+                                         splat<P>(floor_));
+      any_turn = any_turn | ordering_rotation<ElementOps<P>>(caa, cbb, cab, test.turn, cs, sn);
       again = again | test.again;
-      const P cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
       store(cs_ + i, cs);
       store(sn_ + i, sn);
-      store(caa_ + i, fma(cc, caa, fma(ss, cbb, cross)));
-      store(cbb_ + i, fma(cc, cbb, fma(ss, caa, -cross)));
+      store(caa_ + i, caa);
+      store(cbb_ + i, cbb);
     }
     if (!any(any_turn))
       return false;

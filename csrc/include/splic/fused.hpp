@@ -8,38 +8,13 @@
 #pragma once
 
 #include "splic/convert.hpp"
-#include "splic/effort.hpp"
 #include "splic/geometry.hpp"
 #include "splic/philox.hpp"
 #include "splic/spectrum.hpp"
+#include "splic/team_algebra.hpp"
 #include "splic/tv.hpp"
 
 namespace splic {
-
-SPLIC_HD float multiply_add(float a, float b, float c) {
-#if defined(__CUDA_ARCH__)
-  return fmaf(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-SPLIC_HD double multiply_add(double a, double b, double c) {
-#if defined(__CUDA_ARCH__)
-  return fma(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-SPLIC_HD float square_root(float a) { return __builtin_sqrtf(a); }
-SPLIC_HD double square_root(double a) { return __builtin_sqrt(a); }
-
-// A matrix in memory: entry (i, j) at p[i * row + j * col].
-template <class T> struct Grid {
-  T *p;
-  int row, col;
-  SPLIC_INLINE T &operator()(int i, int j) const { return p[i * row + j * col]; }
-  SPLIC_INLINE Grid transposed() const { return {p, col, row}; }
-};
 
 // What one team works on.
 struct FusedItem {
@@ -48,9 +23,13 @@ struct FusedItem {
   std::uint32_t stream;
 };
 
-template <class T, class Team> class Fused {
+template <class T, class Team> class Fused : TeamAlgebra<T, Team> {
+  using Algebra = TeamAlgebra<T, Team>;
+  using Algebra::cholesky, Algebra::jacobi;
+  using Algebra::factor_, Algebra::used_;
+  using Algebra::take_grid, Algebra::each, Algebra::each_entry, Algebra::product, Algebra::gram;
+  using Algebra::team_, Algebra::c_, Algebra::q_, Algebra::t_, Algebra::theta_, Algebra::order_;
   using Limits = Effort<T>;
-  static constexpr int kTile = 4; // rows and columns of a product in one thread's registers
 
 public:
   // Bytes of shared memory; the first call of `lay_out` with null memory only counts.
@@ -60,7 +39,7 @@ public:
   }
 
   SPLIC_INLINE Fused(const Problem &problem, const Team &team)
-      : problem_(problem), team_(team), g_(problem), r_(problem.options.rank) {
+      : Algebra(team), problem_(problem), g_(problem), r_(problem.options.rank) {
     const int extra = extra_vectors(r_, wide());
     k_late_ = block_size((r_ + extra + 3) / 4 * 4, g_.n);
     k_early_ = wide() ? k_late_ : block_size((r_ + 2 * extra + 3) / 4 * 4, g_.n);
@@ -85,20 +64,8 @@ private:
 
   // ---- memory ----
 
-  template <class E> SPLIC_INLINE E *take(std::size_t count) {
-    E *p = memory_ ? reinterpret_cast<E *>(memory_ + used_) : nullptr;
-    used_ += (count * sizeof(E) + 15) / 16 * 16;
-    return p;
-  }
-  // Rows of odd length: those of a column lie in different banks.
-  SPLIC_INLINE Grid<T> take_grid(int rows, int columns) {
-    const int row = columns | 1;
-    return {take<T>(static_cast<std::size_t>(rows) * row), row, 1};
-  }
-
   SPLIC_INLINE std::size_t lay_out(unsigned char *memory) {
-    memory_ = memory;
-    used_ = 0;
+    Algebra::lay_out(memory, k_);
     const int m = g_.m, n = g_.n;
     x_ = take_grid(m, n);
     b_ = take_grid(n, n);
@@ -107,94 +74,16 @@ private:
     product_ = take_grid(n, k_);
     // [U' U | U] is made when W and the raw U are no longer needed: it lies over them.
     const int left = 2 * r_ | 1, w = k_ | 1, u = r_ | 1;
-    T *const area = take<T>(static_cast<std::size_t>(m) * (w + u > left ? w + u : left));
+    T *const area =
+        this->template take<T>(static_cast<std::size_t>(m) * (w + u > left ? w + u : left));
     w_ = {area, w, 1};
     u_ = {area ? area + static_cast<std::size_t>(m) * w : nullptr, u, 1};
     left_ = {area, left, 1};
     kept_ = take_grid(m, r_);
     right_ = take_grid(2 * r_, n);
-    c_ = take_grid(k_, k_);
-    q_ = take_grid(k_, k_);
-    t_ = take_grid(k_, k_);
-    columns_ = take_grid(k_, k_);
-    theta_ = take<T>(k_);
-    sorted_ = take<T>(k_);
-    factor_ = take<T>(k_);
-    cosine_ = take<T>(k_);
-    sine_ = take<T>(k_);
-    scratch_ = take<T>(2 * (static_cast<std::size_t>(k_) + n));
-    order_ = take<int>(k_);
-    again_ = take<int>(k_);
-    bits_ = take<unsigned char>(static_cast<std::size_t>(m) * n);
+    scratch_ = this->template take<T>(2 * (static_cast<std::size_t>(k_) + n));
+    bits_ = this->template take<unsigned char>(static_cast<std::size_t>(m) * n);
     return used_;
-  }
-
-  // ---- loops and products ----
-
-  // f(i) for i < count, shared out; then all wait.
-  template <class F> SPLIC_INLINE void each(int count, const F &f) {
-    for (int i = team_.rank(); i < count; i += team_.size())
-      f(i);
-    team_.sync();
-  }
-  // f(i, j) for all entries.
-  template <class F> SPLIC_INLINE void each_entry(int rows, int columns, const F &f) {
-    each(rows * columns, [&](int e) { f(e / columns, e % columns); });
-  }
-
-  // epilogue(i, j, sum over l < depth of a(i, l) b(l, j)); upper: for i <= j alone (and perhaps
-  // others).
-  template <class F>
-  SPLIC_INLINE void product(int rows, int columns, int depth, Grid<T> a, Grid<T> b,
-                            const F &epilogue, bool upper = false) {
-    const int across = (columns + kTile - 1) / kTile, down = (rows + kTile - 1) / kTile;
-    each(across * down, [&](int tile) {
-      const int i0 = tile / across * kTile, j0 = tile % across * kTile;
-      if (upper && i0 >= j0 + kTile)
-        return;
-      const T *pa[kTile], *pb[kTile];
-      T sum[kTile][kTile];
-#pragma unroll
-      for (int i = 0; i < kTile; ++i) {
-        pa[i] = &a(i0 + i < rows ? i0 + i : rows - 1, 0);
-        pb[i] = &b(0, j0 + i < columns ? j0 + i : columns - 1);
-#pragma unroll
-        for (int j = 0; j < kTile; ++j)
-          sum[i][j] = T(0);
-      }
-      for (int l = 0; l < depth; ++l) {
-        T va[kTile], vb[kTile];
-#pragma unroll
-        for (int i = 0; i < kTile; ++i) {
-          va[i] = pa[i][l * a.col];
-          vb[i] = pb[i][l * b.row];
-        }
-#pragma unroll
-        for (int i = 0; i < kTile; ++i)
-#pragma unroll
-          for (int j = 0; j < kTile; ++j)
-            sum[i][j] = multiply_add(va[i], vb[j], sum[i][j]);
-      }
-#pragma unroll
-      for (int i = 0; i < kTile; ++i)
-#pragma unroll
-        for (int j = 0; j < kTile; ++j)
-          if (i0 + i < rows && j0 + j < columns)
-            epilogue(i0 + i, j0 + j, sum[i][j]);
-    });
-  }
-  SPLIC_INLINE void product(int rows, int columns, int depth, Grid<T> a, Grid<T> b, Grid<T> to) {
-    product(rows, columns, depth, a, b, [&](int i, int j, T sum) { to(i, j) = sum; });
-  }
-  // to = A'A, symmetric.
-  SPLIC_INLINE void gram(int rows, int columns, Grid<T> a, Grid<T> to) {
-    product(
-        columns, columns, rows, a.transposed(), a,
-        [&](int i, int j, T sum) {
-          if (i <= j)
-            to(i, j) = to(j, i) = sum;
-        },
-        true);
   }
 
   // ---- images in and out ----
@@ -436,44 +325,6 @@ private:
     each_entry(g_.n, k, [&](int j, int p) { v(j, p) = product_(j, p); });
   }
 
-  // Upper triangular T in t_ with T'C T = I, and the factor of C = R'R in the upper triangle of c_,
-  // its diagonal in factor_ (see inverse_cholesky of the CPU solver for the floor).
-  SPLIC_INLINE bool cholesky(int k) {
-    T *const floors = scratch_;
-    each_entry(k, k, [&](int i, int j) {
-      t_(i, j) = T(0);
-      if (i == j)
-        floors[i] = c_(i, i) * static_cast<T>(Limits::pivot_floor);
-    });
-    bool well = true;
-    for (int l = 0; l < k; ++l) {
-      const T diagonal = c_(l, l), floor = floors[l];
-      const bool sound = diagonal > floor;
-      const T pivot = sound ? diagonal : floor;
-      const bool there = pivot > T(1e-34);
-      // A pivot that has overflowed makes NaN, not 0.
-      const T inverse = (there ? T(1) / square_root(pivot) : T(0)) + (pivot - pivot);
-      const T divisor = sound ? inverse : T(0);
-      well = well && sound && there;
-      each(k, [&](int j) {
-        if (j > l)
-          c_(l, j) *= divisor;
-        else if (j < l)
-          t_(j, l) = -t_(j, l) * inverse;
-        else
-          factor_[l] = diagonal * divisor, t_(l, l) = inverse;
-      });
-      each_entry(k, k - l - 1, [&](int i, int rest) {
-        const int j = l + 1 + rest;
-        if (i > l && i <= j)
-          c_(i, j) = multiply_add(-c_(l, i), c_(l, j), c_(i, j));
-        else if (i <= l)
-          t_(i, j) = multiply_add(t_(i, l), c_(l, j), t_(i, j));
-      });
-    }
-    return well;
-  }
-
   SPLIC_INLINE void rayleigh_ritz(int k) {
     product(g_.m, k, g_.n, x_, v_, w_);
     gram(g_.m, k, w_, c_);
@@ -485,7 +336,7 @@ private:
     if (!tame) // diverging: what comes out is NaN
       each_entry(k, k, [&](int i, int j) { c_(i, j) = T(0); });
     const T none = tame ? T(0) : static_cast<T>(__builtin_nan(""));
-    jacobi(k);
+    jacobi(k, r_);
     const T least = theta_[0] * static_cast<T>(Limits::dropped * Limits::dropped);
     // U = W Q / sigma; directions without weight are dropped.
     each_entry(k, r_, [&](int i, int p) {
@@ -497,113 +348,6 @@ private:
     // The division has lost the orthogonality of weak columns to strong ones: restore it.
     orthonormalise(r_, g_.m, u_, kept_);
     product(r_, g_.n, g_.m, kept_.transposed(), x_, right_);
-  }
-
-  // Eigenvalues of c_ in falling order into theta_, eigenvectors into the rows order_ of q_, by
-  // one-sided rotations of the columns of its Cholesky factor (Hestenes 1958).
-  SPLIC_INLINE void jacobi(int k) {
-    constexpr JacobiLimits limits = Limits::one_sided;
-    cholesky(k);
-    each_entry(k, k, [&](int j, int l) {
-      columns_(j, l) = l < j ? c_(l, j) : l == j ? factor_[l] : T(0);
-      q_(j, l) = T(j == l ? 1 : 0);
-    });
-    const int players = k + k % 2, pairs = players / 2;
-    for (int sweep = 0, again = 1; sweep < limits.sweeps && again; ++sweep) {
-      each(k, [&](int j) {
-        T sum = T(0);
-        for (int l = 0; l < k; ++l)
-          sum = multiply_add(columns_(j, l), columns_(j, l), sum);
-        sorted_[j] = sum;
-        again_[j] = 0;
-      });
-      T largest = T(0);
-      for (int j = 0; j < k; ++j)
-        largest = sorted_[j] > largest ? sorted_[j] : largest;
-      const T floor = largest * static_cast<T>(limits.floor);
-      team_.sync();
-      for (int round = 0; round + 1 < players; ++round) {
-        each(pairs, [&](int i) { measure_pair(i, k, players, round, floor); });
-        each_entry(pairs, k, [&](int i, int l) {
-          if (sine_[i] == T(0))
-            return;
-          int a, b;
-          pair_of(i, players, round, a, b);
-          rotate(cosine_[i], sine_[i], columns_(a, l), columns_(b, l));
-          rotate(cosine_[i], sine_[i], q_(a, l), q_(b, l));
-        });
-      }
-      again = 0;
-      for (int i = 0; i < pairs; ++i)
-        again |= again_[i];
-      team_.sync();
-    }
-    // Each finds its place by counting those before it.
-    each(k, [&](int j) {
-      int place = 0;
-      for (int l = 0; l < k; ++l)
-        place += sorted_[l] > sorted_[j] || (sorted_[l] == sorted_[j] && l < j) ? 1 : 0;
-      // (NaN compares with nothing: all would have place 0, and the rest would be left over.)
-      if (!(sorted_[j] == sorted_[j]))
-        place = j;
-      order_[place] = j;
-      theta_[place] = sorted_[j];
-    });
-  }
-
-  // Pair i of a round of a tournament in which all meet all, a < b (b may be one too many).
-  SPLIC_INLINE static void pair_of(int i, int players, int round, int &a, int &b) {
-    const int others = players - 1, up = round + i, down = round - i;
-    const int first = i == 0 ? others : up < others ? up : up - others;
-    const int second = down >= 0 ? down : down + others;
-    a = first < second ? first : second;
-    b = first < second ? second : first;
-  }
-
-  SPLIC_INLINE void measure_pair(int i, int k, int players, int round, T floor) {
-    constexpr JacobiLimits limits = Limits::one_sided;
-    int a, b;
-    pair_of(i, players, round, a, b);
-    cosine_[i] = T(1);
-    sine_[i] = T(0);
-    if (b >= k)
-      return;
-    const T caa = sorted_[a], cbb = sorted_[b];
-    T cab = T(0);
-    for (int l = 0; l < k; ++l)
-      cab = multiply_add(columns_(a, l), columns_(b, l), cab);
-    const T size = cab * cab, scale = caa * cbb, gap = caa - cbb;
-    const T bound = scale < gap * gap ? scale : gap * gap;
-    const T rotate_above =
-        static_cast<T>(limits.rotate * limits.rotate) * (a < r_ ? T(1) : kRestLooseness<T>);
-    const bool mixed = (caa < cbb ? caa : cbb) > floor && size > rotate_above * bound &&
-                       size > static_cast<T>(limits.least * limits.least) * scale;
-    const bool swapped = caa < cbb;
-    if (!mixed && !swapped)
-      return;
-    if ((mixed && size > static_cast<T>(limits.stop * limits.stop) * bound) ||
-        (swapped && cbb > floor))
-      again_[i] = 1;
-    // The eigenvector of the larger one is (h + rho, cab), or (cab, rho - h) without cancellation.
-    const T h = gap * T(0.5), rho = square_root(multiply_add(h, h, size));
-    const T wide = (h < T(0) ? -h : h) + rho;
-    const T x = h >= T(0) ? wide : cab < T(0) ? -cab : cab;
-    const T y = h >= T(0) ? cab : cab < T(0) ? -wide : wide;
-    const T norm = multiply_add(x, x, y * y);
-    if (!(norm > T(0)))
-      return;
-    const T inverse = T(1) / square_root(norm), cs = x * inverse, sn = y * inverse;
-    const T cc = cs * cs, ss = sn * sn, cross = cs * sn * (cab + cab);
-    cosine_[i] = cs;
-    sine_[i] = sn;
-    sorted_[a] = multiply_add(cc, caa, multiply_add(ss, cbb, cross));
-    sorted_[b] = multiply_add(cc, cbb, multiply_add(ss, caa, -cross));
-  }
-
-  SPLIC_INLINE static void rotate(T cs, T sn, T &x, T &y) {
-    const T a = x, b = y;
-    x = multiply_add(cs, a, sn * b);
-    y = multiply_add(cs, b, -(sn * a));
   }
 
   // The error that the worse of the last two kept triplets leaves in U Z', squared (see
@@ -657,14 +401,10 @@ private:
   }
 
   const Problem &problem_;
-  Team team_;
   Geometry g_;
   int r_, k_, k_early_, k_late_;
-  unsigned char *memory_ = nullptr;
-  std::size_t used_ = 0;
-  Grid<T> x_, b_, start_, v_, product_, w_, u_, left_, kept_, right_, c_, q_, t_, columns_;
-  T *theta_, *sorted_, *factor_, *cosine_, *sine_, *scratch_;
-  int *order_, *again_;
+  Grid<T> x_, b_, start_, v_, product_, w_, u_, left_, kept_, right_;
+  T *scratch_;
   unsigned char *bits_;
   T unit_ = T(1), range_ = T(1);
   bool gram_ready_ = false;
