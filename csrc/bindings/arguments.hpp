@@ -112,14 +112,30 @@ struct Arguments {
   }
 };
 
-// Defines `solve` with the arguments that both modules share, and those of `call` after them.
-template <class Call, class... Extra>
-void define_solve(py::module_ &m, const char *doc, const Call &call, const Extra &...extra) {
-  m.def("solve", call, py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"),
-        py::kw_only(), py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"),
-        py::arg("options"), py::arg("data_range"), py::arg("largest"),
-        py::arg("iterations").noconvert(), py::arg("residual").noconvert(),
-        py::arg("delta").noconvert(), py::arg("seconds").noconvert(), extra..., doc);
+// Defines `solve`: run(problem, extra...); after the arguments that both modules
+// share those that `names` name, of the types Extra.
+template <class... Extra, class Run, class... Names>
+void define_solve(py::module_ &m, const char *doc, const Run &run, const Names &...names) {
+  m.def(
+      "solve",
+      [run](const py::array &source, const py::array &target, const std::string &dtype,
+            const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
+            std::uint64_t anchor_threshold, const py::dict &options, double data_range,
+            double largest, const py::array_t<std::int32_t, py::array::c_style> &iterations,
+            const py::array_t<double, py::array::c_style> &residual,
+            const py::array_t<double, py::array::c_style> &delta,
+            const py::array_t<double, py::array::c_style> &seconds, Extra... extra) {
+        Arguments arguments{source,      target,           dtype,   mask,       seed,
+                            first_index, anchor_threshold, options, data_range, largest,
+                            iterations,  residual,         delta,   seconds,    {}};
+        const splic::Problem problem = arguments.problem();
+        run(problem, extra...);
+      },
+      py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"), py::kw_only(),
+      py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"), py::arg("options"),
+      py::arg("data_range"), py::arg("largest"), py::arg("iterations").noconvert(),
+      py::arg("residual").noconvert(), py::arg("delta").noconvert(), py::arg("seconds").noconvert(),
+      names..., doc);
 }
 
 } // namespace splic_bindings

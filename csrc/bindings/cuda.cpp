@@ -6,18 +6,7 @@ using namespace splic_bindings;
 
 namespace {
 
-void solve(const py::array &source, const py::array &target, const std::string &dtype,
-           const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
-           std::uint64_t anchor_threshold, const py::dict &options, double data_range,
-           double largest, const py::array_t<std::int32_t, py::array::c_style> &iterations,
-           const py::array_t<double, py::array::c_style> &residual,
-           const py::array_t<double, py::array::c_style> &delta,
-           const py::array_t<double, py::array::c_style> &seconds, int device,
-           std::size_t workspace) {
-  Arguments arguments{source,      target,           dtype,   mask,       seed,
-                      first_index, anchor_threshold, options, data_range, largest,
-                      iterations,  residual,         delta,   seconds,    {}};
-  const splic::Problem problem = arguments.problem();
+void solve(const splic::Problem &problem, int device, std::size_t workspace) {
   // Safe without the GIL, as in splic_ext._core.
   const py::gil_scoped_release release;
   splic::solve_on_cuda(problem, device, workspace);
@@ -58,7 +47,7 @@ PYBIND11_MODULE(_cuda, m) {
       py::set_error(PyExc_MemoryError, error.what());
     }
   });
-  define_solve(m, "Complete a validated batch of the host on a CUDA device.", &solve,
-               py::arg("device"), py::arg("workspace"));
+  define_solve<int, std::size_t>(m, "Complete a validated batch of the host on a CUDA device.",
+                                 &solve, py::arg("device"), py::arg("workspace"));
   m.def("status", &status, "Whether the solver can run here, why not, and the devices.");
 }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.masks import anchor_threshold
 from splic_ext.options import SolverOptions
 
 __all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem"]
@@ -98,6 +99,25 @@ class Problem:
     largest: float
     threads: int
     info: CompletionInfo
+
+    def native_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that `solve` of every compiled module takes."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "dtype": self.dtype,
+            "mask": self.mask,
+            "seed": self.seed,
+            "first_index": self.first_index,
+            "anchor_threshold": anchor_threshold(self.options.anchor_fraction),
+            "options": self.options.to_dict(),
+            "data_range": self.data_range,
+            "largest": self.largest,
+            "iterations": self.info.iterations,
+            "residual": self.info.residual,
+            "delta": self.info.delta,
+            "seconds": self.info.seconds,
+        }
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 from splic_ext.backends.base import BackendInfo, Problem
-from splic_ext.masks import anchor_threshold
 
 __all__ = ["BACKEND"]
 
@@ -41,24 +40,7 @@ class CPUBackend:
 
     def solve(self, problem: Problem) -> None:
         """Complete the batch in native code, without the GIL."""
-        options = problem.options
-        _core.solve(
-            problem.source,
-            problem.target,
-            problem.dtype,
-            problem.mask,
-            seed=problem.seed,
-            first_index=problem.first_index,
-            anchor_threshold=anchor_threshold(options.anchor_fraction),
-            options=options.to_dict(),
-            data_range=problem.data_range,
-            largest=problem.largest,
-            threads=problem.threads,
-            iterations=problem.info.iterations,
-            residual=problem.info.residual,
-            delta=problem.info.delta,
-            seconds=problem.info.seconds,
-        )
+        _core.solve(**problem.native_arguments(), threads=problem.threads)
 
 
 BACKEND = CPUBackend()

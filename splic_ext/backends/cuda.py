@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 from splic_ext.backends.base import BackendInfo, Problem
-from splic_ext.masks import anchor_threshold
 
 __all__ = ["BACKEND", "workspace_bytes"]
 
@@ -74,25 +73,7 @@ class CUDABackend:
 
     def solve(self, problem: Problem) -> None:
         """Complete the batch on the first device, without the GIL."""
-        options = problem.options
-        _cuda.solve(
-            problem.source,
-            problem.target,
-            problem.dtype,
-            problem.mask,
-            seed=problem.seed,
-            first_index=problem.first_index,
-            anchor_threshold=anchor_threshold(options.anchor_fraction),
-            options=options.to_dict(),
-            data_range=problem.data_range,
-            largest=problem.largest,
-            iterations=problem.info.iterations,
-            residual=problem.info.residual,
-            delta=problem.info.delta,
-            seconds=problem.info.seconds,
-            device=0,
-            workspace=workspace_bytes(),
-        )
+        _cuda.solve(**problem.native_arguments(), device=0, workspace=workspace_bytes())
 
 
 BACKEND = CUDABackend()

@@ -68,8 +68,8 @@ SPLIC_HD int warm_applications(const Moment &moment, bool wide) {
   return wide ? wide_schedule[outer] : schedule[outer];
 }
 
-// How much larger than usual an error may be. Of those of the first two outer loops a twentieth at
-// most is left when the pass ends (measured); but it may end with any outer loop.
+// How much larger than usual an error may be. Most of one made in the first two outer loops is
+// forgotten when the pass ends; but it may end with any outer loop.
 SPLIC_HD double looseness(const Moment &moment) {
   if (moment.outer > 1 || moment.inner + 2 >= moment.length || moment.left <= 2 * moment.length)
     return 1.0;
