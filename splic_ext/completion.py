@@ -203,7 +203,7 @@ def complete(
             f"`batch` must be of {', '.join(DTYPES)}, got {source.dtype}; convert it, for example "
             "to float32 in [0, 1]"
         )
-    solver_options = _resolve_options(options)
+    solver_options = resolve_options(options)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     first_index = check_integer("first_index", first_index, 0, 2**64 - 1)
     threads = (
@@ -290,7 +290,7 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _resolve_options(options: object) -> SolverOptions:
+def resolve_options(options: object) -> SolverOptions:
     if options is None:
         return SolverOptions()
     if isinstance(options, str):

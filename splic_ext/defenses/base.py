@@ -1,0 +1,233 @@
+"""What a defence is: a torch module from images to images, with two ways to differentiate it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import nn
+
+from splic_ext.errors import ShapeError
+
+__all__ = ["RANGE_TOLERANCE", "Defense", "Index", "check_images", "straight_through"]
+
+#: Which images a batch holds: the index of the first, an index for each, or None (from 0 on).
+Index: TypeAlias = int | torch.Tensor | None
+
+#: Images may exceed [0, 1] by this much, as rounding makes them; the excess is clipped.
+RANGE_TOLERANCE = 1e-4
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Defense(nn.Module):
+    """Base class of the defences: float images (N, C, H, W) in [0, 1] to images likewise.
+
+    A subclass implements :meth:`defend`; this class checks what comes in, and sees to the
+    gradient, the range, the dtype and empty batches. Half-precision images are computed in
+    float32.
+
+    Parameters
+    ----------
+    gradient : {"exact", "identity"}
+        ``"exact"``: the derivative of the defence, by autograd. ``"identity"``: backward passes
+        the gradient through unchanged, as BPDA [1]_ does for a defence that is close to the
+        identity; forward is the same. A defence accepts those listed in `gradients`.
+
+    Attributes
+    ----------
+    gradient : str
+        May be changed at any time to another value of `gradients`.
+    gradients : tuple of str
+        What the class accepts as `gradient`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter of the wrong kind, or out of its range.
+
+    References
+    ----------
+    .. [1] A. Athalye, N. Carlini, D. Wagner, "Obfuscated gradients give a false sense of
+       security", ICML 2018.
+
+    Examples
+    --------
+    >>> class Invert(Defense):
+    ...     def defend(self, images, index):
+    ...         return 1 - images
+    >>> images = torch.full((1, 1, 2, 2), 0.25, requires_grad=True)
+    >>> Invert("identity")(images).sum().backward()
+    >>> images.grad.unique()
+    tensor([1.])
+    """
+
+    #: Accepted values of `gradient`.
+    gradients: ClassVar[tuple[str, ...]] = ("exact", "identity")
+    #: Why other values are not accepted.
+    gradients_reason: ClassVar[str] = "choose one of these"
+    #: Names of the attributes that the repr shows.
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, gradient: str = "exact") -> None:
+        super().__init__()
+        self.gradient = gradient
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "gradient" and not (isinstance(value, str) and value in self.gradients):
+            expected = " or ".join(map(repr, self.gradients))
+            raise ValueError(
+                f"`gradient` must be {expected} for {type(self).__name__}, got {value!r}; "
+                f"{self.gradients_reason}"
+            )
+        super().__setattr__(name, value)
+
+    def extra_repr(self) -> str:
+        """Return the parameters, as the constructor takes them."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in (*self.shown, "gradient"))
+
+    def forward(self, images: torch.Tensor, index: Index = None) -> torch.Tensor:
+        """Defend a batch of images.
+
+        Parameters
+        ----------
+        images : tensor of shape (N, C, H, W), float16, bfloat16, float32 or float64
+            In [0, 1], on any device; an excess of at most 1e-4 is clipped.
+        index : int or integer tensor of shape (N,), optional
+            Index of the first image, or of each: selects the masks of a random defence, and
+            means nothing to others. Default: image i of the batch has index i.
+
+        Returns
+        -------
+        tensor
+            Shape, dtype and device of `images`, in [0, 1].
+
+        Raises
+        ------
+        TypeError
+            No tensor, or of another dtype; `index` of the wrong kind.
+        ValueError
+            NaN, infinity or values out of range; `index` out of range.
+        ShapeError
+            A `ValueError`: wrong number of axes, or no channel or pixel.
+        """
+        check_images(images)
+        if self.gradient == "identity":
+            with torch.no_grad():
+                result = self._run(images, index)
+            return straight_through(images, result)
+        return self._run(images, index)
+
+    def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
+        """Return the defended images; to be implemented by a subclass.
+
+        Parameters
+        ----------
+        images : tensor of shape (N, C, H, W), float32 or float64
+            In [0, 1], N at least 1. Not to be changed in place.
+        index : int, tensor or None
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        tensor
+            Of the same shape and device; it is clipped to [0, 1] and converted afterwards.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement the method `defend`")
+
+    def _run(self, images: torch.Tensor, index: Index) -> torch.Tensor:
+        if len(images) == 0:
+            return images.clone()
+        work = images if images.dtype == torch.float64 else images.float()
+        result = self.defend(work.clamp(0.0, 1.0), index)
+        return result.clamp(0.0, 1.0).to(images.dtype)
+
+
+def check_images(images: Any) -> None:
+    """Raise unless `images` is a float tensor of shape (N, C, H, W) in [0, 1].
+
+    Parameters
+    ----------
+    images : object
+        What a caller passed.
+
+    Raises
+    ------
+    TypeError
+        No tensor, or of another dtype than float16, bfloat16, float32, float64.
+    ShapeError
+        Not 4 axes, or no channel or pixel.
+    ValueError
+        NaN, infinity or values out of range.
+
+    Examples
+    --------
+    >>> check_images(torch.zeros(1, 3, 8, 8))
+    """
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(
+            f"`images` must be a torch tensor, got {type(images).__name__}; "
+            "convert it with torch.as_tensor()"
+        )
+    if images.dtype not in _DTYPES:
+        raise TypeError(
+            "`images` must be of float16, bfloat16, float32 or float64 in [0, 1], got "
+            f"{images.dtype}; convert 8-bit images with `images.float() / 255`"
+        )
+    shape = tuple(images.shape)
+    if len(shape) != 4 or 0 in shape[1:]:
+        raise ShapeError(
+            f"`images` must have shape (N, C, H, W) with at least one channel and pixel, got "
+            f"{shape}; add an axis with `images[None]` to a single image",
+            shape,
+            "(N, C, H, W)",
+        )
+    if len(images) == 0:
+        return
+    low, high = (bound.item() for bound in images.detach().aminmax())
+    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+        raise ValueError(
+            f"`images` must be finite and lie in [0, 1], got minimum {low:.6g} and maximum "
+            f"{high:.6g}; scale or clip them, and normalise after the defence"
+        )
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Return the second argument, with the derivative of the first."""
+
+    @staticmethod
+    def forward(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+        return result.view_as(result)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep nothing: the derivative is the identity."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None
+
+
+def straight_through(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    """Return `result`, whose gradient goes to `images` unchanged (BPDA).
+
+    Parameters
+    ----------
+    images, result : tensor
+        Of one shape, dtype and device.
+
+    Returns
+    -------
+    tensor
+        The values of `result`.
+
+    Examples
+    --------
+    >>> images = torch.tensor([0.2, 0.7], requires_grad=True)
+    >>> (2 * straight_through(images, images.detach().round())).sum().backward()
+    >>> images.grad
+    tensor([2., 2.])
+    """
+    apply: Any = _StraightThrough.apply
+    passed: torch.Tensor = apply(images, result)
+    return passed

@@ -1,0 +1,236 @@
+"""Random defences: which mask an image gets, and how to hold the masks still."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from splic_ext.checks import check_integer
+from splic_ext.defenses.base import Defense, Index
+from splic_ext.errors import ShapeError
+from splic_ext.masks import bernoulli_masks
+
+if TYPE_CHECKING:
+    from splic_ext.options import Channels
+
+__all__ = ["RandomDefense", "draw_masks", "frozen_masks", "image_indices"]
+
+_SEEDS = 2**64
+#: Guards the counters; of the module, since a lock can be neither copied nor pickled.
+_LOCK = threading.Lock()
+
+
+class _Frozen(threading.local):
+    """Draws of the defences used inside :func:`frozen_masks`, in this thread."""
+
+    depth = 0
+    draws: WeakKeyDictionary[RandomDefense, int] | None = None
+
+
+_FROZEN = _Frozen()
+
+
+class RandomDefense(Defense):
+    """Base class of the defences that draw a mask for each image.
+
+    The mask of an image depends on a seed and the index of the image alone, and comes from the
+    generator of the library (:func:`splic_ext.masks.bernoulli_masks`): not from the batch, the
+    device or the number of threads.
+
+    Parameters
+    ----------
+    seed : int, optional
+        In [0, 2**64): an image index always gets the same mask. None (the default): fresh masks
+        in each forward. Their seeds count up from one that is drawn from torch's generator in the
+        first forward, so that a run after ``torch.manual_seed`` can be repeated.
+    gradient : {"exact", "identity"}
+        See :class:`Defense`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter of the wrong kind, or out of its range.
+
+    Notes
+    -----
+    *Thread safety*: forward may be called from several threads; which thread gets which of the
+    fresh masks is then up to chance. A copy goes on where the original stood, with the same masks.
+
+    Examples
+    --------
+    >>> from splic_ext.defenses import USVT
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> fixed, fresh = USVT(seed=0), USVT()
+    >>> torch.equal(fixed(images), fixed(images)), torch.equal(fresh(images), fresh(images))
+    (True, False)
+    >>> torch.equal(fixed(images)[1:], fixed(images[1:], index=1))
+    True
+    """
+
+    shown: ClassVar[tuple[str, ...]] = ("seed",)
+
+    def __init__(self, seed: int | None = None, gradient: str = "identity") -> None:
+        super().__init__(gradient)
+        self.seed = None if seed is None else check_integer("seed", seed, 0, _SEEDS - 1)
+        self._next_seed: int | None = None
+
+    def draw(self) -> int:
+        """Return the seed of the masks of one forward.
+
+        Returns
+        -------
+        int
+            `seed` if it was given; else a new one, or that of the first forward inside
+            :func:`frozen_masks`.
+        """
+        if self.seed is not None:
+            return self.seed
+        draws = _FROZEN.draws
+        if draws is None:
+            return self._fresh()
+        if self not in draws:
+            draws[self] = self._fresh()
+        return draws[self]
+
+    def _fresh(self) -> int:
+        with _LOCK:
+            seed = self._next_seed
+            if seed is None:
+                seed = int(torch.randint(2**63 - 1, ()).item())
+            self._next_seed = (seed + 1) % _SEEDS
+            return seed
+
+
+@contextmanager
+def frozen_masks() -> Iterator[None]:
+    """Hold the masks of all random defences still: one draw per defence and image index.
+
+    Inside, a defence without a seed draws once, in its first forward, and an image index gets the
+    same mask from then on; pass ``index=`` when the batches differ. Holds for this thread alone;
+    an inner use keeps the masks of the outer one.
+
+    Examples
+    --------
+    >>> from splic_ext.defenses import USVT
+    >>> images, defense = torch.rand(1, 3, 8, 8), USVT()
+    >>> with frozen_masks():
+    ...     torch.equal(defense(images), defense(images))
+    True
+    >>> torch.equal(defense(images), defense(images))
+    False
+    """
+    if _FROZEN.draws is None:
+        _FROZEN.draws = WeakKeyDictionary()
+    _FROZEN.depth += 1
+    try:
+        yield
+    finally:
+        _FROZEN.depth -= 1
+        if _FROZEN.depth == 0:
+            _FROZEN.draws = None
+
+
+def image_indices(index: Index, count: int) -> npt.NDArray[np.uint64]:
+    """Return the index of each image of a batch.
+
+    Parameters
+    ----------
+    index : int, integer tensor of shape (N,), or None
+        Index of the first image, or of each; None is 0.
+    count : int
+        N, the number of images.
+
+    Returns
+    -------
+    ndarray of shape (N,), uint64
+
+    Raises
+    ------
+    TypeError, ValueError
+        An index of the wrong kind, or out of its range.
+    ShapeError
+        A `ValueError`: another number of indices than images.
+
+    Examples
+    --------
+    >>> image_indices(5, 3)
+    array([5, 6, 7], dtype=uint64)
+    """
+    if not isinstance(index, torch.Tensor):
+        first = 0 if index is None else check_integer("index", index, 0, _SEEDS - 1)
+        return np.array([(first + i) % _SEEDS for i in range(count)], dtype=np.uint64)
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise TypeError(
+            f"`index` must be an integer or a tensor of integers, got {index.dtype}; "
+            "convert it with `index.long()`"
+        )
+    if tuple(index.shape) != (count,):
+        raise ShapeError(
+            f"`index` must have shape (N,) = ({count},), an index for each image, got "
+            f"{tuple(index.shape)}; pass an int for the index of the first",
+            tuple(index.shape),
+            f"({count},)",
+        )
+    values = index.detach().cpu().numpy()
+    if count > 0 and values.min() < 0:
+        raise ValueError(f"`index` must not be negative, got {values.min()}; count images from 0")
+    return values.astype(np.uint64)
+
+
+def consecutive_runs(indices: npt.NDArray[np.uint64]) -> list[slice]:
+    """Return the parts of `indices` that count up by one."""
+    edges = np.flatnonzero(indices[1:] != indices[:-1] + np.uint64(1)) + 1
+    bounds = [0, *edges.tolist(), len(indices)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def draw_masks(
+    shape: tuple[int, ...],
+    indices: npt.NDArray[np.uint64],
+    *,
+    anchor_fraction: float,
+    seed: int,
+    channels: Channels = "stacked",
+) -> npt.NDArray[np.bool_]:
+    """Draw the masks of images of any indices.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, C, H, W) of the batch.
+    indices : ndarray of shape (N,), uint64
+        Index of each image.
+    anchor_fraction, seed, channels
+        As in :func:`splic_ext.masks.bernoulli_masks`.
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W) or (N, 1, H, W), bool
+
+    Examples
+    --------
+    >>> draw_masks((2, 1, 1, 4), np.array([3, 0], np.uint64), anchor_fraction=0.5, seed=7)
+    array([[[[False,  True,  True, False]]],
+    <BLANKLINE>
+    <BLANKLINE>
+           [[[False, False,  True,  True]]]])
+    """
+    parts = [
+        bernoulli_masks(
+            (part.stop - part.start, shape[1], shape[2], shape[3]),
+            anchor_fraction=anchor_fraction,
+            seed=seed,
+            first_index=int(indices[part.start]),
+            channels=channels,
+        )
+        for part in consecutive_runs(indices)
+    ]
+    return np.concatenate(parts)
