@@ -20,9 +20,9 @@ def spectral_backward(
 
     Parameters
     ----------
-    U, s, Vt : Tensor of shapes (..., m, n), (..., n), (..., n, n)
-        Thin singular value decomposition of X, m >= n.
-    g, slope : Tensor of shape (..., n)
+    U, s, Vt : Tensor of shapes (..., m, k), (..., k), (..., k, n)
+        Thin singular value decomposition of X, k = min(m, n).
+    g, slope : Tensor of shape (..., k)
         Values of an odd function at s, and its derivative. A function that jumps (a rank cut) is
         treated as if it moved along with the singular values.
     grad : Tensor of shape (..., m, n)
@@ -49,6 +49,8 @@ def spectral_backward(
     True
     """
     V = Vt.mT
+    if U.shape[-2] < V.shape[-2]:
+        return spectral_backward(V, s, U.mT, g, slope, grad.mT).mT
     E = U.mT @ grad @ V
     gi, gj = g.unsqueeze(-1), g.unsqueeze(-2)
     si, sj = s.unsqueeze(-1), s.unsqueeze(-2)

@@ -66,11 +66,7 @@ def _tv(R: Tensor, height: int, forward: bool, transpose: bool = False) -> Tenso
 
 
 def _svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    if X.shape[-2] >= X.shape[-1]:
-        U, s, Vt = torch.linalg.svd(X, full_matrices=False)
-    else:
-        V, s, Ut = torch.linalg.svd(X.mT, full_matrices=False)
-        U, Vt = Ut.mT, V.mT
+    U, s, Vt = torch.linalg.svd(X, full_matrices=False)
     return U, s, Vt
 
 
@@ -97,12 +93,8 @@ def _advance_backward(X: Tensor, M: Tensor, step: _Step, grad: Tensor) -> tuple[
         * _tv(grad_Y, step.height, o.tv_gradient == "forward", transpose=True)
     )
     grad_delta = (((U.mT @ grad_Y) * Vt).sum(-1) * by_delta).sum(-1)
-    if X.shape[-2] < X.shape[-1]:
-        U, Vt, grad_Y, grad_R = Vt.mT, U.mT, grad_Y.mT, grad_R.mT
     back = spectral_backward(U, s, Vt, g, slope, grad_Y)
     back = back + spectral_backward(U, s, Vt, cut, cut_slope, grad_R)
-    if X.shape[-2] < X.shape[-1]:
-        back = back.mT
     return back + torch.where(M, grad, 0.0), grad_delta
 
 

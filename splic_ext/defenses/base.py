@@ -184,7 +184,10 @@ def check_images(images: Any) -> None:
         )
     if len(images) == 0:
         return
-    low, high = (bound.item() for bound in images.detach().aminmax())
+    values = images.detach()
+    if values.dtype in (torch.float16, torch.bfloat16):  # not every torch compares these
+        values = values.float()
+    low, high = (bound.item() for bound in values.aminmax())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise ValueError(
             f"`images` must be finite and lie in [0, 1], got minimum {low:.6g} and maximum "

@@ -67,9 +67,9 @@ class TotalVariation(Defense):
 
     .. math:: \min_u \; \tfrac12 \|u - x\|^2 + w \sum_{ij} |\nabla u_{ij}|
 
-    with forward differences, by a fixed number of Chambolle's projected steps [2]_. What
-    ``skimage.restoration.denoise_tv_chambolle`` computes, which stops at a tolerance instead; as
-    there, the weight is that of :math:`w` with :math:`\tfrac12`.
+    with forward differences, by a fixed number of Chambolle's projected steps [2]_: those of
+    ``skimage.restoration.denoise_tv_chambolle`` with a `channel_axis`, which by default stops
+    earlier, at a tolerance.
 
     Parameters
     ----------

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["shrink_spectrum"]
+from splic_ext.autograd import spectral_backward
 
-#: Singular values closer than this, in units of the largest and of eps, count as equal.
-_TIE = 8.0
+__all__ = ["shrink_spectrum"]
 
 
 class _Shrink(torch.autograd.Function):
@@ -28,28 +27,8 @@ class _Shrink(torch.autograd.Function):
         u, s, vh, threshold, kept = ctx.saved_tensors
         gradient, slope = gradients[0], kept.to(s.dtype)
         g = (s - threshold[:, None]) * slope
-        tie = _TIE * torch.finfo(s.dtype).eps * s[:, :1, None]
-        mean_slope = (slope[:, :, None] + slope[:, None]) / 2
-        minus = _ratio(g[:, :, None] - g[:, None], s[:, :, None] - s[:, None], tie, mean_slope)
-        plus = _ratio(g[:, :, None] + g[:, None], s[:, :, None] + s[:, None], tie, mean_slope)
-        left = u.mT @ gradient  # U' G
-        inner = left @ vh.mT  # E = U' G V
-        core = (minus * (inner + inner.mT) + plus * (inner - inner.mT)) / 2
-        scale = _ratio(g, s, tie[:, 0], slope)
-        result = u @ core @ vh
-        # One of these vanishes unless the matrix is rectangular the other way.
-        result = result + (u * scale[:, None]) @ (left - inner @ vh)
-        result = result + (gradient @ vh.mT - u @ inner) @ (scale[:, :, None] * vh)
-        drop = -(slope * inner.diagonal(dim1=1, dim2=2)).sum(1)
-        return result, drop, None
-
-
-def _ratio(
-    above: torch.Tensor, below: torch.Tensor, tie: torch.Tensor, limit: torch.Tensor
-) -> torch.Tensor:
-    """Return above / below, or the limit where `below` is next to 0."""
-    near = below.abs() <= tie
-    return torch.where(near, limit, above / torch.where(near, torch.ones_like(below), below))
+        drop = -(slope * ((u.mT @ gradient) * vh).sum(-1)).sum(1)
+        return spectral_backward(u, s, vh, g, slope, gradient), drop, None
 
 
 def shrink_spectrum(
