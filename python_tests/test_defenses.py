@@ -339,6 +339,46 @@ def test_frozen_masks(random_maker, images):
         assert not torch.equal(defense(images), first)
 
 
+def test_seeded_masks(random_maker, images):
+    defense = random_maker()
+    defense(images)  # what was drawn before does not matter
+
+    def run(seed):
+        with defenses.seeded_masks(seed):
+            return [defense(images) for _ in range(3)]
+
+    first, again, other = run(1), run(1), run(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len({tuple(image.flatten().tolist()) for image in first + other}) == 6
+    with defenses.seeded_masks(1), defenses.frozen_masks():
+        assert torch.equal(defense(images), first[0])
+        assert torch.equal(defense(images), first[0])
+        with defenses.seeded_masks(2):
+            assert torch.equal(defense(images), first[0])
+    with defenses.seeded_masks(1):
+        with defenses.seeded_masks(2):
+            assert torch.equal(defense(images), other[0])
+        assert torch.equal(defense(images), first[0])
+    with pytest.raises(ValueError, match="`seed` must be an integer"), defenses.seeded_masks(-1):
+        pass
+
+
+def test_gradient_mode_reaches_all_parts_and_ends(images):
+    blur, rounded = defenses.GaussianBlur(), defenses.BitDepth()
+    composed = defenses.Compose(defenses.Compose(blur, gradient="identity"), rounded)
+    defended = defenses.Defended(torch.nn.Flatten(), composed)
+    with defenses.gradient_mode(defended, "identity"):
+        assert [blur.gradient, composed.parts[0].gradient] == ["identity", "parts"]
+        leaf = images.clone().requires_grad_()
+        defended(leaf).sum().backward()
+        assert torch.equal(leaf.grad, torch.ones_like(leaf))
+    assert [blur.gradient, composed.parts[0].gradient] == ["exact", "identity"]
+    with pytest.raises(ValueError, match="derivative 0 almost everywhere"):  # noqa: SIM117
+        with defenses.gradient_mode(defended, "exact"):
+            pass
+    assert blur.gradient == "exact"
+
+
 def test_frozen_masks_end_with_an_exception(images):
     defense = defenses.USVT()
     with pytest.raises(ShapeError, match="`images` must have shape"), defenses.frozen_masks():

@@ -21,11 +21,11 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("`splic_ext.defenses`", "torch", "torch") from None
 
-from splic_ext.defenses.base import Defense, Index
+from splic_ext.defenses.base import Defense, Index, gradient_mode
 from splic_ext.defenses.defended import Defended
 from splic_ext.defenses.filters import Bilateral, GaussianBlur, GuidedFilter, TotalVariation
 from splic_ext.defenses.menet import USVT, NuclearNorm, SoftImpute
-from splic_ext.defenses.randomness import RandomDefense, frozen_masks
+from splic_ext.defenses.randomness import RandomDefense, frozen_masks, seeded_masks
 from splic_ext.defenses.simple import JPEG, BitDepth, Compose, Identity
 from splic_ext.defenses.splic import SPLIC, SRF
 
@@ -48,4 +48,6 @@ __all__ = [
     "SoftImpute",
     "TotalVariation",
     "frozen_masks",
+    "gradient_mode",
+    "seeded_masks",
 ]

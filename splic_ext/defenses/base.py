@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -9,7 +11,14 @@ from torch import nn
 
 from splic_ext.errors import ShapeError
 
-__all__ = ["RANGE_TOLERANCE", "Defense", "Index", "check_images", "straight_through"]
+__all__ = [
+    "RANGE_TOLERANCE",
+    "Defense",
+    "Index",
+    "check_images",
+    "gradient_mode",
+    "straight_through",
+]
 
 #: Which images a batch holds: the index of the first, an index for each, or None (from 0 on).
 Index: TypeAlias = int | torch.Tensor | None
@@ -193,6 +202,43 @@ def check_images(images: Any) -> None:
             f"`images` must be finite and lie in [0, 1], got minimum {low:.6g} and maximum "
             f"{high:.6g}; scale or clip them, and normalise after the defence"
         )
+
+
+@contextmanager
+def gradient_mode(module: nn.Module, mode: str) -> Iterator[None]:
+    """Differentiate all defences in a module in one way, for a while.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A defence, a :class:`Defended` network, or any module that holds some.
+    mode : str
+        A value of :class:`Defense`'s `gradient`; :class:`Compose` passes it on to its parts.
+
+    Raises
+    ------
+    ValueError
+        A defence does not accept the mode.
+
+    Examples
+    --------
+    >>> from splic_ext.defenses import GaussianBlur
+    >>> blur = GaussianBlur()
+    >>> with gradient_mode(blur, "identity"):
+    ...     print(blur.gradient)
+    identity
+    >>> blur.gradient
+    'exact'
+    """
+    defenses = [part for part in module.modules() if isinstance(part, Defense)]
+    before = [part.gradient for part in defenses]
+    try:
+        for part in defenses:
+            part.gradient = "parts" if "parts" in part.gradients else mode
+        yield
+    finally:
+        for part, gradient in zip(defenses, before, strict=True):
+            part.gradient = gradient
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -21,21 +21,22 @@ from splic_ext.masks import bernoulli_masks
 if TYPE_CHECKING:
     from splic_ext.options import Channels
 
-__all__ = ["RandomDefense", "draw_masks", "frozen_masks", "image_indices"]
+__all__ = ["RandomDefense", "draw_masks", "frozen_masks", "image_indices", "seeded_masks"]
 
 _SEEDS = 2**64
 #: Guards the counters; of the module, since a lock can be neither copied nor pickled.
 _LOCK = threading.Lock()
 
 
-class _Frozen(threading.local):
-    """Draws of the defences used inside :func:`frozen_masks`, in this thread."""
+class _Draws(threading.local):
+    """What this thread holds still, by :func:`frozen_masks` and :func:`seeded_masks`."""
 
     depth = 0
-    draws: WeakKeyDictionary[RandomDefense, int] | None = None
+    frozen: WeakKeyDictionary[RandomDefense, int] | None = None
+    sequence: np.random.Generator | None = None
 
 
-_FROZEN = _Frozen()
+_DRAWS = _Draws()
 
 
 class RandomDefense(Defense):
@@ -93,14 +94,16 @@ class RandomDefense(Defense):
         """
         if self.seed is not None:
             return self.seed
-        draws = _FROZEN.draws
-        if draws is None:
+        frozen = _DRAWS.frozen
+        if frozen is None:
             return self._fresh()
-        if self not in draws:
-            draws[self] = self._fresh()
-        return draws[self]
+        if self not in frozen:
+            frozen[self] = self._fresh()
+        return frozen[self]
 
     def _fresh(self) -> int:
+        if _DRAWS.sequence is not None:
+            return int(_DRAWS.sequence.integers(_SEEDS, dtype=np.uint64))
         with _LOCK:
             seed = self._next_seed
             if seed is None:
@@ -127,15 +130,54 @@ def frozen_masks() -> Iterator[None]:
     >>> torch.equal(defense(images), defense(images))
     False
     """
-    if _FROZEN.draws is None:
-        _FROZEN.draws = WeakKeyDictionary()
-    _FROZEN.depth += 1
+    if _DRAWS.frozen is None:
+        _DRAWS.frozen = WeakKeyDictionary()
+    _DRAWS.depth += 1
     try:
         yield
     finally:
-        _FROZEN.depth -= 1
-        if _FROZEN.depth == 0:
-            _FROZEN.draws = None
+        _DRAWS.depth -= 1
+        if _DRAWS.depth == 0:
+            _DRAWS.frozen = None
+
+
+@contextmanager
+def seeded_masks(seed: int) -> Iterator[None]:
+    """Make the fresh masks of all random defences a function of `seed` alone.
+
+    Inside, a defence without a seed still draws anew in each forward, but from a sequence that
+    begins at `seed`, whatever was drawn before: a part of a run can be repeated by itself. Holds
+    for this thread alone; an inner use has a sequence of its own. A defence with a seed keeps it.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**64).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A seed of the wrong kind, or out of range.
+
+    Examples
+    --------
+    >>> from splic_ext.defenses import USVT
+    >>> images, defense = torch.rand(1, 3, 8, 8), USVT()
+    >>> def twice():
+    ...     with seeded_masks(3):
+    ...         return torch.cat([defense(images), defense(images)])
+    >>> first, second = twice(), twice()
+    >>> torch.equal(first, second), torch.equal(first[0], first[1])
+    (True, False)
+    """
+    outer = _DRAWS.sequence
+    _DRAWS.sequence = np.random.Generator(
+        np.random.Philox(check_integer("seed", seed, 0, _SEEDS - 1))
+    )
+    try:
+        yield
+    finally:
+        _DRAWS.sequence = outer
 
 
 def image_indices(index: Index, count: int) -> npt.NDArray[np.uint64]:
