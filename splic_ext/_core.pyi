@@ -22,5 +22,6 @@ def solve(
     residual: npt.NDArray[np.float64],
     delta: npt.NDArray[np.float64],
     seconds: npt.NDArray[np.float64],
+    cotangent: npt.NDArray[Any] | None = None,
 ) -> None: ...
 def build_info() -> dict[str, Any]: ...

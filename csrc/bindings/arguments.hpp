@@ -26,14 +26,15 @@ inline splic::DType dtype_of(const std::string &name) {
 }
 
 template <class Byte>
-splic::View<Byte> view_of(const py::array &array, Byte *data, const py::array &like,
+splic::View<Byte> view_of(const py::array &array, Byte *data, const splic::Problem &like,
                           py::ssize_t item) {
   if (array.ndim() != 4 || array.itemsize() != item)
     throw py::value_error("an array is not of shape (N, C, H, W) and of the right item size");
+  const py::ssize_t shape[] = {like.count, like.channels, like.height, like.width};
   splic::View<Byte> view;
   view.data = data;
   for (int axis = 0; axis < 4; ++axis) {
-    if (array.shape(axis) != like.shape(axis))
+    if (array.shape(axis) != shape[axis])
       throw py::value_error("the arrays of a problem differ in shape");
     view.stride[axis] = array.strides(axis);
   }
@@ -81,19 +82,19 @@ struct Arguments {
     const py::ssize_t item = kDTypeBytes[static_cast<int>(problem.dtype)];
     if (source.ndim() != 4)
       throw py::value_error("the source is not of shape (N, C, H, W)");
-    problem.source =
-        view_of(source, static_cast<const unsigned char *>(source.data()), source, item);
-    problem.target =
-        view_of(target, static_cast<unsigned char *>(target.mutable_data()), source, item);
-    if (!mask.is_none()) {
-      mask_array = mask.cast<py::array>();
-      problem.mask =
-          view_of(mask_array, static_cast<const unsigned char *>(mask_array.data()), source, 1);
-    }
     problem.count = source.shape(0);
     problem.channels = static_cast<int>(source.shape(1));
     problem.height = static_cast<int>(source.shape(2));
     problem.width = static_cast<int>(source.shape(3));
+    problem.source =
+        view_of(source, static_cast<const unsigned char *>(source.data()), problem, item);
+    problem.target =
+        view_of(target, static_cast<unsigned char *>(target.mutable_data()), problem, item);
+    if (!mask.is_none()) {
+      mask_array = mask.cast<py::array>();
+      problem.mask =
+          view_of(mask_array, static_cast<const unsigned char *>(mask_array.data()), problem, 1);
+    }
     problem.seed = seed;
     problem.first_index = first_index;
     problem.anchor_threshold = anchor_threshold;

@@ -8,7 +8,16 @@ using namespace splic_bindings;
 
 namespace {
 
-void solve(const splic::Problem &problem, int threads) {
+void solve(splic::Problem problem, int threads, const py::object &cotangent) {
+  py::array by_result;
+  if (!cotangent.is_none()) {
+    const bool wide = problem.dtype == splic::DType::f64;
+    if (!wide && problem.dtype != splic::DType::f32)
+      throw py::type_error("gradients are computed in float32 and float64");
+    by_result = cotangent.cast<py::array>();
+    problem.cotangent = view_of(by_result, static_cast<const unsigned char *>(by_result.data()),
+                                problem, wide ? 8 : 4);
+  }
   const splic::Kernels &kernels = splic::chosen_kernels();
   // Safe without the GIL: from here on only the memory of the arrays is touched, and the
   // arguments of the call keep them alive.
@@ -30,7 +39,10 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled CPU solver of splic_ext; private, use splic_ext.complete.";
-  define_solve<int>(m, "Complete a validated batch into `target` and fill in the record arrays.",
-                    &solve, py::arg("threads"));
+  define_solve<int, const py::object &>(
+      m,
+      "Complete a validated batch into `target` and fill in the record arrays; or, with the "
+      "gradient of a loss by the result as `cotangent`, store the gradient by the source.",
+      &solve, py::arg("threads"), py::arg("cotangent") = py::none());
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");
 }

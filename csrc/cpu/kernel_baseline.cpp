@@ -1,5 +1,5 @@
 // The kernels, compiled for the instruction set that CMake sets for this file.
-#include "kernel.hpp"
+#include "kernels.hpp"
 
 namespace splic {
 extern const Kernels kBaselineKernels = SPLIC_ISA::make_kernels("baseline");

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -171,7 +172,8 @@ private:
 };
 
 template <class T> void store_mean(const Problem &p, std::int64_t image, int plane, const T *sum) {
-  const T top = static_cast<T>(p.largest), masks = static_cast<T>(p.options.n_masks);
+  const T masks = static_cast<T>(p.options.n_masks);
+  const T top = p.cotangent.data ? std::numeric_limits<T>::infinity() : static_cast<T>(p.largest);
   for (int row = 0; row < p.stacked_channels() * p.height; ++row)
     for (int column = 0; column < p.width; ++column, ++sum)
       write<T>(p.target.at(image, plane + row / p.height, row % p.height, column), p.dtype,

@@ -14,7 +14,8 @@ struct Kernels;
 // variable SPLIC_SIMD names. Throws std::invalid_argument where it names none.
 const Kernels &chosen_kernels();
 
-// Completes the batch on at most `threads` threads. Throws std::bad_alloc.
+// Completes the batch, or computes the gradient if there is a cotangent, on at most `threads`
+// threads. Throws std::bad_alloc.
 void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads);
 
 // Instruction sets that were built and that this processor has, best last; that of the kernels.

@@ -29,6 +29,8 @@ template <> struct Effort<float> {
   static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
   static constexpr double huge = 1e18;        // sum of theta whose square is still in range
   static constexpr int repeats = 30;          // of the block iteration, at most
+  static constexpr double epsilon = 1.2e-7;   // rounding
+  static constexpr double tie = 5e-3;         // gap of singular values, relative, that is none
 };
 template <> struct Effort<double> {
   static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
@@ -39,6 +41,8 @@ template <> struct Effort<double> {
   static constexpr double steep = 1e-12;
   static constexpr double huge = 1e150;
   static constexpr int repeats = 60;
+  static constexpr double epsilon = 2.3e-16;
+  static constexpr double tie = 1e-5;
 };
 
 constexpr int kEarlyLoops = 2;        // outer loops with more vectors

@@ -64,6 +64,9 @@ struct Problem {
   ConstView source;
   MutableView target;
   ConstView mask; // one byte for each entry; data == nullptr: draw it
+  // Of a loss by the result, float32 or float64 like the batch: the target then takes the gradient
+  // by the source. data == nullptr: complete.
+  ConstView cotangent;
   std::uint64_t seed = 0, first_index = 0;
   std::uint64_t anchor_threshold = 0; // a random word below it makes an anchor
   double data_range = 1.0;

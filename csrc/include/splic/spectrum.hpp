@@ -44,4 +44,21 @@ SPLIC_HD T spectral_factor(T sigma_squared, T delta, T step_size, T range, bool 
   return sigma_squared > T(0) && weight > T(0) ? T(1) - step_size * k * weight : T(1);
 }
 
+// Of g(sigma) = sigma * spectral_factor: g / sigma, and the derivatives of g by sigma and by delta.
+template <class T> struct SpectralSlope {
+  T factor, by_sigma, by_delta;
+};
+template <class T>
+SPLIC_HD SpectralSlope<T> spectral_slope(T sigma_squared, T delta, T step_size, T range,
+                                         bool literal) {
+  const T ratio = sigma_squared / (delta * delta);
+  const T weight = exp_negative(ratio / T(2));
+  if (!(sigma_squared > T(0) && weight > T(0)))
+    return {T(1), T(1), T(0)};
+  const T k = literal ? (range / delta) * (range / delta) : T(1);
+  const T step = step_size * k * weight, sigma = static_cast<T>(__builtin_sqrt(sigma_squared));
+  return {T(1) - step, T(1) - step * (T(1) - ratio),
+          -step * sigma * (ratio - (literal ? T(2) : T(0))) / delta};
+}
+
 } // namespace splic

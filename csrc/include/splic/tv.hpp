@@ -17,4 +17,13 @@ SPLIC_HD E tv_difference(E before, E x, E after, bool has_before, bool has_after
   return sum;
 }
 
+// The transpose of that linear map: they differ for eq. (10) as printed.
+template <class E>
+SPLIC_HD E tv_transposed(E before, E x, E after, bool has_before, bool has_after, bool forward) {
+  if (!forward)
+    return tv_difference(before, x, after, has_before, has_after, false);
+  const E none = x - x;
+  return (has_after ? x : none) - (has_before ? before : none);
+}
+
 } // namespace splic

@@ -11,38 +11,36 @@ namespace splic {
 namespace SPLIC_ISA {
 
 template <class E> class Completion {
+protected:
   using S = Scalar<E>;
   static constexpr int kLanes = Lanes<E>::count;
   static constexpr int kWidth = Engine<E>::width;
 
 public:
   static std::size_t workspace_bytes(const Problem &problem) {
-    return Completion().lay_out(problem, nullptr, nullptr);
+    Arena arena(nullptr);
+    Completion().lay_out(problem, nullptr, arena);
+    return arena.used();
   }
 
   void run(const Job &job) {
-    problem_ = job.problem;
-    lay_out(*job.problem, job.basis, static_cast<unsigned char *>(job.workspace));
+    Arena arena(static_cast<unsigned char *>(job.workspace));
+    lay_out(*job.problem, job.basis, arena);
     load_images(job);
-    start_pass();
-    complete_pass(job, 0);
-    if (problem_->options.alternate) {
-      for (std::size_t i = 0; i < word_count(); ++i)
-        anchors_[i] = static_cast<std::uint16_t>(~given_[i]);
-      start_pass();
-      complete_pass(job, 1);
+    for (int pass = 0; pass < problem_->passes(); ++pass) {
+      start_pass(pass);
+      complete_pass(job, pass, [](int, E) {});
     }
     store_images(job);
   }
 
-private:
+protected:
   // ---- memory ----
 
   std::size_t word_count() const { return static_cast<std::size_t>(g_.m) * row_packets_; }
 
-  // Returns the bytes used; without a base it only counts them.
-  std::size_t lay_out(const Problem &problem, const double *basis, unsigned char *base) {
-    Arena arena(base);
+  void lay_out(const Problem &problem, const double *basis, Arena &arena) {
+    problem_ = &problem;
     g_ = Geometry(problem);
     r_ = problem.options.rank;
     row_packets_ = packets<E>(g_.n);
@@ -54,18 +52,17 @@ private:
     anchors_ = arena.take<std::uint16_t>(word_count());
     given_ = arena.take<std::uint16_t>(word_count());
     padding_ = arena.take<std::uint16_t>(row_packets_);
-    return arena.used();
   }
 
   // ---- images in and out ----
 
   // Calls f(row, column, element, word, bit) for every entry of the stacked image.
-  template <class F> SPLIC_INLINE void each_entry(int lane, const F &f) {
+  template <class F> SPLIC_INLINE void each_entry(Matrix<E> x, int lane, const F &f) {
     const int rows = problem_->stacked_channels() * problem_->height;
     for (int row = 0; row < rows; ++row) {
       for (int column = 0; column < problem_->width; ++column) {
         const int i = g_.transposed ? column : row, j = g_.transposed ? row : column;
-        f(row, column, x_(i, j), static_cast<std::size_t>(i) * row_packets_ + j / kWidth,
+        f(row, column, x(i, j), static_cast<std::size_t>(i) * row_packets_ + j / kWidth,
           static_cast<std::uint16_t>(1u << (kWidth == 1 ? lane : j % kWidth)));
       }
     }
@@ -99,7 +96,7 @@ private:
       const Item item = item_of(job, lane);
       S top_anchor = 0, top = 0;
       PhiloxBlock words = {};
-      each_entry(lane, [&](int row, int column, E &x, std::size_t word, std::uint16_t bit) {
+      each_entry(x_, lane, [&](int row, int column, E &x, std::size_t word, std::uint16_t bit) {
         const int c = item.channel + row / p.height, h = row % p.height;
         bool anchor;
         if (p.mask.data) {
@@ -128,8 +125,6 @@ private:
     for (int i = 0; i < g_.m; ++i)
       for (int j = 0; j < g_.n; ++j)
         x_(i, j) = x_(i, j) * scale;
-    for (std::size_t i = 0; i < word_count(); ++i)
-      anchors_[i] = given_[i];
   }
 
   void store_images(const Job &job) {
@@ -140,7 +135,7 @@ private:
       const Item item = item_of(job, lane);
       const S unit = get_lane(unit_, lane);
       S *sum = job.sums ? static_cast<S *>(job.sums) + lane * size : nullptr;
-      each_entry(lane, [&](int row, int column, E &x, std::size_t, std::uint16_t) {
+      each_entry(x_, lane, [&](int row, int column, E &x, std::size_t, std::uint16_t) {
         S value = get_lane(x, lane) * unit;
         value = value > 0 ? value : S(0);
         value = value < top ? value : top;
@@ -156,12 +151,13 @@ private:
   // ---- Algorithm 1 ----
 
   // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, for good.
-  void start_pass() {
+  void start_pass(int pass) {
     std::uint32_t seen = 0;
     for (int i = 0; i < g_.m; ++i) {
       for (int j = 0; j < row_packets_; ++j) {
-        std::uint16_t &word = anchors_[static_cast<std::size_t>(i) * row_packets_ + j];
-        word = static_cast<std::uint16_t>(word & ~padding_[j]);
+        const std::size_t at = static_cast<std::size_t>(i) * row_packets_ + j;
+        std::uint16_t &word = anchors_[at];
+        word = static_cast<std::uint16_t>((pass == 0 ? given_[at] : ~given_[at]) & ~padding_[j]);
         seen |= word;
       }
     }
@@ -179,7 +175,8 @@ private:
     }
   }
 
-  void complete_pass(const Job &job, int pass) {
+  // Calls found(t, delta) in each iteration, before the update.
+  template <class Found> void complete_pass(const Job &job, int pass, const Found &found) {
     const Options &o = problem_->options;
     const S entries = static_cast<S>(g_.m) * static_cast<S>(g_.n);
     const E tolerance = splat<E>(static_cast<S>(o.tolerance)) * range_;
@@ -196,6 +193,7 @@ private:
         if (last)
           for (std::ptrdiff_t e = 0; e < g_.m * x_.row; ++e)
             previous_.p[e] = x_.p[e];
+        found(t, delta);
         update(delta);
       }
       const E residual = change() / splat<E>(entries);
@@ -270,8 +268,9 @@ private:
           out[p] = factor_[p] * u[p];
         continue;
       }
-      scaled_difference(r_, weight, i % g_.row_block == 0 ? nullptr : u - triplets_.kept_.row, u,
-                        (i + 1) % g_.row_block == 0 ? nullptr : u + triplets_.kept_.row, out);
+      scaled_difference<false>(
+          r_, weight, i % g_.row_block == 0 ? nullptr : u - triplets_.kept_.row, u,
+          (i + 1) % g_.row_block == 0 ? nullptr : u + triplets_.kept_.row, out);
       for (int p = 0; p < r_; ++p)
         out[p] = fma(factor_[p], u[p], out[p]);
       for (int p = 0; p < r_; ++p)
@@ -280,14 +279,7 @@ private:
     for (int p = 0; smooth && p < r_; ++p) {
       const E *z = triplets_.right_.at(p, 0);
       E *out = triplets_.right_.at(r_ + p, 0);
-      const int size = g_.column_block;
-      for (int j = 0; j < g_.n; j += size) {
-        const int last = j + size - 1;
-        scaled_difference(1, weight, nullptr, z + j, size == 1 ? nullptr : z + j + 1, out + j);
-        scaled_difference(size - 2, weight, z + j, z + j + 1, z + j + 2, out + j + 1);
-        if (size > 1)
-          scaled_difference(1, weight, z + last - 1, z + last, nullptr, out + last);
-      }
+      row_difference<false>(weight, z, out);
       for (int j = g_.n; j < triplets_.right_.row; ++j)
         out[j] = E{};
     }
@@ -295,7 +287,9 @@ private:
     multiply<E>(g_.m, g_.n, smooth ? 2 * r_ : r_, left_, triplets_.right_, epilogue);
   }
 
-  // weight times the TV gradient along an axis, at x between its neighbours (null: there is none).
+  // weight times the TV gradient along an axis, or its transpose, at x between its neighbours
+  // (null: there is none).
+  template <bool transposed>
   void scaled_difference(int count, E weight, const E *before, const E *x, const E *after,
                          E *__restrict out) const {
     const bool forward = problem_->options.forward;
@@ -304,9 +298,23 @@ private:
         out[p] = weight * tv_difference(before[p], x[p], after[p], true, true, false);
       return;
     }
+    const auto at = [&](const E &b, const E &here, const E &a) {
+      return transposed ? tv_transposed(b, here, a, before != nullptr, after != nullptr, forward)
+                        : tv_difference(b, here, a, before != nullptr, after != nullptr, forward);
+    };
     for (int p = 0; p < count; ++p)
-      out[p] = weight * tv_difference((before ? before : x)[p], x[p], (after ? after : x)[p],
-                                      before != nullptr, after != nullptr, forward);
+      out[p] = weight * at((before ? before : x)[p], x[p], (after ? after : x)[p]);
+  }
+
+  // The same along a row, in which blocks of columns are apart.
+  template <bool transposed> void row_difference(E weight, const E *x, E *out) const {
+    const int size = g_.column_block, last = size - 1;
+    for (int j = 0; j < g_.n; j += size, x += size, out += size) {
+      scaled_difference<transposed>(1, weight, nullptr, x, size == 1 ? nullptr : x + 1, out);
+      scaled_difference<transposed>(size - 2, weight, x, x + 1, x + 2, out + 1);
+      if (size > 1)
+        scaled_difference<transposed>(1, weight, x + last - 1, x + last, nullptr, out + last);
+    }
   }
 
   const Problem *problem_ = nullptr;
@@ -319,23 +327,6 @@ private:
   E unit_ = E{}, range_ = E{};
   Mask<E> active_ = {};
 };
-
-template <class E> std::size_t workspace_bytes(const Problem &problem) {
-  return Completion<E>::workspace_bytes(problem);
-}
-template <class E> void complete_job(const Job &job) {
-  Completion<E> completion;
-  completion.run(job);
-}
-
-inline constexpr Kernels make_kernels(const char *name) {
-  return {name,
-          {Lanes<VecF>::count, Lanes<VecD>::count},
-          {workspace_bytes<VecF>, workspace_bytes<VecD>},
-          {complete_job<VecF>, complete_job<VecD>},
-          {workspace_bytes<float>, workspace_bytes<double>},
-          {complete_job<float>, complete_job<double>}};
-}
 
 } // namespace SPLIC_ISA
 } // namespace splic

@@ -1,0 +1,381 @@
+// The derivative of a completion: reverse mode through the iterations of both passes.
+//
+// The completion is computed again; of each iteration the triplets stay (the iterate follows from
+// those of the iteration before). The step is F(X) = U g(S) V' with g = 0 beyond the rank. With a
+// loss' gradient G by F, what F makes of the kept triplets among themselves has the divided
+// differences of g as coefficients (Daleckii-Krein; Noferini 2017). Between kept and other triplets
+// the sum over the others is a linear system for each kept one: with the rest B = X - U S V'
+//
+//   dL/dX = U C V' + sum_p (u_p a_p' + b_p v_p'),
+//   (s_p^2 - B'B) a_p = g_p (s_p G'u_p + B'G v_p) outside of V,   s_p b_p = g_p G v_p + B a_p,
+//
+// so that no other triplet is ever computed.
+#pragma once
+
+#include "completion.hpp"
+#include "shifted.hpp"
+
+namespace splic {
+namespace SPLIC_ISA {
+
+// X = mask ? X : 0, plus a product, in the lanes that are active.
+template <class E> struct StoreGradient {
+  Matrix<E> x;
+  const std::uint16_t *anchors;
+  int row_packets;
+  Mask<E> active;
+  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
+    E *entry = x.at(i, p * Engine<E>::width);
+    const Packet<E> old = load(entry);
+    const Packet<E> kept =
+        select(from_bits<Packet<E>>(anchors[i * row_packets + p]), old, Packet<E>{});
+    if constexpr (Engine<E>::width == 1)
+      store(entry, select(active, kept + sum, old));
+    else
+      store(entry, kept + sum);
+  }
+};
+
+template <class E> class Derivative : private Completion<E> {
+  using Base = Completion<E>;
+  using Base::active_, Base::range_, Base::unit_, Base::row_packets_, Base::left_;
+  using Base::kLanes, Base::kWidth;
+  using Base::problem_, Base::g_, Base::r_, Base::x_, Base::triplets_, Base::anchors_;
+  using typename Base::Item;
+  using typename Base::S;
+
+public:
+  static std::size_t workspace_bytes(const Problem &problem) {
+    Arena arena(nullptr);
+    Derivative().lay_out(problem, nullptr, arena);
+    return arena.used();
+  }
+
+  void run(const Job &job) {
+    Arena arena(static_cast<unsigned char *>(job.workspace));
+    lay_out(*job.problem, job.basis, arena);
+    this->load_images(job);
+    const int passes = problem_->passes();
+    for (int pass = 0; pass < passes; ++pass) {
+      copy(x_, starts_[pass], g_.m);
+      this->start_pass(pass);
+      count_[pass] = 0;
+      this->complete_pass(job, pass, [&](int t, E delta) {
+        const Iteration now = tape_[pass][t];
+        copy(triplets_.kept_, now.left, g_.m);
+        copy(triplets_.right_, now.right, r_);
+        for (int p = 0; p < r_; ++p)
+          now.theta[p] = triplets_.theta_[p];
+        *now.delta = delta;
+        *now.active = active_;
+        count_[pass] = t + 1;
+      });
+    }
+    load_cotangent(job);
+    for (int pass = passes - 1; pass >= 0; --pass)
+      differentiate_pass(pass);
+    store_gradient(job);
+  }
+
+private:
+  // What stays of an iteration.
+  struct Iteration {
+    Matrix<E> left, right; // U (m x r) and Z' = U'X (r x n)
+    E *theta, *delta;
+    Mask<E> *active;
+  };
+
+  static void copy(Matrix<E> from, Matrix<E> to, int rows) {
+    for (std::ptrdiff_t e = 0; e < rows * to.row; ++e)
+      to.p[e] = from.p[e];
+  }
+
+  void lay_out(const Problem &problem, const double *basis, Arena &arena) {
+    Base::lay_out(problem, basis, arena);
+    Matrix<E> *const images[] = {&starts_[0], &starts_[1], &gradient_, &by_step_, &by_cut_, &rest_};
+    for (Matrix<E> *a : images)
+      *a = arena.take_matrix<E>(g_.m, g_.n);
+    Matrix<E> *const left_sides[] = {&step_v_, &cut_v_};
+    for (Matrix<E> *a : left_sides)
+      *a = arena.take_matrix<E>(g_.m, r_);
+    Matrix<E> *const right_sides[] = {&v_, &step_u_, &cut_u_, &product_};
+    for (Matrix<E> *a : right_sides)
+      *a = arena.take_matrix<E>(g_.n, r_);
+    Matrix<E> *const squares[] = {&step_e_, &cut_e_, &core_, &inner_};
+    for (Matrix<E> *a : squares)
+      *a = arena.take_matrix<E>(r_, r_);
+    right_ = arena.take_matrix<E>(2 * r_, g_.n);
+    E **const weights[] = {&share_, &slope_, &delta_slope_, &sigma_, &inverse_, &shift_};
+    for (E **array : weights)
+      *array = arena.take<E>(r_);
+    line_ = arena.take<E>(by_cut_.row);
+    systems_.lay_out(g_.n, r_, arena);
+    // One iteration after the other; where they begin is found by their number.
+    for (int pass = 0; pass < problem.passes(); ++pass) {
+      Tape &tape = tape_[pass];
+      const std::size_t before = arena.used();
+      tape.first = take_iteration(arena);
+      tape.bytes = arena.used() - before;
+      for (int t = 1; t < problem.options.max_iterations; ++t)
+        arena.template take<unsigned char>(tape.bytes);
+    }
+  }
+
+  Iteration take_iteration(Arena &arena) {
+    Iteration now;
+    now.left = {arena.take<E>(static_cast<std::size_t>(g_.m) * triplets_.kept_.row),
+                triplets_.kept_.row, 1};
+    now.right = {arena.take<E>(static_cast<std::size_t>(r_) * triplets_.right_.row),
+                 triplets_.right_.row, 1};
+    now.theta = arena.take<E>(r_);
+    now.delta = arena.take<E>(1);
+    now.active = arena.take<Mask<E>>(1);
+    return now;
+  }
+
+  struct Tape {
+    Iteration first;
+    std::size_t bytes = 0;
+    Iteration operator[](int t) const {
+      const auto moved = [&](auto *p) {
+        using T = decltype(p);
+        return reinterpret_cast<T>(reinterpret_cast<unsigned char *>(p) + t * bytes);
+      };
+      Iteration now = first;
+      now.left.p = moved(now.left.p);
+      now.right.p = moved(now.right.p);
+      now.theta = moved(now.theta);
+      now.delta = moved(now.delta);
+      now.active = moved(now.active);
+      return now;
+    }
+  };
+
+  // ---- in and out ----
+
+  // The gradient by the result before it is clipped to [0, largest].
+  void load_cotangent(const Job &job) {
+    const Problem &p = *problem_;
+    const S top = static_cast<S>(p.largest);
+    clear(gradient_, g_.m);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const Item item = this->item_of(job, lane);
+      const S unit = get_lane(unit_, lane);
+      this->each_entry(x_, lane, [&](int row, int column, E &x, std::size_t, std::uint16_t) {
+        const S value = get_lane(x, lane) * unit;
+        const int c = item.channel + row / p.height;
+        E &entry = gradient_.p[&x - x_.p];
+        set_lane(entry, lane,
+                 value >= S(0) && value <= top
+                     ? read<S>(p.cotangent.at(item.image, c, row % p.height, column), p.dtype)
+                     : S(0));
+      });
+    }
+  }
+
+  void store_gradient(const Job &job) {
+    const Problem &p = *problem_;
+    const std::size_t size = static_cast<std::size_t>(g_.m) * g_.n;
+    for (int lane = 0; lane < job.count && lane < kLanes; ++lane) {
+      const Item item = this->item_of(job, lane);
+      S *sum = job.sums ? static_cast<S *>(job.sums) + lane * size : nullptr;
+      this->each_entry(gradient_, lane, [&](int row, int column, E &x, std::size_t, std::uint16_t) {
+        const S value = get_lane(x, lane);
+        if (sum)
+          sum[static_cast<std::size_t>(row) * p.width + column] = value;
+        else
+          write<S>(p.target.at(item.image, item.channel + row / p.height, row % p.height, column),
+                   p.dtype, value);
+      });
+    }
+  }
+
+  // ---- reverse mode ----
+
+  void recall(const Iteration &now) {
+    copy(now.left, triplets_.kept_, g_.m);
+    copy(now.right, triplets_.right_, r_);
+    for (int p = 0; p < r_; ++p)
+      triplets_.theta_[p] = now.theta[p];
+  }
+
+  void differentiate_pass(int pass) {
+    copy(starts_[pass], x_, g_.m);
+    this->start_pass(pass);
+    const Options &o = problem_->options;
+    by_start_ = E{};
+    for (int t = count_[pass] - 1; t >= 0; --t) {
+      if (t > 0) {
+        const Iteration before = tape_[pass][t - 1];
+        recall(before);
+        this->update(*before.delta);
+      } else {
+        this->start_pass(pass); // zeroes the targets
+      }
+      const Iteration now = tape_[pass][t];
+      recall(now);
+      S decay = S(1);
+      for (int outer = t / o.inner_iterations; outer > 0; --outer)
+        decay = decay * static_cast<S>(o.delta_decay);
+      step_back(*now.delta, *now.active);
+      by_start_ = select(*now.active, fma(splat<E>(decay), by_delta_, by_start_), by_start_);
+    }
+    // The targets start at zero; delta starts at sigma_1, whose gradient is u_1 v_1'.
+    const Mask<E> weighted = count_[pass] > 0 ? by_start_ != E{} : Mask<E>{};
+    for (int i = 0; i < g_.m; ++i) {
+      const E left = select(weighted, by_start_ * triplets_.kept_(i, 0) * inverse_[0], E{});
+      for (int j = 0; j < row_packets_; ++j) {
+        E *entry = gradient_.at(i, j * kWidth);
+        const Packet<E> top = load(triplets_.right_.at(0, j * kWidth));
+        store(entry,
+              select(from_bits<Packet<E>>(anchors_[static_cast<std::size_t>(i) * row_packets_ + j]),
+                     fma(broadcast<Packet<E>>(left), top, load(entry)), Packet<E>{}));
+      }
+    }
+  }
+
+  // From the gradient by X_{t+1} to that by X_t (x_), whose triplets have been recalled.
+  void step_back(E delta, Mask<E> active) {
+    const Options &o = problem_->options;
+    const bool smooth = o.step_size * o.tv_weight != 0.0;
+    const Matrix<E> u = triplets_.kept_, z = triplets_.right_;
+    const Matrix<E> vt = {right_.at(r_, 0), right_.row, 1};
+    for (int p = 0; p < r_; ++p)
+      weigh(p, delta);
+    for (int p = 0; p < r_; ++p) {
+      for (int j = 0; j < vt.row; ++j)
+        vt(p, j) = z(p, j) * inverse_[p];
+      for (int j = 0; j < g_.n; ++j)
+        v_(j, p) = vt(p, j);
+    }
+    for (int i = 0; i < g_.m; ++i)
+      for (int j = 0; j < row_packets_; ++j) {
+        const std::uint16_t word = anchors_[static_cast<std::size_t>(i) * row_packets_ + j];
+        store(by_step_.at(i, j * kWidth),
+              select(from_bits<Packet<E>>(word), Packet<E>{}, load(gradient_.at(i, j * kWidth))));
+      }
+    // G V, G'U, and E = U'G V, of the step and of the cut that the TV gradient sees.
+    multiply<E>(g_.m, r_, g_.n, by_step_, v_, Store<E>{step_v_});
+    multiply<E>(g_.n, r_, g_.m, by_step_.transposed(), u, Store<E>{step_u_});
+    multiply<E>(r_, r_, g_.m, u.transposed(), step_v_, Store<E>{step_e_});
+    if (smooth) {
+      tv_back();
+      multiply<E>(g_.m, r_, g_.n, by_cut_, v_, Store<E>{cut_v_});
+      multiply<E>(g_.n, r_, g_.m, by_cut_.transposed(), u, Store<E>{cut_u_});
+      multiply<E>(r_, r_, g_.m, u.transposed(), cut_v_, Store<E>{cut_e_});
+    }
+    combine(smooth);
+    // B, and what of it the systems need
+    copy(x_, rest_, g_.m);
+    multiply<E>(g_.m, g_.n, r_, u, z, Subtract<E>{rest_});
+    multiply<E>(g_.n, g_.n, g_.m, rest_.transposed(), rest_, Store<E>{systems_.b_},
+                Part::upper_result);
+    for (int i = 1; i < g_.n; ++i)
+      for (int j = 0; j < i; ++j)
+        systems_.b_(i, j) = systems_.b_(j, i);
+    systems_.reduce();
+    multiply<E>(g_.n, r_, g_.m, rest_.transposed(), step_v_, Store<E>{product_});
+    for (int j = 0; j < g_.n; ++j)
+      for (int p = 0; p < r_; ++p)
+        step_u_(j, p) = fma(shift_[p], step_u_(j, p), sigma_[p] * product_(j, p));
+    systems_.solve(shift_, step_u_);
+    multiply<E>(g_.m, r_, g_.n, rest_, step_u_, Store<E>{cut_v_});
+    // dL/dX = [U | b] [C V' + a' ; V']
+    multiply<E>(r_, g_.n, r_, core_, vt, Store<E>{right_});
+    for (int p = 0; p < r_; ++p)
+      for (int j = 0; j < g_.n; ++j)
+        right_(p, j) = right_(p, j) + step_u_(j, p);
+    for (int i = 0; i < g_.m; ++i)
+      for (int p = 0; p < r_; ++p) {
+        left_(i, p) = u(i, p);
+        left_(i, r_ + p) = fma(inverse_[p], cut_v_(i, p), step_v_(i, p));
+      }
+    multiply<E>(g_.m, g_.n, 2 * r_, left_, right_,
+                StoreGradient<E>{gradient_, anchors_, row_packets_, active});
+  }
+
+  // sigma_p and what the step makes of it.
+  void weigh(int p, E delta) {
+    const Options &o = problem_->options;
+    const E theta = triplets_.theta_[p];
+    const Mask<E> there = theta > E{};
+    sigma_[p] = sqrt(select(there, theta, E{}));
+    inverse_[p] = select(there, splat<E>(S(1)) / select(there, sigma_[p], splat<E>(S(1))), E{});
+    shift_[p] = select(there, theta, E{});
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const SpectralSlope<S> g =
+          spectral_slope<S>(get_lane(theta, lane), get_lane(delta, lane),
+                            static_cast<S>(o.step_size), get_lane(range_, lane), o.literal);
+      set_lane(share_[p], lane, g.factor);
+      set_lane(slope_[p], lane, g.by_sigma);
+      set_lane(delta_slope_[p], lane, g.by_delta);
+    }
+  }
+
+  // Leaves C in core_; in step_v_ and step_u_, over sigma_p, what g and the cut make together of
+  // G v_p outside of U and of G'u_p outside of V; and the gradient by delta.
+  void combine(bool smooth) {
+    const E half = splat<E>(S(0.5)), tie = splat<E>(static_cast<S>(Effort<S>::tie));
+    by_delta_ = E{};
+    for (int i = 0; i < r_; ++i) {
+      by_delta_ = fma(delta_slope_[i], step_e_(i, i), by_delta_);
+      for (int j = 0; j < r_; ++j) {
+        const E gap = sigma_[i] - sigma_[j], sum = sigma_[i] + sigma_[j];
+        const E gi = sigma_[i] * share_[i], gj = sigma_[j] * share_[j];
+        const Mask<E> tied = maximum(gap, -gap) <= tie * sum;
+        const E mean = half * (slope_[i] + slope_[j]), one = splat<E>(S(1));
+        const E even = select(tied, mean, (gi - gj) / select(tied, one, gap));
+        const E odd = select(sum > E{}, (gi + gj) / select(sum > E{}, sum, one), mean);
+        const E e = step_e_(i, j), et = step_e_(j, i);
+        const E core = half * (even * (e + et) + odd * (e - et));
+        core_(i, j) = smooth ? core + cut_e_(i, j) : core;
+      }
+    }
+    for (int i = 0; i < g_.m; ++i)
+      for (int p = 0; p < r_; ++p)
+        step_v_(i, p) = fma(share_[p], step_v_(i, p), smooth ? cut_v_(i, p) : E{});
+    for (int j = 0; j < g_.n; ++j)
+      for (int p = 0; p < r_; ++p)
+        step_u_(j, p) = fma(share_[p], step_u_(j, p), smooth ? cut_u_(j, p) : E{});
+    for (int i = 0; i < r_; ++i)
+      for (int p = 0; p < r_; ++p)
+        inner_(i, p) = fma(share_[p], step_e_(i, p), smooth ? cut_e_(i, p) : E{});
+    multiply<E>(g_.m, r_, r_, triplets_.kept_, inner_, Subtract<E>{step_v_});
+    for (int i = 0; i < r_; ++i)
+      for (int p = 0; p < r_; ++p)
+        inner_(i, p) = fma(share_[p], step_e_(p, i), smooth ? cut_e_(p, i) : E{});
+    multiply<E>(g_.n, r_, r_, v_, inner_, Subtract<E>{step_u_});
+  }
+
+  // The TV gradient's transpose, along both axes, of the gradient by R.
+  void tv_back() {
+    const Options &o = problem_->options;
+    const E weight = splat<E>(static_cast<S>(-o.step_size * o.tv_weight));
+    for (int i = 0; i < g_.m; ++i) {
+      const E *x = by_step_.at(i, 0);
+      E *out = by_cut_.at(i, 0);
+      this->template scaled_difference<true>(
+          g_.n, weight, i % g_.row_block == 0 ? nullptr : x - by_step_.row, x,
+          (i + 1) % g_.row_block == 0 ? nullptr : x + by_step_.row, out);
+      this->template row_difference<true>(weight, x, line_);
+      for (int j = 0; j < g_.n; ++j)
+        out[j] = out[j] + line_[j];
+      for (int j = g_.n; j < by_cut_.row; ++j)
+        out[j] = E{};
+    }
+  }
+
+  Matrix<E> starts_[2], gradient_, by_step_, by_cut_, rest_;
+  Matrix<E> step_v_, cut_v_, v_, step_u_, cut_u_, product_, step_e_, cut_e_, core_, inner_, right_;
+  // Of each kept triplet: g / sigma, the derivatives of g, sigma, 1 / sigma, sigma^2.
+  E *share_ = nullptr, *slope_ = nullptr, *delta_slope_ = nullptr, *sigma_ = nullptr,
+    *inverse_ = nullptr, *shift_ = nullptr;
+  E *line_ = nullptr; // a row
+  ShiftedSystems<E> systems_;
+  Tape tape_[2];
+  int count_[2] = {0, 0};
+  E by_delta_ = E{}, by_start_ = E{};
+};
+
+} // namespace SPLIC_ISA
+} // namespace splic
