@@ -23,5 +23,6 @@ def solve(
     delta: npt.NDArray[np.float64],
     seconds: npt.NDArray[np.float64],
     cotangent: npt.NDArray[Any] | None = None,
+    cut_width: float = 0.0,
 ) -> None: ...
 def build_info() -> dict[str, Any]: ...

@@ -8,7 +8,7 @@ using namespace splic_bindings;
 
 namespace {
 
-void solve(splic::Problem problem, int threads, const py::object &cotangent) {
+void solve(splic::Problem problem, int threads, const py::object &cotangent, double cut_width) {
   py::array by_result;
   if (!cotangent.is_none()) {
     const bool wide = problem.dtype == splic::DType::f64;
@@ -18,6 +18,7 @@ void solve(splic::Problem problem, int threads, const py::object &cotangent) {
     problem.cotangent = view_of(by_result, static_cast<const unsigned char *>(by_result.data()),
                                 problem, wide ? 8 : 4);
   }
+  problem.cut_width = cut_width;
   const splic::Kernels &kernels = splic::chosen_kernels();
   // Safe without the GIL: from here on only the memory of the arrays is touched, and the
   // arguments of the call keep them alive.
@@ -39,10 +40,10 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled CPU solver of splic_ext; private, use splic_ext.complete.";
-  define_solve<int, const py::object &>(
+  define_solve<int, const py::object &, double>(
       m,
       "Complete a validated batch into `target` and fill in the record arrays; or, with the "
       "gradient of a loss by the result as `cotangent`, store the gradient by the source.",
-      &solve, py::arg("threads"), py::arg("cotangent") = py::none());
+      &solve, py::arg("threads"), py::arg("cotangent") = py::none(), py::arg("cut_width") = 0.0);
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");
 }

@@ -14,6 +14,7 @@
 
 #include "completion.hpp"
 #include "shifted.hpp"
+#include "surrogate.hpp"
 
 namespace splic {
 namespace SPLIC_ISA {
@@ -33,6 +34,15 @@ template <class E> struct StoreGradient {
       store(entry, select(active, kept + sum, old));
     else
       store(entry, kept + sum);
+  }
+};
+
+// C = X - a product
+template <class E> struct StoreRest {
+  Matrix<E> x, c;
+  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
+    const int j = p * Engine<E>::width;
+    store(c.at(i, j), load(x.at(i, j)) - sum);
   }
 };
 
@@ -90,6 +100,8 @@ private:
       to.p[e] = from.p[e];
   }
 
+  bool cuts_smoothly() const { return problem_->cut_width > 0 && r_ < g_.n; }
+
   void lay_out(const Problem &problem, const double *basis, Arena &arena) {
     Base::lay_out(problem, basis, arena);
     Matrix<E> *const images[] = {&starts_[0], &starts_[1], &gradient_, &by_step_, &by_cut_, &rest_};
@@ -110,6 +122,8 @@ private:
       *array = arena.take<E>(r_);
     line_ = arena.take<E>(by_cut_.row);
     systems_.lay_out(g_.n, r_, arena);
+    if (cuts_smoothly())
+      surrogate_.lay_out(g_, arena);
     // One iteration after the other; where they begin is found by their number.
     for (int pass = 0; pass < problem.passes(); ++pass) {
       Tape &tape = tape_[pass];
@@ -254,25 +268,34 @@ private:
         store(by_step_.at(i, j * kWidth),
               select(from_bits<Packet<E>>(word), Packet<E>{}, load(gradient_.at(i, j * kWidth))));
       }
-    // G V, G'U, and E = U'G V, of the step and of the cut that the TV gradient sees.
-    multiply<E>(g_.m, r_, g_.n, by_step_, v_, Store<E>{step_v_});
-    multiply<E>(g_.n, r_, g_.m, by_step_.transposed(), u, Store<E>{step_u_});
-    multiply<E>(r_, r_, g_.m, u.transposed(), step_v_, Store<E>{step_e_});
-    if (smooth) {
+    if (smooth)
       tv_back();
-      multiply<E>(g_.m, r_, g_.n, by_cut_, v_, Store<E>{cut_v_});
-      multiply<E>(g_.n, r_, g_.m, by_cut_.transposed(), u, Store<E>{cut_u_});
-      multiply<E>(r_, r_, g_.m, u.transposed(), cut_v_, Store<E>{cut_e_});
-    }
-    combine(smooth);
-    // B, and what of it the systems need
-    copy(x_, rest_, g_.m);
-    multiply<E>(g_.m, g_.n, r_, u, z, Subtract<E>{rest_});
+    // B and B'B
+    multiply<E>(g_.m, g_.n, r_, u, z, StoreRest<E>{x_, rest_});
     multiply<E>(g_.n, g_.n, g_.m, rest_.transposed(), rest_, Store<E>{systems_.b_},
                 Part::upper_result);
     for (int i = 1; i < g_.n; ++i)
       for (int j = 0; j < i; ++j)
         systems_.b_(i, j) = systems_.b_(j, i);
+    if (cuts_smoothly()) {
+      surrogate_.decompose(x_, r_, vt, sigma_, systems_.b_, active);
+      surrogate_.weigh(*problem_, delta, range_);
+      Matrix<E> left, right;
+      by_delta_ = surrogate_.factors(by_step_, by_cut_, smooth, left, right);
+      multiply<E>(g_.m, g_.n, g_.n, left, right,
+                  StoreGradient<E>{gradient_, anchors_, row_packets_, active});
+      return;
+    }
+    // G V, G'U, and E = U'G V, of the step and of the cut that the TV gradient sees.
+    multiply<E>(g_.m, r_, g_.n, by_step_, v_, Store<E>{step_v_});
+    multiply<E>(g_.n, r_, g_.m, by_step_.transposed(), u, Store<E>{step_u_});
+    multiply<E>(r_, r_, g_.m, u.transposed(), step_v_, Store<E>{step_e_});
+    if (smooth) {
+      multiply<E>(g_.m, r_, g_.n, by_cut_, v_, Store<E>{cut_v_});
+      multiply<E>(g_.n, r_, g_.m, by_cut_.transposed(), u, Store<E>{cut_u_});
+      multiply<E>(r_, r_, g_.m, u.transposed(), cut_v_, Store<E>{cut_e_});
+    }
+    combine(smooth);
     systems_.reduce();
     multiply<E>(g_.n, r_, g_.m, rest_.transposed(), step_v_, Store<E>{product_});
     for (int j = 0; j < g_.n; ++j)
@@ -315,17 +338,14 @@ private:
   // Leaves C in core_; in step_v_ and step_u_, over sigma_p, what g and the cut make together of
   // G v_p outside of U and of G'u_p outside of V; and the gradient by delta.
   void combine(bool smooth) {
-    const E half = splat<E>(S(0.5)), tie = splat<E>(static_cast<S>(Effort<S>::tie));
+    const E half = splat<E>(S(0.5));
     by_delta_ = E{};
     for (int i = 0; i < r_; ++i) {
       by_delta_ = fma(delta_slope_[i], step_e_(i, i), by_delta_);
       for (int j = 0; j < r_; ++j) {
-        const E gap = sigma_[i] - sigma_[j], sum = sigma_[i] + sigma_[j];
-        const E gi = sigma_[i] * share_[i], gj = sigma_[j] * share_[j];
-        const Mask<E> tied = maximum(gap, -gap) <= tie * sum;
-        const E mean = half * (slope_[i] + slope_[j]), one = splat<E>(S(1));
-        const E even = select(tied, mean, (gi - gj) / select(tied, one, gap));
-        const E odd = select(sum > E{}, (gi + gj) / select(sum > E{}, sum, one), mean);
+        E even, odd;
+        divided_differences<E>(sigma_[i], sigma_[j], share_[i], share_[j], slope_[i], slope_[j],
+                               even, odd);
         const E e = step_e_(i, j), et = step_e_(j, i);
         const E core = half * (even * (e + et) + odd * (e - et));
         core_(i, j) = smooth ? core + cut_e_(i, j) : core;
@@ -372,6 +392,7 @@ private:
     *inverse_ = nullptr, *shift_ = nullptr;
   E *line_ = nullptr; // a row
   ShiftedSystems<E> systems_;
+  Surrogate<E> surrogate_;
   Tape tape_[2];
   int count_[2] = {0, 0};
   E by_delta_ = E{}, by_start_ = E{};

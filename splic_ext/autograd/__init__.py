@@ -1,6 +1,6 @@
-"""The derivative of the solver: reverse mode through the unrolled iterations, in torch."""
+"""The derivative of the solver: reverse mode through its iterations, as a torch function."""
 
+from splic_ext.autograd.differentiable import SURROGATE_WIDTH, Gradient, complete_differentiable
 from splic_ext.autograd.spectral import spectral_backward
-from splic_ext.autograd.unrolled import complete_differentiable
 
-__all__ = ["complete_differentiable", "spectral_backward"]
+__all__ = ["SURROGATE_WIDTH", "Gradient", "complete_differentiable", "spectral_backward"]

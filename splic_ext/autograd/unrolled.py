@@ -11,7 +11,7 @@ from torch import Tensor
 from splic_ext.autograd.spectral import spectral_backward
 from splic_ext.options import SolverOptions
 
-__all__ = ["complete_differentiable"]
+__all__ = ["complete_unrolled"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,24 @@ class _Step:
     height: int
     data_range: float
     delta: Tensor
+    cut_width: float
+
+    def cut(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the rank cut multiplies each singular value by, and its slope."""
+        kept = (torch.arange(s.shape[-1], device=s.device) < self.rank).to(s.dtype).expand_as(s)
+        if self.cut_width == 0 or self.rank == s.shape[-1]:
+            return kept, torch.zeros_like(s)
+        middle = (s[:, self.rank - 1 : self.rank] + s[:, self.rank : self.rank + 1]) / 2
+        there = middle > 0
+        width = torch.where(there, self.cut_width * middle, 1.0)
+        smooth = torch.sigmoid((s - middle) / width)
+        slope = smooth * (1 - smooth) / width
+        return torch.where(there, smooth, kept), torch.where(there, slope, 0.0)
 
     def kernel(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return g, dg/ds and dg/d delta of the step, and g and slope of the rank cut alone."""
         o, delta = self.options, self.delta[:, None]
-        kept = (torch.arange(s.shape[-1], device=s.device) < self.rank).to(s.dtype)
+        kept, kept_slope = self.cut(s)
         usable = (delta > 0) & (s > 0) & (s < 40 * delta)
         d = torch.where(usable, delta, 1.0)
         weight = torch.where(usable, torch.exp(-0.5 * (s / d) ** 2), 0.0)
@@ -36,10 +49,11 @@ class _Step:
             scale = (self.data_range / d) ** 2
             scale_slope = -2 * scale / d
         mu = o.step_size
-        g = kept * s * (1 - mu * scale * weight)
-        slope = kept * (1 - mu * scale * weight * (1 - (s / d) ** 2))
+        step = 1 - mu * scale * weight
+        slope = kept * (1 - mu * scale * weight * (1 - (s / d) ** 2)) + kept_slope * s * step
         by_delta = -mu * kept * s * weight * (scale_slope + scale * s**2 / d**3)
-        return g, slope, torch.where(usable, by_delta, 0.0), kept * s, kept
+        by_delta = torch.where(usable, by_delta, 0.0)
+        return kept * s * step, slope, by_delta, kept * s, kept + kept_slope * s
 
 
 def _difference(R: Tensor, axis: int, forward: bool, transpose: bool) -> Tensor:
@@ -110,6 +124,7 @@ class _Pass(torch.autograd.Function):
         rank: int,
         height: int,
         data_range: float,
+        cut_width: float,
     ) -> Tensor:
         """Run the iterations; keep X at the start of every outer loop."""
         start = torch.where(M, X, 0.0)
@@ -123,7 +138,8 @@ class _Pass(torch.autograd.Function):
             inner = min(options.inner_iterations, options.max_iterations - t)
             loops.append((X_t, active.clone(), inner))
             index = active.nonzero().squeeze(-1)
-            step = _Step(options, rank, height, data_range, top[index] * options.delta_decay**outer)
+            delta = top[index] * options.delta_decay**outer
+            step = _Step(options, rank, height, data_range, delta, 0.0)
             current = previous = X_t[index]
             for _ in range(inner):
                 previous = current
@@ -135,6 +151,7 @@ class _Pass(torch.autograd.Function):
             t, outer = t + inner, outer + 1
         ctx.save_for_backward(M, top, has_anchor, start)
         ctx.loops, ctx.step = loops, (options, rank, height, data_range)
+        ctx.cut_width = cut_width
         return X_t
 
     @staticmethod
@@ -148,10 +165,12 @@ class _Pass(torch.autograd.Function):
             X_t, active, inner = ctx.loops[outer]
             index = active.nonzero().squeeze(-1)
             decay = options.delta_decay**outer
-            step = _Step(options, rank, height, data_range, top[index] * decay)
+            delta = top[index] * decay
+            hard = _Step(options, rank, height, data_range, delta, 0.0)
+            step = _Step(options, rank, height, data_range, delta, ctx.cut_width)
             states = [X_t[index]]
             for _ in range(inner - 1):
-                states.append(_advance(states[-1], M[index], step))
+                states.append(_advance(states[-1], M[index], hard))
             part = grad[index]
             for state in reversed(states):
                 part, by_delta = _advance_backward(state, M[index], step, part)
@@ -161,46 +180,32 @@ class _Pass(torch.autograd.Function):
         U, _, Vt = _svd(start)
         leading = U[:, :, :1] @ Vt[:, :1]
         by_X = torch.where(M, grad + grad_top[:, None, None] * leading, 0.0)
-        return torch.where(has_anchor[:, None, None], by_X, grad), None, None, None, None, None
+        by_batch = torch.where(has_anchor[:, None, None], by_X, grad)
+        return by_batch, None, None, None, None, None, None
 
 
-def complete_differentiable(
-    batch: Tensor, mask: Tensor, options: SolverOptions, data_range: float = 1.0
+def complete_unrolled(
+    batch: Tensor, mask: Tensor, options: SolverOptions, data_range: float, cut_width: float
 ) -> Tensor:
-    """Complete images by Algorithm 1, differentiably: the exact gradient of what it computes.
-
-    The rank cut and the number of iterations are treated as constant: their derivatives are zero
-    almost everywhere. Memory grows with the outer loops, not with the iterations.
+    """Complete images with given masks, on any device.
 
     Parameters
     ----------
     batch : Tensor of shape (N, C, H, W), float32 or float64 in [0, data_range]
-        On any device; may require grad.
+        May require grad.
     mask : Tensor of shape (N, C, H, W), bool
         True = anchor. The second pass, if `options` alternates, takes its complement.
     options : SolverOptions
-        `n_masks` is ignored: average over calls instead.
+        `n_masks` is ignored.
     data_range : float
         The result is clipped to [0, data_range], where its gradient is that of a clamp.
+    cut_width : float
+        0: the rank cut is constant in the backward pass. Larger: it is a sigmoid there, of that
+        width in units of the middle between the singular values that it separates.
 
     Returns
     -------
     Tensor of shape (N, C, H, W)
-
-    Notes
-    -----
-    Zhao et al. 2021, Algorithm 1. Values are those of the reference back end.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from splic_ext import SolverOptions
-    >>> x = torch.full((1, 1, 6, 6), 0.5, dtype=torch.float64, requires_grad=True)
-    >>> mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    >>> y = complete_differentiable(x, mask, SolverOptions(rank=2, max_iterations=4))
-    >>> y.sum().backward()
-    >>> bool(x.grad.isfinite().all())
-    True
     """
     count, channels, height, width = batch.shape
     rows = height * channels if options.channels == "stacked" else height
@@ -210,5 +215,5 @@ def complete_differentiable(
         return batch.clone()
     complete_pass: Any = _Pass.apply  # torch does not type it
     for anchors in (M, ~M) if options.alternate else (M,):
-        X = complete_pass(X, anchors, options, rank, height, data_range)
+        X = complete_pass(X, anchors, options, rank, height, data_range, cut_width)
     return X.reshape(batch.shape).clamp(0, data_range)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from splic_ext.autograd import complete_differentiable
 from splic_ext.backends import get_backend
 from splic_ext.completion import complete, resolve_options
 from splic_ext.defenses.base import Index
@@ -25,7 +26,7 @@ class SPLIC(RandomDefense):
     """Structure-preserving progressive low-rank image completion [1]_.
 
     What :func:`splic_ext.complete` computes, on the CPU: images of another device go there and
-    come back.
+    come back, unless a gradient other than the identity is asked for.
 
     Parameters
     ----------
@@ -35,8 +36,11 @@ class SPLIC(RandomDefense):
     seed : int, optional
         See :class:`RandomDefense`; None draws fresh masks in each forward. With a seed, image
         i comes out as from ``complete(..., seed=seed, first_index=i)``.
-    gradient : {"identity"}
-        Backward passes the gradient through unchanged (BPDA).
+    gradient : {"identity", "exact", "surrogate"}, default "identity"
+        ``"identity"``: backward passes the gradient through unchanged (BPDA). ``"exact"`` and
+        ``"surrogate"``: through all iterations of the solver, with a rank cut that is constant or
+        smooth; see :func:`splic_ext.autograd.complete_differentiable`. Their forward pass takes
+        the compiled solver where it can, whatever `backend` says.
     backend : str, default "auto"
         As in :func:`splic_ext.complete`.
 
@@ -65,7 +69,7 @@ class SPLIC(RandomDefense):
     True
     """
 
-    gradients: ClassVar[tuple[str, ...]] = ("identity",)
+    gradients: ClassVar[tuple[str, ...]] = ("identity", "exact", "surrogate")
     shown: ClassVar[tuple[str, ...]] = ("options", "seed", "backend")
 
     def __init__(
@@ -82,9 +86,10 @@ class SPLIC(RandomDefense):
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Complete the images."""
-        host = images.detach().cpu()
-        indices = image_indices(index, len(host))
-        return self._complete(host, indices, self.draw()).to(images.device)
+        indices, seed = image_indices(index, len(images)), self.draw()
+        if self.gradient != "identity":
+            return self._complete(images, indices, seed)
+        return self._complete(images.detach().cpu(), indices, seed).to(images.device)
 
     def _complete(
         self, images: torch.Tensor, indices: np.ndarray[tuple[int], np.dtype[np.uint64]], seed: int
@@ -92,26 +97,29 @@ class SPLIC(RandomDefense):
         options = self.options
         parts = consecutive_runs(indices)
         if len(parts) > 1 and options.n_masks == 1:
-            masks = draw_masks(
+            drawn = draw_masks(
                 images.shape,
                 indices,
                 anchor_fraction=options.anchor_fraction,
                 seed=seed,
                 channels=options.channels,
             )
-            return complete(images, torch.from_numpy(masks), options=options, backend=self.backend)
+            return self._solve(images, mask=torch.from_numpy(drawn).to(images.device))
         # The masks of several streams are drawn by the solver, for consecutive indices alone.
         results = [
-            complete(
-                images[part],
-                options=options,
-                seed=seed,
-                first_index=int(indices[part.start]),
-                backend=self.backend,
-            )
+            self._solve(images[part], seed=seed, first_index=int(indices[part.start]))
             for part in parts
         ]
         return torch.cat(results)
+
+    def _solve(self, images: torch.Tensor, **masks: Any) -> torch.Tensor:
+        if self.gradient == "identity":
+            done: torch.Tensor = complete(
+                images, options=self.options, backend=self.backend, **masks
+            )
+            return done
+        gradient: Any = self.gradient
+        return complete_differentiable(images, options=self.options, gradient=gradient, **masks)
 
 
 class SRF(SPLIC):

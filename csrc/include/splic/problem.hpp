@@ -67,6 +67,9 @@ struct Problem {
   // Of a loss by the result, float32 or float64 like the batch: the target then takes the gradient
   // by the source. data == nullptr: complete.
   ConstView cotangent;
+  // 0, or on the way back the rank cut is a sigmoid of this width, in units of the middle between
+  // the singular values that it separates.
+  double cut_width = 0.0;
   std::uint64_t seed = 0, first_index = 0;
   std::uint64_t anchor_threshold = 0; // a random word below it makes an anchor
   double data_range = 1.0;

@@ -61,4 +61,10 @@ SPLIC_HD SpectralSlope<T> spectral_slope(T sigma_squared, T delta, T step_size, 
           -step * sigma * (ratio - (literal ? T(2) : T(0))) / delta};
 }
 
+// A smooth step from 0 to 1 around x = 0.
+template <class T> SPLIC_HD T sigmoid(T x) {
+  const T tail = exp_negative(x < T(0) ? -x : x);
+  return (x < T(0) ? tail : T(1)) / (T(1) + tail);
+}
+
 } // namespace splic
