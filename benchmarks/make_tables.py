@@ -121,6 +121,23 @@ def batch_table(document: Result) -> str:
     return text + ("\n" + " ".join(sentences) + "\n" if sentences else "")
 
 
+def gradient_table(document: Result) -> str:
+    """Forward and backward in units of forward alone, and beside unrolled torch."""
+    rows = []
+    for result in select(document, "test_gradient"):
+        extra = result["extra"]
+        gradient = "surrogate" if "surrogate" in result["name"] else "exact"
+        slower = (
+            f"{number(extra['speedup_over_torch'])} x" if "speedup_over_torch" in extra else "-"
+        )
+        ratio = f"{number(extra['over_forward'])} x"
+        rows.append([f"{label(result['params'])}, {gradient}", ratio, slower])
+    if not rows:
+        return ""
+    header = ["forward and backward, `cpu`", "time of forward alone", "faster than unrolled torch"]
+    return f"Gradients, 1 thread:\n\n{table(header, rows)}\n"
+
+
 def memory_table(document: Result) -> str:
     """Peak memory beyond input and output."""
     results = select(document, "test_memory")
@@ -177,6 +194,7 @@ def draw(document: Result, name: str) -> str:
         speedup_table(document),
         time_table(document, "test_complete_two_threads", 2),
         batch_table(document),
+        gradient_table(document),
         memory_table(document),
         error_table(document),
         source + "\n",
