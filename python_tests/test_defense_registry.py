@@ -9,8 +9,8 @@ from splic_ext import SolverOptions
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
 
-from splic_ext import defenses  # noqa: E402
-from splic_ext.defenses import DEFENSES, create_defense, defense_from_spec  # noqa: E402
+from splic_ext import defenses
+from splic_ext.defenses import DEFENSES, create_defense, defense_from_spec
 
 
 def test_every_defence_has_a_name():
