@@ -50,6 +50,7 @@ def test_records_are_what_a_plain_loop_counts(scenario, calls):
             finished = Step()(target, images, labels, index=0, seed=seed)
             change = (finished - images).flatten(1)
             assert record.perturbation.linf_max == pytest.approx(change.abs().max().item())
+            assert record.perturbation.unchanged == 0
             assert record.perturbation.l2_mean == pytest.approx(change.norm(dim=1).mean().item())
         else:
             assert record.perturbation is None
@@ -194,6 +195,30 @@ def test_the_worst_case_of_several_attacks():
         worst_case([weak, run(defenses=["usvt:keep=0.5"]).records[1]])
     with pytest.raises(ValueError, match="`records` must be of the same draws"):
         worst_case([weak, run(draws=2, defenses=["usvt"]).records[1]])
+
+
+@dataclass(frozen=True, repr=False)
+class Half(Step):
+    """Inverts a pixel of every other image, and finds nothing for the rest."""
+
+    name = "half"
+    bounded = False
+
+    def perturb(self, target, images, streams):
+        changed = images.clone()
+        changed[::2, 0, 0, 0] = 1 - images[::2, 0, 0, 0]
+        return changed
+
+
+def test_sizes_of_perturbations_without_a_bound():
+    data = make_dataset(11)
+    data.images[:, 0, 0, 0] = 51
+    record = run(dataset=data, attacks=[Half()], defenses=["identity"]).records[1]
+    size = record.perturbation
+    assert record.threat is None
+    assert size.unchanged == 5
+    assert (size.linf_max, size.linf_mean) == pytest.approx((0.6, 0.6 * 6 / 11))
+    assert (size.l2_median, size.l2_mean) == pytest.approx((0.6, 0.6 * 6 / 11))
 
 
 # Time

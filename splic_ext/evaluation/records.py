@@ -73,12 +73,16 @@ class Perturbation:
         Largest and mean of the largest change of a pixel.
     l2_mean, l2_median : float
         Mean and median of the Euclidean norm.
+    unchanged : int
+        Images that came back as they were: attacks without a bound return those for which they
+        found nothing.
     """
 
     linf_max: float
     linf_mean: float
     l2_mean: float
     l2_median: float
+    unchanged: int
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,7 @@ class _Tally:
             linf_mean=float(np.mean(self.linf)),
             l2_mean=float(np.mean(self.l2)),
             l2_median=float(np.median(self.l2)),
+            unchanged=self.linf.count(0.0),
         )
 
 
