@@ -1,9 +1,32 @@
-"""Networks whose worst case is known, and small random ones, for the tests of attacks."""
+"""Networks whose worst case is known, small random ones, and quick attacks on them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
+
+from splic_ext import attacks
+
+THREAT = attacks.ThreatModel(steps=4)
+
+#: A quick version of every attack.
+QUICK = {
+    "fgsm": attacks.FGSM(THREAT),
+    "pgd": attacks.PGD(replace(THREAT, restarts=2)),
+    "cw": attacks.CarliniWagner(
+        confidence=0, binary_search_steps=2, learning_rate=0.1, iterations=10, abort_early=False
+    ),
+    "hopskipjump": attacks.HopSkipJump(iterations=1, initial_queries=10, eot=2),
+    "bpda": attacks.BPDA(replace(THREAT, restarts=2)),
+    "eot-pgd": attacks.EOTPGD(replace(THREAT, restarts=2), eot=2),
+    "apgd": attacks.APGD(replace(THREAT, restarts=2), eot=2),
+    "square": attacks.Square(queries=20, eot=2),
+    "worst-case": attacks.WorstCase(
+        attacks=(attacks.EOTPGD(THREAT, eot=2), attacks.EOTPGD(THREAT, eot=2, loss="dlr")), draws=4
+    ),
+}
 
 
 class Affine(nn.Module):

@@ -199,8 +199,10 @@ def test_draws_of_random_defences():
     for defense, expected in ((defenses.USVT(), 7), (defenses.USVT(seed=1), 1)):
         target = target_of(defenses.Defended(network, defense), labels)
         assert target.draws(7, images) == expected
-    black = torch.zeros_like(images)  # all masks make the same of it
-    assert target_of(defenses.Defended(network, defenses.USVT()), labels).draws(7, black) == 7
+    target = target_of(defenses.Defended(network, defenses.USVT()), labels)
+    assert target.draws(7, torch.zeros_like(images)) == 7, "all masks make the same of black"
+    with defenses.frozen_masks():
+        assert target.draws(7, images) == 1
 
 
 def test_losses():
@@ -210,7 +212,7 @@ def test_losses():
     torch.testing.assert_close(dlr(logits, labels), torch.tensor([-1 / 2, 1 / 4]))
     torch.testing.assert_close(dlr(1e4 * logits + 7, labels), dlr(logits, labels))
     assert dlr(torch.zeros(1, 3), torch.tensor([1])).item() == 0
-    with pytest.raises(ValueError, match=r"`loss` 'dlr' needs .* at least 3 classes, got 2; use 'c"):
+    with pytest.raises(ValueError, match=r"`loss` 'dlr' needs .* 3 classes, got 2; use 'ce'"):
         attacks.APGD(loss="dlr")(Affine(), *images_and_labels(classes=2))
 
 

@@ -27,7 +27,8 @@ except ModuleNotFoundError as error:
 from splic_ext.attacks.adaptive import BPDA, EOTPGD
 from splic_ext.attacks.apgd import APGD
 from splic_ext.attacks.base import Attack
-from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner, HopSkipJump
+from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
+from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.registry import ATTACKS, attack_from_dict, create_attack
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel

@@ -10,7 +10,8 @@ from typing import Any
 from splic_ext.attacks.adaptive import BPDA, EOTPGD
 from splic_ext.attacks.apgd import APGD
 from splic_ext.attacks.base import Attack
-from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner, HopSkipJump
+from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
+from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.worst import WorstCase
 
@@ -72,8 +73,8 @@ def create_attack(name: str, **parameters: Any) -> Attack:
     flat = {key: value for key, value in parameters.items() if key not in own}
     given = {key: value for key, value in parameters.items() if key in own}
     if flat:
-        threat = kind(**given).threat if "threat" in given else own["threat"].default
-        given["threat"] = replace(threat, **flat)
+        default: Any = own["threat"].default
+        given["threat"] = replace(kind(**given).threat if "threat" in given else default, **flat)
     return kind(**given)
 
 

@@ -133,9 +133,11 @@ class Target:
         images : tensor of shape (N, C, H, W)
             The images.
         """
-        parts = self.model.modules()
-        if eot == 1 or any(isinstance(p, RandomDefense) and p.seed is None for p in parts):
-            return eot
+        if eot == 1:
+            return 1
+        for part in self.model.modules():
+            if isinstance(part, RandomDefense) and part.draw() != part.draw():
+                return eot
         with torch.no_grad():  # randomness that is not the library's shows up in the answers
             return 1 if torch.equal(self(images), self(images)) else eot
 
