@@ -26,6 +26,7 @@ os.environ.update(_THREADS)
 import numpy as np  # noqa: E402
 
 import splic_ext  # noqa: E402
+from splic_ext.diagnostics import cpu_name  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # the benchmarks import workloads and peers
@@ -81,7 +82,7 @@ def environment() -> dict[str, Any]:
         torch_version = None
     return {
         "commit": _commit(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "simd": splic_ext.backend_info()["cpu"].details.get("simd"),
@@ -104,22 +105,6 @@ def _commit() -> str | None:
         return commit + ("+" if git("status", "--porcelain", "-uno") else "") if commit else None
     except OSError:
         return None
-
-
-def _cpu_name() -> str:
-    """Return the model name of the processor; family and model where the name says little."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    found: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        found.setdefault(key.strip(), value.strip())
-    name = found.get("model name", platform.machine())
-    if "cpu family" in found:
-        name += f" (family {found['cpu family']}, model {found['model']})"
-    return name
 
 
 @pytest.fixture(autouse=True)

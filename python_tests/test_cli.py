@@ -269,5 +269,5 @@ def test_importing_the_package_imports_nothing_of_this():
 def test_version_and_help():
     assert invoke("--version").output == f"splic-ext {splic_ext.__version__}\n"
     output = invoke("--help").output
-    for name in ("complete", "info", "demo"):
+    for name in ("complete", "info", "demo", "evaluate"):
         assert name in output

@@ -14,6 +14,7 @@ from splic_ext import MissingExtraError, ShapeError
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext.models import (  # noqa: E402
+    ALIASES,
     MODELS,
     Normalize,
     ResNet,
@@ -187,6 +188,12 @@ def test_unknown_name():
         build_model("resnet50")
     with pytest.raises(TypeError, match="model name must be a string, got 20"):
         build_model(20)
+
+
+@pytest.mark.parametrize("short", ALIASES)
+def test_short_names(short):
+    assert ALIASES[short] in MODELS
+    assert str(build_model(short)) == str(build_model(ALIASES[short]))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -23,7 +23,8 @@ def main() -> None:
         Always, with the exit code; 1 and a message where the extra ``cli`` is not installed.
     """
     try:
-        from splic_ext.commands import INTERRUPTED, app
+        from splic_ext.cliexit import INTERRUPTED
+        from splic_ext.commands import app
     except ModuleNotFoundError as error:
         missing = _NEEDED.get((error.name or "").partition(".")[0])
         if missing is None:

@@ -6,8 +6,9 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -24,7 +25,16 @@ from rich.text import Text
 
 from splic_ext.demo import DemoResult
 
-__all__ = ["ConsoleReporter", "demo_table", "installation_tables", "print_message"]
+if TYPE_CHECKING:  # brings torch
+    from splic_ext.evaluation import EvaluationReport
+
+__all__ = [
+    "ConsoleReporter",
+    "demo_table",
+    "evaluation_table",
+    "installation_tables",
+    "print_message",
+]
 
 
 def print_message(message: str) -> None:
@@ -158,4 +168,24 @@ def demo_table(result: DemoResult) -> Table:
     for row in (*result.rows, result.mean()):
         cells = [f"{score.psnr:.2f} / {score.ssim:.3f}" for score in row.scores]
         table.add_row(row.name, *cells, end_section=row is result.rows[-1])
+    return table
+
+
+def evaluation_table(report: EvaluationReport) -> Table:
+    """Lay out the records of an evaluation."""
+    from splic_ext.evaluation.tables import HEADER, summary, table_rows
+
+    table = Table(
+        title="accuracy, with the 95 % interval of the mean",
+        caption=escape(summary(report)),
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    for i, name in enumerate(HEADER):
+        justify: Any = "left" if i < 2 else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name == "mean %")
+    rows = table_rows(report, short=True)
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        last = after is None or after[0] != row[0]
+        table.add_row(*map(escape, row), end_section=last)
     return table

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,18 +10,16 @@ import typer
 from rich.console import Console
 
 from splic_ext import __version__
+from splic_ext.clievaluate import evaluate
+from splic_ext.cliexit import exit_codes
 from splic_ext.cliflags import resolve_options, solver_flags
-from splic_ext.clireport import ConsoleReporter, demo_table, installation_tables, print_message
+from splic_ext.clireport import ConsoleReporter, demo_table, installation_tables
 from splic_ext.demo import run_demo, save_picture
 from splic_ext.diagnostics import describe_installation
-from splic_ext.errors import BackendUnavailableError, MissingExtraError
 from splic_ext.filejobs import JobSettings, run_jobs
 from splic_ext.fileplan import plan_jobs
 
-__all__ = ["INTERRUPTED", "app"]
-
-#: Exit code after Ctrl-C, as shells have it.
-INTERRUPTED = 130
+__all__ = ["app"]
 
 app = typer.Typer(
     name="splic-ext",
@@ -61,25 +57,6 @@ Threads = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """End with a message and an exit code, not with a traceback, on what a user can mend."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print_message("interrupted; files that are there are complete")
-        raise typer.Exit(INTERRUPTED) from None
-    except (ArithmeticError, BackendUnavailableError, MissingExtraError, OSError) as error:
-        print_message(f"error: {error}")
-        raise typer.Exit(1) from None
-    except MemoryError:
-        print_message("error: out of memory; use smaller images, fewer --threads or fewer --jobs")
-        raise typer.Exit(1) from None
-    except (TypeError, ValueError) as error:
-        print_message(f"error: {error}")
-        raise typer.Exit(2) from None
 
 
 def _version(value: bool) -> None:
@@ -174,7 +151,7 @@ def complete(
     Files that fail are named, and the others go on. Exit code: 0, 1 if a file failed, 2 for wrong
     usage, 130 after Ctrl-C. An output appears at once, when it is finished.
     """
-    with _exit_codes():
+    with exit_codes():
         settings = JobSettings(
             options=resolve_options(preset, options, overrides),
             seed=seed,
@@ -200,7 +177,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show versions, back ends and what this processor can do."""
-    with _exit_codes():
+    with exit_codes():
         description = describe_installation(__version__)
     if as_json:
         typer.echo(json.dumps(description, indent=2))
@@ -230,7 +207,7 @@ def demo(
 
     The photographs come with scikit-image; nothing is downloaded.
     """
-    with _exit_codes():
+    with exit_codes():
         solver = resolve_options(preset, options, overrides)
         with save_picture(out, overwrite=overwrite) as save:
             result = run_demo(
@@ -240,3 +217,6 @@ def demo(
     console = Console()
     console.print(demo_table(result))
     console.print(f"before and after: {out}", markup=False, soft_wrap=True)
+
+
+app.command()(evaluate)

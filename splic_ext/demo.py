@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from splic_ext.atomicfiles import atomic_path
 from splic_ext.completion import complete
 from splic_ext.errors import MissingExtraError
-from splic_ext.imagefiles import IMAGE_SUFFIXES, atomic_path
+from splic_ext.imagefiles import IMAGE_SUFFIXES
 from splic_ext.options import SolverOptions
 
 __all__ = ["PHOTOS", "DemoResult", "DemoRow", "Score", "load_photos", "run_demo", "save_picture"]

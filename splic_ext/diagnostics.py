@@ -12,7 +12,7 @@ import numpy as np
 from splic_ext.backends import backend_info
 from splic_ext.completion import default_threads
 
-__all__ = ["cpu_features", "describe_installation"]
+__all__ = ["cpu_features", "cpu_name", "describe_installation"]
 
 #: Distributions that are not required, with the extra or the use that they are for.
 OPTIONAL_PACKAGES = {
@@ -50,6 +50,28 @@ def cpu_features() -> list[str] | None:
         if name.strip() in ("flags", "Features"):
             flags.update(value.split())
     return [name for name in _FEATURES if name in flags]
+
+
+def cpu_name() -> str:
+    """Return the model name of the processor; family and model too, where Linux tells them.
+
+    Examples
+    --------
+    >>> isinstance(cpu_name(), str)
+    True
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    name = found.get("model name", platform.machine())
+    if "cpu family" in found:
+        name += f" (family {found['cpu family']}, model {found['model']})"
+    return name
 
 
 def describe_installation(version: str) -> dict[str, Any]:

@@ -4,7 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BackendUnavailableError", "MissingExtraError", "ShapeError"]
+__all__ = ["AttackError", "BackendUnavailableError", "MissingExtraError", "ShapeError"]
+
+
+class AttackError(RuntimeError):
+    """An attack had nothing to go by, so that its result would say nothing about robustness.
+
+    Attributes
+    ----------
+    defense : str
+        The defences in the network, and their gradients.
+    gradient : str or None
+        Gradient mode of the first of them; None if there is none.
+
+    Examples
+    --------
+    >>> AttackError("the gradient was 0", "BitDepth", "identity").gradient
+    'identity'
+    """
+
+    def __init__(self, message: str, defense: str, gradient: str | None) -> None:
+        super().__init__(message)
+        self.defense = defense
+        self.gradient = gradient
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.defense, self.gradient)
 
 
 class BackendUnavailableError(RuntimeError):
@@ -20,7 +45,7 @@ class MissingExtraError(ImportError):
     Attributes
     ----------
     extra : str
-        The extra of this package that installs it: "cli", "demo", "data" or "torch".
+        The extra of this package that installs it: "attack", "cli", "demo", "data" or "torch".
 
     Examples
     --------

@@ -23,6 +23,7 @@ from splic_ext.arrayfiles import (
     complete_npz,
     images_per_call,
 )
+from splic_ext.atomicfiles import atomic_path
 from splic_ext.backends import get_backend
 from splic_ext.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, complete, default_threads
@@ -30,7 +31,6 @@ from splic_ext.fileplan import Job, is_supported
 from splic_ext.imagefiles import (
     ImageFileError,
     Picture,
-    atomic_path,
     encode_picture,
     no_pillow_limit,
     read_picture,

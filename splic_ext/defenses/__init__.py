@@ -26,10 +26,12 @@ from splic_ext.defenses.defended import Defended
 from splic_ext.defenses.filters import Bilateral, GaussianBlur, GuidedFilter, TotalVariation
 from splic_ext.defenses.menet import USVT, NuclearNorm, SoftImpute
 from splic_ext.defenses.randomness import RandomDefense, frozen_masks, seeded_masks
+from splic_ext.defenses.registry import DEFENSES, create_defense, defense_from_spec
 from splic_ext.defenses.simple import JPEG, BitDepth, Compose, Identity
 from splic_ext.defenses.splic import SPLIC, SRF
 
 __all__ = [
+    "DEFENSES",
     "JPEG",
     "SPLIC",
     "SRF",
@@ -47,6 +49,8 @@ __all__ = [
     "RandomDefense",
     "SoftImpute",
     "TotalVariation",
+    "create_defense",
+    "defense_from_spec",
     "frozen_masks",
     "gradient_mode",
     "seeded_masks",

@@ -21,12 +21,13 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("`splic_ext.models`", "torch", "torch") from None
 
 from splic_ext.models.layers import Normalize
-from splic_ext.models.registry import MODELS, build_model
+from splic_ext.models.registry import ALIASES, MODELS, build_model
 from splic_ext.models.resnet import ResNet, cifar_resnet20, cifar_resnet56, resnet18_32
 from splic_ext.models.small import DigitsCNN, SmallVGG, digits_cnn, svhn_vgg
 from splic_ext.models.weights import load_weights
 
 __all__ = [
+    "ALIASES",
     "MODELS",
     "DigitsCNN",
     "Normalize",

@@ -10,7 +10,7 @@ from torch import nn
 from splic_ext.models.resnet import cifar_resnet20, cifar_resnet56, resnet18_32
 from splic_ext.models.small import digits_cnn, svhn_vgg
 
-__all__ = ["MODELS", "build_model"]
+__all__ = ["ALIASES", "MODELS", "build_model"]
 
 #: Name -> function that takes `num_classes` and returns the network with random weights.
 MODELS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
@@ -23,6 +23,11 @@ MODELS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
     }
 )
 
+#: Short name -> name in :data:`MODELS`.
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"resnet20": "cifar_resnet20", "resnet56": "cifar_resnet56", "resnet18": "resnet18_32"}
+)
+
 
 def build_model(name: str, num_classes: int = 10) -> nn.Module:
     """Return the network of that name, with random weights, in training mode.
@@ -30,7 +35,7 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
     Parameters
     ----------
     name : str
-        One of :data:`MODELS`.
+        One of :data:`MODELS` or of the short :data:`ALIASES`.
     num_classes : int, default 10
         Number of outputs.
 
@@ -57,6 +62,7 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
         raise TypeError(
             f"model name must be a string, got {name!r}; it is one of {', '.join(MODELS)}"
         )
+    name = ALIASES.get(name, name)
     if name not in MODELS:
         raise ValueError(f"model name must be one of {', '.join(MODELS)}, got {name!r}; choose one")
     return MODELS[name](num_classes)

@@ -1,0 +1,53 @@
+"""Attacks on networks and on defended networks: those of the literature, and adaptive ones.
+
+Each is a frozen set of parameters that makes adversarial images of a batch, always the same ones
+from the same seed. None of them scores.
+
+>>> import torch
+>>> from splic_ext.defenses import USVT, Defended
+>>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)).eval()
+>>> images, labels = torch.rand(2, 3, 8, 8), torch.tensor([3, 7])
+>>> attack = create_attack("eot-pgd", steps=10, eot=4, epsilon=4 / 255)
+>>> adversarial = attack.run(Defended(network, USVT()), images, labels)
+>>> bool((adversarial - images).abs().max() <= 4 / 255 + 1e-6)
+True
+"""
+
+from __future__ import annotations
+
+from splic_ext.errors import AttackError, MissingExtraError
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise MissingExtraError("`splic_ext.attacks`", "torch", "attack") from None
+
+from splic_ext.attacks.adaptive import BPDA, EOTPGD
+from splic_ext.attacks.apgd import APGD
+from splic_ext.attacks.base import Attack
+from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
+from splic_ext.attacks.hardlabel import HopSkipJump
+from splic_ext.attacks.registry import ATTACKS, attack_from_dict, create_attack
+from splic_ext.attacks.square import Square
+from splic_ext.attacks.threat import ThreatModel
+from splic_ext.attacks.worst import WorstCase
+
+__all__ = [
+    "APGD",
+    "ATTACKS",
+    "BPDA",
+    "EOTPGD",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "AttackError",
+    "CarliniWagner",
+    "HopSkipJump",
+    "Square",
+    "ThreatModel",
+    "WorstCase",
+    "attack_from_dict",
+    "create_attack",
+]

@@ -1,0 +1,118 @@
+"""Attacks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from splic_ext.attacks.adaptive import BPDA, EOTPGD
+from splic_ext.attacks.apgd import APGD
+from splic_ext.attacks.base import Attack
+from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
+from splic_ext.attacks.hardlabel import HopSkipJump
+from splic_ext.attacks.square import Square
+from splic_ext.attacks.worst import WorstCase
+
+__all__ = ["ATTACKS", "attack_from_dict", "create_attack"]
+
+_CLASSES: tuple[type[Attack], ...] = (
+    FGSM,
+    PGD,
+    CarliniWagner,
+    HopSkipJump,
+    BPDA,
+    EOTPGD,
+    APGD,
+    Square,
+    WorstCase,
+)
+
+#: Name -> class.
+ATTACKS: Mapping[str, type[Attack]] = MappingProxyType({kind.name: kind for kind in _CLASSES})
+
+
+def create_attack(name: str, **parameters: Any) -> Attack:
+    """Return the attack of that name.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`ATTACKS`.
+    **parameters
+        Those of the class; and the fields of its threat model that it uses, which change
+        `threat`, or that of the class if it is not given.
+
+    Returns
+    -------
+    Attack
+
+    Raises
+    ------
+    TypeError, ValueError
+        No attack of this name, a parameter that it does not have, or a value out of range.
+
+    Examples
+    --------
+    >>> sorted(ATTACKS)
+    ['apgd', 'bpda', 'cw', 'eot-pgd', 'fgsm', 'hopskipjump', 'pgd', 'square', 'worst-case']
+    >>> create_attack("fgsm", epsilon=4 / 255)
+    FGSM(norm='linf', epsilon=4/255, seed=0)
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"attack name must be a string, got {name!r}; it is one of {_names()}")
+    if name not in ATTACKS:
+        raise ValueError(f"attack name must be one of {_names()}, got {name!r}; choose one")
+    kind = ATTACKS[name]
+    own = {field.name: field for field in fields(kind)}
+    for key in parameters:
+        if key not in own and key not in kind.uses:
+            known = ", ".join([*kind.uses, *own])
+            raise TypeError(f"`{key}` is no parameter of the attack {name!r}; known are {known}")
+    flat = {key: value for key, value in parameters.items() if key not in own}
+    given = {key: value for key, value in parameters.items() if key in own}
+    if flat:
+        default: Any = own["threat"].default
+        given["threat"] = replace(kind(**given).threat if "threat" in given else default, **flat)
+    return kind(**given)
+
+
+def attack_from_dict(values: Mapping[str, Any]) -> Attack:
+    """Return the attack that a dict describes.
+
+    Parameters
+    ----------
+    values : mapping
+        As :meth:`Attack.to_dict` returns it: the name under "name", and the parameters.
+
+    Returns
+    -------
+    Attack
+
+    Raises
+    ------
+    TypeError, ValueError
+        No mapping, no name, or as for :func:`create_attack`.
+
+    Examples
+    --------
+    >>> attack = create_attack("eot-pgd", steps=20, loss="dlr")
+    >>> attack_from_dict(attack.to_dict()) == attack
+    True
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"an attack must be a mapping of names to values, got {type(values).__name__}; pass "
+            "what `to_dict` returned"
+        )
+    parameters = dict(values)
+    if "name" not in parameters:
+        raise ValueError(f"an attack must have a 'name', got {sorted(parameters)}; add it")
+    if isinstance(parameters.get("attacks"), list):
+        parameters["attacks"] = [attack_from_dict(part) for part in parameters["attacks"]]
+    return create_attack(parameters.pop("name"), **parameters)
+
+
+def _names() -> str:
+    return ", ".join(ATTACKS)

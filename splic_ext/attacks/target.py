@@ -1,0 +1,265 @@
+"""The network under attack: checked once, asked many times, watched for dead gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from splic_ext.defenses import Defended, Defense, RandomDefense
+from splic_ext.defenses.base import check_images
+from splic_ext.errors import AttackError, ShapeError
+
+__all__ = ["Target", "Watch"]
+
+
+class Watch:
+    """Flags on the device of the images, so that an attack need not wait for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.finite_logits, self.finite_gradient = torch.ones(2, dtype=torch.bool, device=device)
+        self.nonzero, self.correct = torch.zeros(2, dtype=torch.bool, device=device)
+        self.gradients = 0
+
+    def logits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Note what the network said."""
+        logits = logits.detach()
+        self.finite_logits = self.finite_logits & logits.isfinite().all()
+        self.correct = self.correct | (logits.argmax(dim=1) == labels).any()
+
+    def gradient(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Note a gradient; return it with 0 for what is not finite."""
+        self.gradients += 1
+        self.finite_gradient = self.finite_gradient & gradient.isfinite().all()
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+        self.nonzero = self.nonzero | (gradient != 0).any()
+        return gradient
+
+
+class Target:
+    """A network, the labels that it should give, and the masks that it draws.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Images (N, C, H, W) in [0, 1] to logits (N, K); in eval mode. A :class:`Defended` gets
+        the indices of the images too.
+    labels : tensor of shape (N,), int64
+        True classes.
+    indices : ndarray of shape (N,), uint64
+        Index of each image.
+
+    Attributes
+    ----------
+    labels : tensor of shape (N,), int64
+        On the device of the images.
+    """
+
+    def __init__(
+        self, model: nn.Module, labels: torch.Tensor, indices: npt.NDArray[np.uint64]
+    ) -> None:
+        self.model = model
+        self.labels = labels
+        self._indices = indices
+        self._largest = int(labels.max()) if len(labels) else 0
+        self._watch = Watch(labels.device)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch, in float32 or float64.
+
+        Parameters
+        ----------
+        images : tensor of shape (N, C, H, W)
+            Versions of the images, in their order.
+
+        Returns
+        -------
+        tensor of shape (N, K)
+
+        Raises
+        ------
+        TypeError, ShapeError
+            The network returned no logits.
+        ValueError
+            A label is not below K.
+        AttackError
+            The logits do not depend on images that want a gradient, or a gradient is not finite.
+        """
+        if self._watch.gradients == 1:  # once, lest the device be waited for
+            self._check_finite()
+        wanted = images.requires_grad
+        if wanted:  # a tensor of its own: only what comes through the network passes it
+            images = images.view_as(images)
+            watch: Any = images.register_hook
+            watch(self._watch.gradient)
+        logits: torch.Tensor = self._ask(images)
+        self._check_logits(logits)
+        if wanted and not logits.requires_grad:
+            raise AttackError(
+                f"no gradient reaches the images through {self.defense[0]}: the result is detached "
+                "from them; use a gradient mode that has a derivative, or an attack without "
+                "gradients such as 'square'",
+                *self.defense,
+            )
+        self._watch.logits(logits, self.labels)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def select(self, rows: torch.Tensor) -> Target:
+        """Return the target for some of the images, whose masks stay theirs.
+
+        Parameters
+        ----------
+        rows : tensor of shape (M,), int64
+            Positions in the batch.
+        """
+        part = Target(self.model, self.labels[rows], self._indices[rows.cpu().numpy()])
+        part._watch = self._watch
+        return part
+
+    def fresh(self) -> Target:
+        """Return the same target, with nothing noted of gradients yet."""
+        return Target(self.model, self.labels, self._indices)
+
+    def draws(self, eot: int, images: torch.Tensor) -> int:
+        """Return how many forward passes to average: `eot`, or 1 if all would be the same.
+
+        Parameters
+        ----------
+        eot : int
+            Draws that were asked for.
+        images : tensor of shape (N, C, H, W)
+            The images.
+        """
+        if eot == 1:
+            return 1
+        for part in self.model.modules():
+            if isinstance(part, RandomDefense) and part.draw() != part.draw():
+                return eot
+        with torch.no_grad():  # randomness that is not the library's shows up in the answers
+            return 1 if torch.equal(self(images), self(images)) else eot
+
+    def check(self) -> None:
+        """Raise if an attack with these answers and gradients would be no attack.
+
+        Raises
+        ------
+        AttackError
+            NaN or infinity among the logits or gradients; or all gradients were 0 for all
+            images, although an image was classified correctly.
+        """
+        self._check_finite()
+        watch = self._watch
+        if watch.gradients > 0 and bool(watch.correct & ~watch.nonzero):
+            raise AttackError(
+                f"the gradient through {self.defense[0]} was 0 for all images in all steps, so "
+                "that nothing was attacked; use another gradient mode, another loss, or an attack "
+                "without gradients such as 'square'",
+                *self.defense,
+            )
+
+    def _check_finite(self) -> None:
+        for what, finite in (
+            ("logits", self._watch.finite_logits),
+            ("gradient", self._watch.finite_gradient),
+        ):
+            if not finite:
+                raise AttackError(
+                    f"the {what} held NaN or infinity, through {self.defense[0]}; check the "
+                    "network, and use another gradient mode if the defence is to blame",
+                    *self.defense,
+                )
+
+    def _ask(self, images: torch.Tensor) -> Any:
+        if not isinstance(self.model, Defended):
+            return self.model(images)
+        first = int(self._indices[0])
+        counted = np.arange(len(self._indices), dtype=np.uint64) + self._indices[0]
+        if np.array_equal(self._indices, counted):  # spares a copy to the host in each forward
+            return self.model(images, index=first)
+        return self.model(images, index=torch.from_numpy(self._indices.astype(np.int64)))
+
+    def _check_logits(self, logits: Any) -> None:
+        count = len(self.labels)
+        if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
+            kind = getattr(logits, "dtype", type(logits).__name__)
+            raise TypeError(
+                f"`model` must return logits as a floating-point tensor, got {kind}; wrap it in a "
+                "module that does"
+            )
+        shape = tuple(logits.shape)
+        if len(shape) != 2 or shape[0] != count or shape[1] < 2:
+            raise ShapeError(
+                f"`model` must return logits of shape (N, K) = ({count}, at least 2), got {shape}; "
+                "wrap it in a module that does",
+                shape,
+                f"({count}, K)",
+            )
+        if self._largest >= shape[1]:
+            raise ValueError(
+                f"`labels` must be below the number of classes, {shape[1]}, got {self._largest}; "
+                "count the classes from 0"
+            )
+
+    @property
+    def defense(self) -> tuple[str, str | None]:
+        """The defences in the network in words, and the gradient mode of the first."""
+        parts = [part for part in self.model.modules() if isinstance(part, Defense)]
+        words = [f"{type(part).__name__} with the gradient {part.gradient!r}" for part in parts]
+        if not parts:
+            return "the network, which has no defence,", None
+        return ", ".join(words), parts[0].gradient
+
+
+def checked(model: Any, images: Any, labels: Any) -> None:
+    """Raise unless the arguments of an attack are what they must be.
+
+    Parameters
+    ----------
+    model, images, labels : object
+        What a caller passed to :meth:`splic_ext.attacks.Attack.run`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As there.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be a torch.nn.Module, got {type(model).__name__}; wrap it in one"
+        )
+    network = model.model if isinstance(model, Defended) else model
+    if network.training:
+        raise ValueError(
+            "`model` must be in eval mode: dropout and batch statistics would be at work; "
+            "call `.eval()` first"
+        )
+    check_images(images)
+    if images.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"`images` of an attack must be of float32 or float64, got {images.dtype}; "
+            "convert them with `images.float()`"
+        )
+    place = next((part.device for part in model.parameters()), images.device)
+    if place != images.device:
+        raise ValueError(
+            f"`images` must be on the device of the network, {place}, got {images.device}; "
+            "move one of them"
+        )
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise TypeError(
+            f"`labels` must be a tensor of int64, got {kind}; convert them with `torch.as_tensor` "
+            "and `.long()`"
+        )
+    if tuple(labels.shape) != (len(images),):
+        raise ShapeError(
+            f"`labels` must have shape (N,) = ({len(images)},), got {tuple(labels.shape)}; pass "
+            "the class of each image",
+            tuple(labels.shape),
+            f"({len(images)},)",
+        )
+    if len(labels) > 0 and labels.min() < 0:
+        raise ValueError(f"`labels` must not be negative, got {int(labels.min())}; leave such out")

@@ -1,0 +1,213 @@
+"""The command ``splic-ext evaluate``: it reads the command line, and leaves the work to others."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from splic_ext.cliexit import exit_codes
+from splic_ext.clireport import evaluation_table, print_message
+from splic_ext.data import load_dataset
+
+__all__ = ["evaluate"]
+
+DATA, NETWORKS, RUN = "Images", "Networks", "Evaluation"
+
+
+def evaluate(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="cifar10, svhn, digits, or a path to their files or to a .npz archive.",
+            rich_help_panel=DATA,
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Network that is defended: resnet20, resnet56, resnet18, svhn_vgg, digits_cnn.",
+            rich_help_panel=NETWORKS,
+        ),
+    ],
+    weights: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Weights of --model.", rich_help_panel=NETWORKS),
+    ],
+    defense: Annotated[
+        list[str],
+        typer.Option(
+            metavar="SPEC",
+            help="A defence, such as splic:recommended or tv:weight=0.1; a+b is b after a. "
+            "Repeatable; identity is none.",
+            rich_help_panel=RUN,
+        ),
+    ],
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="An attack, such as pgd:steps=40,step_size=1/255. Repeatable; clean images are "
+            "scored in any case.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            metavar="gray|black|white",
+            help="Attack the network without its defence, a surrogate, or the defended network.",
+            rich_help_panel=RUN,
+        ),
+    ] = "gray",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the report and for finished parts, which the same command takes up "
+            "again. Default: nothing is written.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the official files. Default: SPLIC_DATA, else ~/.cache/splic_ext.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="test, train, for SVHN also extra.", rich_help_panel=DATA)
+    ] = "test",
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Evaluate the first images only.", rich_help_panel=DATA),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Fetch missing official files.", rich_help_panel=DATA),
+    ] = False,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Outputs of the networks. Default: the classes of the data set.",
+            rich_help_panel=NETWORKS,
+        ),
+    ] = None,
+    surrogate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For the black box: the network that is attacked.",
+            rich_help_panel=NETWORKS,
+        ),
+    ] = None,
+    surrogate_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of --surrogate.", rich_help_panel=NETWORKS),
+    ] = None,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Fresh draws of the masks for each finished image.",
+            rich_help_panel=RUN,
+        ),
+    ] = 10,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**64 - 1, help="Seed of attacks and masks.", rich_help_panel=RUN),
+    ] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images at a time.", rich_help_panel=RUN)
+    ] = 100,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...", rich_help_panel=RUN),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the report of another evaluation in --out.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=RUN)
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress bar, no table.", rich_help_panel=RUN),
+    ] = False,
+) -> None:
+    """Measure the accuracy of a network behind defences, clean and under attack.
+
+    Finished adversarial images are defended and classified --draws times with fresh masks. The
+    table has the mean over the draws, the share of images that are right in all of them, and the
+    vote, each with its 95 % interval.
+
+    Killed or interrupted, the same command with the same --out goes on where it was. Exit code:
+    0, 1 if data, weights or a package are missing or an attack failed, 2 for wrong usage, 130
+    after Ctrl-C.
+    """
+    kept = "finished parts are kept" if out else "nothing was kept, for want of --out"
+    with (
+        exit_codes(f"{kept}; the same command goes on", "use a smaller --batch-size"),
+        _notes_on_stderr(),
+    ):
+        if (surrogate is None) != (surrogate_weights is None):
+            raise ValueError("--surrogate and --surrogate-weights belong together; give both")
+        from splic_ext import evaluation
+
+        data = load_dataset(dataset, split, root, limit, download=download)
+        outputs = len(data.classes) if classes is None else classes
+        other: Any = None
+        if surrogate is not None and surrogate_weights is not None:
+            other = evaluation.load_network(surrogate, surrogate_weights, outputs)
+        report = evaluation.evaluate(
+            evaluation.load_network(model, weights, outputs),
+            data,
+            defenses=defense,
+            attacks=attack or (),
+            scenario=scenario,
+            surrogate=other,
+            draws=draws,
+            seed=seed,
+            batch_size=batch_size,
+            output=out,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+            model_name=model,
+            surrogate_name=surrogate,
+            command=shlex.join(["splic-ext", *sys.argv[1:]]),
+        )
+    if as_json:
+        typer.echo(report.to_json())
+    elif not quiet:
+        Console().print(evaluation_table(report))
+        if out is not None:
+            print_message(f"report: {out / 'report.json'}")
+
+
+@contextmanager
+def _notes_on_stderr() -> Iterator[None]:
+    """Tell of warnings in one line each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=UserWarning)
+        warnings.showwarning = lambda message, *_, **__: print_message(f"note: {message}")
+        yield

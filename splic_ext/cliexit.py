@@ -1,0 +1,53 @@
+"""How the commands end: with a message and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from splic_ext.clireport import print_message
+from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
+
+__all__ = ["INTERRUPTED", "exit_codes"]
+
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+_FAILURES = (ArithmeticError, AttackError, BackendUnavailableError, MissingExtraError, OSError)
+
+
+@contextmanager
+def exit_codes(
+    interrupted: str = "files that are there are complete",
+    memory: str = "use smaller images, fewer --threads or fewer --jobs",
+) -> Iterator[None]:
+    """End with a message and an exit code, not with a traceback, on what a user can mend.
+
+    Parameters
+    ----------
+    interrupted : str
+        What to say after Ctrl-C.
+    memory : str
+        What to do about too little memory.
+
+    Raises
+    ------
+    typer.Exit
+        With code 1 for what failed, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_message(f"interrupted; {interrupted}")
+        raise typer.Exit(INTERRUPTED) from None
+    except _FAILURES as error:
+        print_message(f"error: {error}")
+        raise typer.Exit(1) from None
+    except MemoryError:
+        print_message(f"error: out of memory; {memory}")
+        raise typer.Exit(1) from None
+    except (TypeError, ValueError) as error:
+        print_message(f"error: {error}")
+        raise typer.Exit(2) from None

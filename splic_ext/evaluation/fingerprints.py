@@ -1,0 +1,210 @@
+"""SHA-256 of what decides a result: arrays, networks, defences, this package's own code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+import splic_ext
+
+__all__ = [
+    "code_fingerprint",
+    "derive_seed",
+    "fingerprint",
+    "fingerprint_arrays",
+    "fingerprint_module",
+    "fingerprint_weights",
+    "package_versions",
+]
+
+#: Distributions whose version is recorded, installed or not.
+PACKAGES = ("numpy", "torch", "foolbox", "adversarial-robustness-toolbox")
+
+#: What of this package decides what comes out of attacks, defences and networks.
+CODE = (
+    *("attacks", "autograd", "backends", "defenses", "models"),
+    *("_core*", "_cuda*", "completion.py", "masks.py", "options.py"),
+)
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of plain values.
+
+    Parameters
+    ----------
+    values : mapping
+        Of what JSON can hold; the order of the keys does not matter.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a seed that depends on all parts, and is unrelated to that of other parts.
+
+    Parameters
+    ----------
+    *parts : int or str
+        Say what the seed is for.
+
+    Returns
+    -------
+    int
+        In [0, 2**63).
+
+    Examples
+    --------
+    >>> derive_seed(0, "draw", 1) == derive_seed(0, "draw", 1)
+    True
+    >>> derive_seed(0, "draw", 1) == derive_seed(0, "draw", 2)
+    False
+    """
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def fingerprint_arrays(*arrays: npt.NDArray[Any]) -> str:
+    """Return the SHA-256 of arrays: dtypes, shapes and values.
+
+    Parameters
+    ----------
+    *arrays : ndarray
+        Of any layout.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> fingerprint_arrays(np.zeros(3)) == fingerprint_arrays(np.zeros((3, 1)))
+    False
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def fingerprint_weights(module: nn.Module) -> str:
+    """Return the SHA-256 of the weights and buffers of a module, by name.
+
+    Parameters
+    ----------
+    module : nn.Module
+        On any device.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; independent of the device.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 2)
+    >>> before = fingerprint_weights(layer)
+    >>> _ = nn.init.zeros_(layer.bias)
+    >>> before == fingerprint_weights(layer)
+    False
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            host = value.detach().cpu().contiguous()
+            digest.update(f"{host.dtype}{tuple(host.shape)}".encode())
+            digest.update(host.reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()
+
+
+def fingerprint_module(module: nn.Module) -> str:
+    """Return the SHA-256 of a network or a defence: its class, repr and weights.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Of one's own class, its repr should show its parameters.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> fingerprint_module(nn.ReLU()) == fingerprint_module(nn.Tanh())
+    False
+    """
+    kinds = [f"{type(part).__module__}.{type(part).__qualname__}" for part in module.modules()]
+    return fingerprint(
+        {"kinds": kinds, "repr": repr(module), "weights": fingerprint_weights(module)}
+    )
+
+
+@cache
+def code_fingerprint() -> str:
+    """Return the SHA-256 of the code of attacks, defences, networks and solver.
+
+    Two checkouts of one version may differ in it; what was computed by other code is not reused.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    folder = Path(splic_ext.__file__).parent
+    digest = hashlib.sha256()
+    for pattern in CODE:
+        for place in sorted(folder.glob(pattern)):
+            files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+            for path in files:
+                digest.update(path.relative_to(folder).as_posix().encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of this package and of those that results may depend on.
+
+    Returns
+    -------
+    dict
+        Distribution -> version, None where it is not installed.
+
+    Examples
+    --------
+    >>> package_versions()["splic_ext"] == splic_ext.__version__
+    True
+    """
+    versions: dict[str, str | None] = {"splic_ext": splic_ext.__version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions

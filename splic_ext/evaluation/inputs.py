@@ -1,0 +1,312 @@
+"""What an evaluation is given, checked before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from splic_ext.attacks import Attack, create_attack
+from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
+from splic_ext.models import build_model, load_weights
+from splic_ext.specs import parse_spec
+
+__all__ = [
+    "SCENARIOS",
+    "check_network",
+    "check_scenario",
+    "is_random",
+    "load_network",
+    "named_attacks",
+    "named_defenses",
+    "resolve_device",
+]
+
+#: Scenario -> what is attacked.
+SCENARIOS: Mapping[str, str] = {
+    "gray": "the network without its defence",
+    "black": "a surrogate network",
+    "white": "the defended network",
+}
+
+Kind = TypeVar("Kind")
+
+
+def named_defenses(defenses: Any) -> dict[str, Defense]:
+    """Return the defences of an evaluation by name.
+
+    Parameters
+    ----------
+    defenses : mapping, sequence or str
+        Defences, or texts for :func:`splic_ext.defenses.defense_from_spec`. In a mapping the keys
+        are the names; otherwise a text names itself, and a defence has its repr as name.
+
+    Returns
+    -------
+    dict
+        In the given order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something else, none, or a name twice.
+
+    Examples
+    --------
+    >>> list(named_defenses(["identity", "tv:weight=0.2"]))
+    ['identity', 'tv:weight=0.2']
+    """
+    found = _named("defenses", defenses, Defense, defense_from_spec)
+    if not found:
+        raise ValueError("`defenses` must not be empty; use ['identity'] to go without defence")
+    return found
+
+
+def named_attacks(attacks: Any) -> dict[str, Attack]:
+    """Return the attacks of an evaluation by name.
+
+    Parameters
+    ----------
+    attacks : mapping, sequence or str
+        Attacks, or texts such as ``pgd:steps=40``; see :func:`splic_ext.attacks.create_attack`
+        and :func:`splic_ext.specs.parse_spec`. Names as in :func:`named_defenses`.
+
+    Returns
+    -------
+    dict
+        In the given order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something else, or a name twice.
+
+    Examples
+    --------
+    >>> list(named_attacks({"one step": "fgsm"}))
+    ['one step']
+    """
+    return _named("attacks", attacks, Attack, _attack_from_spec)
+
+
+def _attack_from_spec(spec: str) -> Attack:
+    name, parameters = parse_spec(spec)
+    return create_attack(name, **parameters)
+
+
+def _named(
+    parameter: str, given: Any, kind: type[Kind], build: Callable[[str], Kind]
+) -> dict[str, Kind]:
+    if isinstance(given, (str, kind)):
+        given = [given]
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    elif isinstance(given, Sequence):
+        pairs = [(item if isinstance(item, str) else _one_line(item), item) for item in given]
+    else:
+        raise TypeError(
+            f"`{parameter}` must be a list or a dict, got {type(given).__name__}; "
+            "put single ones into a list"
+        )
+    found: dict[str, Kind] = {}
+    for name, item in pairs:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"`{parameter}` must have names as keys, got {name!r}; use strings")
+        if name in found:
+            raise ValueError(
+                f"`{parameter}` has {name!r} twice; give each a name of its own, in a dict"
+            )
+        if not isinstance(item, (str, kind)):
+            raise TypeError(
+                f"`{parameter}` must hold texts or {kind.__name__} objects, got "
+                f"{type(item).__name__} as {name!r}; build it first"
+            )
+        found[name] = build(item) if isinstance(item, str) else item
+    return found
+
+
+def _one_line(item: Any) -> str:
+    return " ".join(repr(item).split())
+
+
+def check_scenario(scenario: str, surrogate: nn.Module | None) -> None:
+    """Raise unless the scenario is known, and has a surrogate if and only if it needs one.
+
+    Parameters
+    ----------
+    scenario : str
+        One of :data:`SCENARIOS`.
+    surrogate : nn.Module or None
+
+    Raises
+    ------
+    ValueError
+        As said.
+
+    Examples
+    --------
+    >>> check_scenario("gray", None)
+    """
+    if not isinstance(scenario, str) or scenario not in SCENARIOS:
+        raise ValueError(
+            f"`scenario` must be one of {', '.join(SCENARIOS)}, got {scenario!r}; choose one"
+        )
+    if scenario == "black" and surrogate is None:
+        raise ValueError(
+            "the black box needs a `surrogate`, the network that is attacked in place of `model`; "
+            "give one of another architecture or seed"
+        )
+    if scenario != "black" and surrogate is not None:
+        raise ValueError(
+            f"a `surrogate` is for the black box, got one in the {scenario} box, which attacks "
+            f"{SCENARIOS[scenario]}; leave it out"
+        )
+
+
+def check_network(
+    parameter: str, network: Any, images: torch.Tensor, labels: npt.NDArray[Any]
+) -> None:
+    """Raise unless a network is ready to classify these images.
+
+    Parameters
+    ----------
+    parameter : str
+        Names it in messages.
+    network : object
+        What a caller passed.
+    images : tensor of shape (N, C, H, W)
+        Some images, on the device of the network.
+    labels : ndarray of shape (M,)
+        All labels.
+
+    Raises
+    ------
+    TypeError
+        No module.
+    ValueError
+        It is in train mode, returns something other than logits, or has too few classes.
+    """
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"`{parameter}` must be a torch.nn.Module, got {type(network).__name__}; wrap it in one"
+        )
+    if any(part.training for part in network.modules()):
+        raise ValueError(
+            f"`{parameter}` is in train mode, with dropout and batch statistics at work; "
+            f"call `{parameter}.eval()` first"
+        )
+    with torch.no_grad():
+        logits = network(images)
+    shape = tuple(getattr(logits, "shape", ()))
+    if not isinstance(logits, torch.Tensor) or len(shape) != 2 or shape[0] != len(images):
+        raise ValueError(
+            f"`{parameter}` must return logits of shape (N, K) = ({len(images)}, K), got "
+            f"{shape or type(logits).__name__}; wrap it in a module that does"
+        )
+    if int(labels.max()) >= shape[1]:
+        raise ValueError(
+            f"`{parameter}` has {shape[1]} outputs, but there is the label {int(labels.max())}; "
+            "give a network and images of the same classes"
+        )
+
+
+def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
+    """Say whether a defence draws fresh masks in each forward.
+
+    Parameters
+    ----------
+    name : str
+        Names it in messages.
+    defense : Defense
+    images : tensor of shape (N, C, H, W)
+        To try it on.
+
+    Raises
+    ------
+    ValueError
+        It is random in a way that cannot be repeated.
+
+    Examples
+    --------
+    >>> images = torch.rand(1, 1, 8, 8)
+    >>> [is_random(spec, defense_from_spec(spec), images) for spec in ("tv", "usvt", "usvt:seed=1")]
+    [False, True, False]
+    """
+    if any(isinstance(part, RandomDefense) and part.seed is None for part in defense.modules()):
+        return True
+    with torch.no_grad():
+        if not torch.equal(defense(images), defense(images)):
+            raise ValueError(
+                f"the defence {name!r} returns other images in each forward, which no seed makes "
+                "repeatable; derive it from RandomDefense and take its masks from `draw()`"
+            )
+    return False
+
+
+def resolve_device(device: Any, model: nn.Module) -> torch.device:
+    """Return the device to work on: that asked for, else that of the network, else the CPU.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+    model : nn.Module
+
+    Raises
+    ------
+    ValueError
+        There is no such device here.
+
+    Examples
+    --------
+    >>> resolve_device(None, nn.Linear(2, 2))
+    device(type='cpu')
+    """
+    if device is None:
+        tensors = list(model.state_dict().values()) if isinstance(model, nn.Module) else []
+        return tensors[0].device if tensors else torch.device("cpu")
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"`device` must be one that torch can use here, got {str(device)!r}: {reason}; "
+            "leave it out for that of the network"
+        ) from None
+    return found
+
+
+def load_network(name: str, weights: str | os.PathLike[str], num_classes: int = 10) -> nn.Module:
+    """Return a network with its weights, in evaluation mode.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`splic_ext.models.MODELS`.
+    weights : path
+        A file for :func:`splic_ext.models.load_weights`.
+    num_classes : int, default 10
+        Number of outputs.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError, MissingExtraError
+        As :func:`splic_ext.models.build_model` and :func:`splic_ext.models.load_weights`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(build_model("digits_cnn").state_dict(), f"{folder}/digits.pt")
+    ...     load_network("digits_cnn", f"{folder}/digits.pt").training
+    False
+    """
+    return load_weights(build_model(name, num_classes), weights).eval()

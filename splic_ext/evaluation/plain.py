@@ -1,0 +1,110 @@
+"""Frozen dataclasses to plain values and back, with every departure named."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["decode", "encode"]
+
+Kind = TypeVar("Kind")
+
+
+def encode(value: Any) -> Any:
+    """Return a dataclass, or what it holds, as dicts, lists and plain values.
+
+    Parameters
+    ----------
+    value : object
+        A dataclass, mapping, sequence or plain value, as deep as it likes.
+
+    Examples
+    --------
+    >>> from splic_ext.evaluation.statistics import Accuracy
+    >>> encode((Accuracy(0.5, 0.25, 0.75, 12), None))
+    [{'value': 0.5, 'low': 0.25, 'high': 0.75, 'n': 12}, None]
+    """
+    if is_dataclass(value):
+        return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(kind: type[Kind], values: Any, where: str) -> Kind:
+    """Return what :func:`encode` made plain.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass; its fields may be dataclasses, tuples, dicts, optional or plain.
+    values : object
+        What JSON gave.
+    where : str
+        Names the place in messages.
+
+    Raises
+    ------
+    ValueError
+        A key is missing or unknown, or a value is of another kind.
+
+    Examples
+    --------
+    >>> from splic_ext.evaluation.statistics import Accuracy
+    >>> decode(Accuracy, {"value": 0.5, "low": 0.25, "high": 0.75, "n": 12}, "accuracy")
+    Accuracy(value=0.5, low=0.25, high=0.75, n=12)
+    """
+    result: Kind = _decode(kind, values, where)
+    return result
+
+
+def _decode(kind: Any, values: Any, where: str) -> Any:
+    origin, arms = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return values
+    if origin in (Union, types.UnionType):
+        if values is None and type(None) in arms:
+            return None
+        (kind,) = (arm for arm in arms if arm is not type(None))
+        return _decode(kind, values, where)
+    if is_dataclass(kind):
+        return _decode_dataclass(kind, values, where)
+    if origin is tuple:
+        if not isinstance(values, list):
+            raise _refused(where, "a list", values)
+        return tuple(_decode(arms[0], item, f"{where}[{i}]") for i, item in enumerate(values))
+    if origin is dict:
+        if not isinstance(values, dict):
+            raise _refused(where, "an object", values)
+        return {key: _decode(arms[1], item, f"{where}.{key}") for key, item in values.items()}
+    if kind is float and type(values) is int:
+        return float(values)
+    if type(values) is not kind:
+        raise _refused(where, f"of type {kind.__name__}", values)
+    return values
+
+
+def _decode_dataclass(kind: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise _refused(where, "an object", values)
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    missing = [name for name in names if name not in values]
+    unknown = [name for name in values if name not in names]
+    if missing or unknown:
+        raise ValueError(
+            f"`{where}` must have the keys {', '.join(names)}; missing "
+            f"{', '.join(missing) or 'none'}, unknown {', '.join(map(str, unknown)) or 'none'}; "
+            "take a file as it was written"
+        )
+    return kind(**{name: _decode(hints[name], values[name], f"{where}.{name}") for name in names})
+
+
+def _refused(where: str, expected: str, got: Any) -> ValueError:
+    shown = repr(got)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return ValueError(f"`{where}` must be {expected}, got {shown}; take a file as it was written")

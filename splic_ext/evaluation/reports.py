@@ -1,0 +1,128 @@
+"""The records of an evaluation together: JSON with a version, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from splic_ext.evaluation.plain import decode, encode
+from splic_ext.evaluation.records import Record, Seconds
+
+__all__ = ["SCHEMA_VERSION", "EvaluationReport"]
+
+#: Of the JSON form; raised when a reader of the former would misread it.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """The records of an evaluation.
+
+    Attributes
+    ----------
+    key : str
+        SHA-256 of all that was asked for.
+    records : tuple of Record
+        For each attack, clean images first, all defences in order.
+    seconds : Seconds
+        Of the run that wrote the report: less than those of the records where it took up the
+        parts of an earlier run.
+    notes : tuple of str
+        What was warned of.
+    """
+
+    key: str
+    records: tuple[Record, ...]
+    seconds: Seconds
+    notes: tuple[str, ...] = field(default=())
+
+    def select(self, *, defense: str | None = None, attack: str | None = "") -> tuple[Record, ...]:
+        """Return some of the records.
+
+        Parameters
+        ----------
+        defense : str, optional
+            Name of a defence; default: all.
+        attack : str or None, optional
+            Name of an attack, None for clean images; default: all.
+
+        Returns
+        -------
+        tuple of Record
+        """
+        return tuple(
+            record
+            for record in self.records
+            if defense in (None, record.defense) and attack in ("", record.attack)
+        )
+
+    def to_json(self) -> str:
+        """Return the report as JSON, which :meth:`from_json` reads."""
+        values = {
+            "schema_version": SCHEMA_VERSION,
+            "key": self.key,
+            "seconds": encode(self.seconds),
+            "notes": list(self.notes),
+            "records": [record.to_dict() for record in self.records],
+        }
+        text = json.dumps(values, indent=2, allow_nan=False)
+        # Lists of plain values on one line; no string of JSON holds a line break.
+        return re.sub(
+            r"\[\n\s+([\w\s,.+-]+?)\n\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> EvaluationReport:
+        """Return the report that :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+
+        Raises
+        ------
+        ValueError
+            No JSON, another version of the schema, or not as it was written.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"an evaluation report must be JSON: {error}") from None
+        version = values.pop("schema_version", None) if isinstance(values, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"an evaluation report must have the schema version {SCHEMA_VERSION}, got "
+                f"{version!r}; read it with the version of splic_ext that wrote it, or run the "
+                "evaluation again"
+            )
+        records = values.pop("records", None)
+        if not isinstance(records, list):
+            raise ValueError("`records` of an evaluation report must be a list; it is damaged")
+        report = decode(cls, {**values, "records": []}, "report")
+        return replace(
+            report,
+            records=tuple(
+                Record.from_dict(record, f"records[{i}]") for i, record in enumerate(records)
+            ),
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> EvaluationReport:
+        """Read a report from a file.
+
+        Parameters
+        ----------
+        path : path
+            ``report.json`` of an evaluation's folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            As :meth:`from_json`.
+        """
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))

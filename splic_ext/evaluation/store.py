@@ -1,0 +1,198 @@
+"""Finished parts of an evaluation on disk: found again by what determines them."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.atomicfiles import atomic_path
+from splic_ext.evaluation.fingerprints import fingerprint, fingerprint_arrays
+
+__all__ = ["Part", "PartStore", "write_text"]
+
+FORMAT = 1
+
+#: A temporary file of this age, in seconds, was left by a process that was killed.
+STALE = 3600.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was computed for one batch, and how long it took.
+
+    Attributes
+    ----------
+    arrays : dict
+        Name -> array.
+    seconds : dict
+        Phase -> time.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    seconds: Mapping[str, float]
+
+
+@dataclass
+class PartStore:
+    """A folder of parts, each a ``.npz`` file named after the hash of what determines it.
+
+    A file appears at once, when it is finished, so that a process may be killed at any time, and
+    several may work in one folder. A file that is damaged, or not what its name says, is told of
+    by a warning and counts as missing.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Made when the first part is written; None keeps nothing.
+
+    Attributes
+    ----------
+    notes : list of str
+        What was warned of.
+
+    Raises
+    ------
+    OSError
+        In :meth:`put`: the file cannot be written; what is there is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = PartStore(Path(folder))
+    ...     store.put({"kind": "example"}, Part({"x": np.arange(3)}, {"rest": 0.5}))
+    ...     part = store.get({"kind": "example"}, {"x": (np.dtype(int), (3,))})
+    ...     store.get({"kind": "another"}, {}) is None
+    True
+    >>> part.arrays["x"], part.seconds
+    (array([0, 1, 2]), {'rest': 0.5})
+    """
+
+    folder: Path | None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            for path in self.folder.glob(".splic-*.tmp"):
+                with suppress(OSError):  # another process may have been faster
+                    if time.time() - path.stat().st_mtime > STALE:
+                        path.unlink()
+
+    def path(self, description: Mapping[str, Any]) -> Path | None:
+        """Return where the part is, or would be."""
+        if self.folder is None:
+            return None
+        return self.folder / f"{description['kind']}-{fingerprint(description)[:40]}.npz"
+
+    def get(
+        self,
+        description: Mapping[str, Any],
+        expected: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+    ) -> Part | None:
+        """Return a part, or None if it is not there or not to be used.
+
+        Parameters
+        ----------
+        description : mapping
+            All that determines the part, as plain values; "kind" is one of them.
+        expected : mapping
+            Name -> dtype and shape of its arrays.
+        """
+        path = self.path(description)
+        if path is None or not path.exists():
+            return None
+        try:
+            part, reason = _read(path, description, expected), ""
+        except MemoryError:
+            raise
+        except Exception as error:  # of any type: the content of a damaged file is anything
+            part, reason = None, str(error) or type(error).__name__
+        if part is None:
+            note = f"the file '{path}' is no part of this evaluation and is made anew: {reason}"
+            self.notes.append(note)
+            warnings.warn(note, stacklevel=2)
+        return part
+
+    def put(self, description: Mapping[str, Any], part: Part) -> None:
+        """Write a part, in place of any that is there.
+
+        Parameters
+        ----------
+        description : mapping
+            As in :meth:`get`.
+        part : Part
+        """
+        path = self.path(description)
+        if path is None:
+            return
+        meta = {
+            "format": FORMAT,
+            "description": description,
+            "seconds": part.seconds,
+            "sha256": _checksum(part.arrays),
+        }
+        content: dict[str, Any] = {"meta": np.array(json.dumps(meta)), **part.arrays}
+        try:
+            with atomic_path(path, overwrite=True) as temporary, temporary.open("xb") as file:
+                np.savez(file, **content)
+        except OSError as error:
+            raise _not_written(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file at once, in place of any that is there.
+
+    Parameters
+    ----------
+    path : Path
+        Its folders are made.
+    text : str
+        Written as UTF-8.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    try:
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> OSError:
+    return OSError(
+        f"the results cannot be written to '{path}': {error.strerror or error}; make room or name "
+        "another folder, and run it again: what is finished is kept"
+    )
+
+
+def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    return fingerprint({name: fingerprint_arrays(array) for name, array in arrays.items()})
+
+
+def _read(
+    path: Path,
+    description: Mapping[str, Any],
+    expected: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+) -> Part:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    meta = json.loads(str(arrays.pop("meta")))
+    if meta["format"] != FORMAT or meta["description"] != json.loads(json.dumps(description)):
+        raise ValueError("it belongs to another one")
+    shapes = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+    if shapes != dict(expected) or meta["sha256"] != _checksum(arrays):
+        raise ValueError("its content is damaged")
+    seconds = {str(phase): float(value) for phase, value in meta["seconds"].items()}
+    return Part(arrays, seconds)
