@@ -15,6 +15,7 @@ from splic_ext import MissingExtraError, ShapeError, SolverOptions
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
 defenses = pytest.importorskip("splic_ext.defenses")
+from splic_ext.defenses.menet import MatrixEstimation  # noqa: E402
 
 QUICK = SolverOptions(max_iterations=7)
 
@@ -187,7 +188,10 @@ def test_gradient_does_not_change_the_images(maker, images):
             defense = maker(seed=3) if isinstance(maker(), defenses.RandomDefense) else maker()
             expected = defense(images)
             defense.gradient = gradient
-            assert torch.equal(defense(images.clone().requires_grad_()), expected)
+            found = defense(images.clone().requires_grad_())
+            # ME-Net's three take another decomposition where no gradient is asked for.
+            atol = 1e-5 if isinstance(defense, MatrixEstimation) else 0
+            torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("name", ["BitDepth", "JPEG"])

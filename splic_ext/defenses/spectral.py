@@ -16,6 +16,7 @@ class _Shrink(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrices: torch.Tensor, threshold: torch.Tensor, rank: int) -> Any:
+        """Decompose, and keep the factors."""
         u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
         kept = s > threshold[:, None]
         kept[:, rank:] = False
@@ -61,7 +62,24 @@ def shrink_spectrum(
     >>> shrink_spectrum(matrices, torch.tensor([0.0]), rank=1).diagonal(dim1=1, dim2=2)
     tensor([[3., 0., 0.]])
     """
-    most = min(matrices.shape[-2:])
+    if rank is None:
+        rank = min(matrices.shape[-2:])
+    if not (torch.is_grad_enabled() and (matrices.requires_grad or threshold.requires_grad)):
+        return _shrink_by_squares(matrices, threshold, rank)
     apply: Any = _Shrink.apply
-    result: torch.Tensor = apply(matrices, threshold, most if rank is None else rank)
+    result: torch.Tensor = apply(matrices, threshold, rank)
     return result
+
+
+def _shrink_by_squares(matrices: torch.Tensor, threshold: torch.Tensor, rank: int) -> torch.Tensor:
+    """The same as a function of X X', in float64: what is small is cut, so that squares will do."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return _shrink_by_squares(matrices.mT, threshold, rank).mT
+    squares = matrices.double() @ matrices.double().mT
+    values, vectors = torch.linalg.eigh(squares)  # the largest come last
+    s = values.clamp(min=0.0).sqrt()
+    kept = s > threshold[:, None]
+    kept[:, : s.shape[1] - rank] = False
+    share = torch.where(kept, 1 - threshold[:, None] / torch.where(kept, s, 1.0), 0.0)
+    factor = (vectors * share[:, None]) @ vectors.mT
+    return factor.to(matrices.dtype) @ matrices
