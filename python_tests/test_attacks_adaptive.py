@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 attacks = pytest.importorskip("splic_ext.attacks")
 defenses = pytest.importorskip("splic_ext.defenses")
 from splic_ext.attacks.apgd import checkpoints  # noqa: E402
-from splic_ext.attacks.losses import LOSSES, dlr, margin, measure, measure_gradient  # noqa: E402
+from splic_ext.attacks.losses import LOSSES, Best, dlr, margin, measure, measure_gradient  # noqa: E402
 from splic_ext.attacks.streams import Streams  # noqa: E402
 from splic_ext.attacks.target import Target  # noqa: E402
 
@@ -55,7 +55,7 @@ def test_optimum_of_an_affine_network_in_l2(name):
     expected = images + EPSILON * (ascent / ascent.norm(dim=1, keepdim=True)).reshape(images.shape)
     threat = attacks.ThreatModel("l2", EPSILON, steps=60, step_size=EPSILON)
     result = attacks.create_attack(name, **threat_of(name, threat))(network, images, labels)
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
 
 
 def threat_of(name, threat):
@@ -176,6 +176,17 @@ def test_best_point_is_returned(name):
     expected = torch.where(eligible, reached, -math.inf).amax(dim=0)
     assert torch.equal(losses(network, result, labels), expected)
     assert (expected > reached[-1]).any()
+
+
+def test_misclassified_comes_before_a_larger_loss():
+    best = Best(torch.zeros(3, 1, 1, 1))
+    for value, loss, wrong in (
+        (1.0, [5.0, 1.0, float("nan")], [0, 1, 0]),
+        (2.0, [3.0, 9.0, 1.0], [1, 0, 0]),
+        (3.0, [4.0, 0.5, 2.0], [1, 1, 1]),
+    ):
+        best.offer(torch.full((3, 1, 1, 1), value), torch.tensor(loss), torch.tensor(wrong))
+    assert best.images.flatten().tolist() == [3.0, 1.0, 3.0]
 
 
 @pytest.mark.parametrize(

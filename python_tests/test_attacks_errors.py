@@ -232,6 +232,17 @@ def test_broken_defences_raise(name, how, message):
         assert (str(again), vars(again)) == (str(caught.value), vars(caught.value))
 
 
+def test_errors_name_the_gradient_of_the_attack():
+    """Not that which the defence is set to before and after."""
+    network = defenses.Defended(Affine(classes=3), Broken("zero")).eval()
+    network.defense.gradient = "identity"
+    images, _ = images_and_labels()
+    with pytest.raises(attacks.AttackError, match="Broken with the gradient 'exact' was 0") as e:
+        attacks.EOTPGD(THREAT, gradient="exact")(network, images, labels_of(network, images))
+    assert e.value.gradient == "exact"
+    assert network.defense.gradient == "identity"
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_logits_that_are_not_finite_raise(name):
     affine = Affine(classes=3)

@@ -23,6 +23,7 @@ class Watch:
         self.finite_logits, self.finite_gradient = torch.ones(2, dtype=torch.bool, device=device)
         self.nonzero, self.correct = torch.zeros(2, dtype=torch.bool, device=device)
         self.gradients = 0
+        self.defense: tuple[str, str | None] | None = None
 
     def logits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """Note what the network said."""
@@ -91,6 +92,8 @@ class Target:
         if self._watch.gradients == 1:  # once, lest the device be waited for
             self._check_finite()
         wanted = images.requires_grad
+        if wanted and self._watch.gradients == 0:
+            self._watch.defense = self.defense  # in the mode of the attack, which ends before it
         if wanted:  # a tensor of its own: only what comes through the network passes it
             images = images.view_as(images)
             watch: Any = images.register_hook
@@ -152,24 +155,26 @@ class Target:
         """
         self._check_finite()
         watch = self._watch
+        defense = watch.defense or self.defense
         if watch.gradients > 0 and bool(watch.correct & ~watch.nonzero):
             raise AttackError(
-                f"the gradient through {self.defense[0]} was 0 for all images in all steps, so "
+                f"the gradient through {defense[0]} was 0 for all images in all steps, so "
                 "that nothing was attacked; use another gradient mode, another loss, or an attack "
                 "without gradients such as 'square'",
-                *self.defense,
+                *defense,
             )
 
     def _check_finite(self) -> None:
+        defense = self._watch.defense or self.defense
         for what, finite in (
             ("logits", self._watch.finite_logits),
             ("gradient", self._watch.finite_gradient),
         ):
             if not finite:
                 raise AttackError(
-                    f"the {what} held NaN or infinity, through {self.defense[0]}; check the "
+                    f"the {what} held NaN or infinity, through {defense[0]}; check the "
                     "network, and use another gradient mode if the defence is to blame",
-                    *self.defense,
+                    *defense,
                 )
 
     def _ask(self, images: torch.Tensor) -> Any:
