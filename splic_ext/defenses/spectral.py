@@ -72,7 +72,7 @@ def shrink_spectrum(
 
 
 def _shrink_by_squares(matrices: torch.Tensor, threshold: torch.Tensor, rank: int) -> torch.Tensor:
-    """The same as a function of X X', in float64: what is small is cut, so that squares will do."""
+    """Return the same, as a function of X X' in float64: what is small is cut all the same."""
     if matrices.shape[1] > matrices.shape[2]:
         return _shrink_by_squares(matrices.mT, threshold, rank).mT
     squares = matrices.double() @ matrices.double().mT
