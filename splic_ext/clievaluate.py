@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 
-from splic_ext.cliexit import exit_codes
+from splic_ext.cliexit import exit_codes, notes_on_stderr
 from splic_ext.clireport import evaluation_table, print_message
 from splic_ext.data import load_dataset
 
@@ -69,6 +67,23 @@ def evaluate(
             rich_help_panel=RUN,
         ),
     ] = "gray",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="adaptive",
+            help="Instead of --attack and --scenario: all that an attacker may try who knows the "
+            "one --defense, gradients, losses, steps, queries; writes adaptive.md into --out.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="smoke|small|full",
+            help="Of the protocol: images, steps, draws. small is for two cores, full for a GPU.",
+            rich_help_panel=RUN,
+        ),
+    ] = "small",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -167,7 +182,7 @@ def evaluate(
     kept = "finished parts are kept" if out else "nothing was kept, for want of --out"
     with (
         exit_codes(f"{kept}; the same command goes on", "use a smaller --batch-size"),
-        _notes_on_stderr(),
+        notes_on_stderr(),
     ):
         if (surrogate is None) != (surrogate_weights is None):
             raise ValueError("--surrogate and --surrogate-weights belong together; give both")
@@ -175,6 +190,31 @@ def evaluate(
 
         data = load_dataset(dataset, split, root, limit, download=download)
         outputs = len(data.classes) if classes is None else classes
+        if protocol is not None:
+            if protocol != "adaptive" or attack or surrogate or len(defense) != 1 or not out:
+                raise ValueError(
+                    "--protocol must be adaptive, and goes with one --defense and --out, without "
+                    "--attack and --surrogate"
+                )
+            from splic_ext.experiments import evaluate_adaptively
+
+            result = evaluate_adaptively(
+                evaluation.load_network(model, weights, outputs),
+                data,
+                defense=defense[0],
+                size=size,
+                score_draws=draws,
+                seed=seed,
+                batch_size=batch_size,
+                output=out,
+                device=device,
+                progress=not quiet,
+                model_name=model,
+                command=shlex.join(["splic-ext", *sys.argv[1:]]),
+            )
+            if not quiet:
+                Console().print(Markdown(result.to_markdown()))
+            return
         other: Any = None
         if surrogate is not None and surrogate_weights is not None:
             other = evaluation.load_network(surrogate, surrogate_weights, outputs)
@@ -202,12 +242,3 @@ def evaluate(
         Console().print(evaluation_table(report))
         if out is not None:
             print_message(f"report: {out / 'report.json'}")
-
-
-@contextmanager
-def _notes_on_stderr() -> Iterator[None]:
-    """Tell of warnings in one line each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("default", category=UserWarning)
-        warnings.showwarning = lambda message, *_, **__: print_message(f"note: {message}")
-        yield

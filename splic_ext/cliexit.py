@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import typer
 from splic_ext.clireport import print_message
 from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
 
-__all__ = ["INTERRUPTED", "exit_codes"]
+__all__ = ["INTERRUPTED", "exit_codes", "notes_on_stderr"]
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -51,3 +52,12 @@ def exit_codes(
     except (TypeError, ValueError) as error:
         print_message(f"error: {error}")
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Tell of warnings in one line each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=UserWarning)
+        warnings.showwarning = lambda message, *_, **__: print_message(f"note: {message}")
+        yield

@@ -214,6 +214,7 @@ def gradient_mode(module: nn.Module, mode: str) -> Iterator[None]:
         A defence, a :class:`Defended` network, or any module that holds some.
     mode : str
         A value of :class:`Defense`'s `gradient`; :class:`Compose` passes it on to its parts.
+        ``"surrogate"`` is ``"exact"`` for a defence that has no need of one.
 
     Raises
     ------
@@ -234,7 +235,11 @@ def gradient_mode(module: nn.Module, mode: str) -> Iterator[None]:
     before = [part.gradient for part in defenses]
     try:
         for part in defenses:
-            part.gradient = "parts" if "parts" in part.gradients else mode
+            known = part.gradients
+            if "parts" in known:
+                part.gradient = "parts"
+            else:
+                part.gradient = "exact" if mode == "surrogate" and mode not in known else mode
         yield
     finally:
         for part, gradient in zip(defenses, before, strict=True):

@@ -82,4 +82,5 @@ def _shrink_by_squares(matrices: torch.Tensor, threshold: torch.Tensor, rank: in
     kept[:, : s.shape[1] - rank] = False
     share = torch.where(kept, 1 - threshold[:, None] / torch.where(kept, s, 1.0), 0.0)
     factor = (vectors * share[:, None]) @ vectors.mT
-    return factor.to(matrices.dtype) @ matrices
+    result: torch.Tensor = factor.to(matrices.dtype) @ matrices
+    return result

@@ -1,0 +1,143 @@
+"""The command ``splic-ext reproduce``: it reads the command line, and leaves the work to others."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from splic_ext.cliexit import exit_codes, notes_on_stderr
+from splic_ext.clireport import print_message
+from splic_ext.data import load_dataset
+
+__all__ = ["reproduce"]
+
+DATA, RUN = "Images and networks", "Experiment"
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="table3, table4 or frontier.")],
+    cifar10: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="CIFAR-10 test images: cifar10, or a path. Repeatable.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    cifar10_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of a ResNet-20.", rich_help_panel=DATA),
+    ] = None,
+    svhn: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="SVHN test images: svhn, or a path. Repeatable.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    svhn_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of the small VGG.", rich_help_panel=DATA),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the official files. Default: SPLIC_DATA, else ~/.cache/splic_ext.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for NAME.json, NAME.csv, NAME.md, and, below work, for finished parts.",
+            rich_help_panel=RUN,
+        ),
+    ] = Path("results"),
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most images of a data set.", rich_help_panel=RUN),
+    ] = None,
+    slow_limit: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Most images for attacks of thousands of steps.", rich_help_panel=RUN
+        ),
+    ] = 500,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this attack. Repeatable.", rich_help_panel=RUN),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Draws of the masks for each image.", rich_help_panel=RUN)
+    ] = 10,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**64 - 1, help="Seed of attacks and masks.", rich_help_panel=RUN),
+    ] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images at a time.", rich_help_panel=RUN)
+    ] = 100,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...", rich_help_panel=RUN),
+    ] = None,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress bar, no table.", rich_help_panel=RUN),
+    ] = False,
+) -> None:
+    """Make a table of the paper anew, its numbers beside the paper's.
+
+    table3 and table4 attack the networks without a defence (gray box); frontier compares SPLIC
+    with plain denoising at equal clean accuracy, which the paper does not. Killed or interrupted,
+    the same command goes on where it was. Exit codes as for `splic-ext evaluate`.
+    """
+    with (
+        exit_codes(
+            "finished parts are kept; the same command goes on", "use a smaller --batch-size"
+        ),
+        notes_on_stderr(),
+    ):
+        from splic_ext import evaluation, experiments
+
+        subjects = []
+        for kind, network, places, weights in (
+            ("cifar10", "resnet20", cifar10, cifar10_weights),
+            ("svhn", "svhn_vgg", svhn, svhn_weights),
+        ):
+            if not places:
+                continue
+            if weights is None:
+                raise ValueError(f"--{kind} needs --{kind}-weights; give both")
+            for place in places:
+                data = load_dataset(place, "test", root, limit)
+                model = evaluation.load_network(network, weights, len(data.classes))
+                subjects.append(experiments.Subject(kind, data, model, network))
+        result = experiments.reproduce(
+            name,
+            subjects,
+            draws=draws,
+            seed=seed,
+            limit=limit,
+            slow_limit=slow_limit,
+            attacks=attack,
+            batch_size=batch_size,
+            output=out,
+            device=device,
+            progress=not quiet,
+            command=shlex.join(["splic-ext", *sys.argv[1:]]),
+        )
+    if not quiet:
+        Console().print(Markdown(result.to_markdown()))
+        print_message(f"result: {out / name}.json, .csv, .md")

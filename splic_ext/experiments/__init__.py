@@ -1,0 +1,37 @@
+"""The paper's tables, and the protocol that the paper lacks: each one function, results as rows.
+
+>>> from splic_ext.data import load_dataset
+>>> from splic_ext.models import build_model
+>>> subject = Subject("svhn", load_dataset("digits", limit=20), build_model("digits_cnn").eval())
+>>> result = reproduce("table4", [subject], draws=1, slow_limit=1, attacks=["fgsm"])
+>>> row = result.select(method="SPLIC, paper's constants", attack="fgsm")[0]
+>>> row.mean.n, row.paper
+(20, 59.8)
+"""
+
+from __future__ import annotations
+
+from splic_ext.errors import MissingExtraError
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise MissingExtraError("`splic_ext.experiments`", "torch", "torch") from None
+
+from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
+from splic_ext.experiments.gray_box import TABLES, GrayBoxTable, Subject, reproduce
+from splic_ext.experiments.results import ExperimentResult, Row
+
+__all__ = [
+    "SIZES",
+    "TABLES",
+    "ExperimentResult",
+    "GrayBoxTable",
+    "Row",
+    "Size",
+    "Subject",
+    "evaluate_adaptively",
+    "reproduce",
+]

@@ -1,0 +1,324 @@
+"""The protocol for attackers who know the defence: gradients, draws, losses, steps, queries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel
+from splic_ext.attacks.streams import Streams
+from splic_ext.attacks.target import Target
+from splic_ext.data import Dataset
+from splic_ext.defenses import Defense, RandomDefense, defense_from_spec, gradient_mode
+from splic_ext.evaluation import Record, evaluate, worst_case
+from splic_ext.experiments.results import ExperimentResult, Row
+
+__all__ = ["SIZES", "Size", "evaluate_adaptively"]
+
+GRADIENTS = ("identity", "exact", "surrogate")
+#: Defences that are known to be broken: an attack that leaves them standing is none.
+KNOWN = {"usvt": "ME-Net (USVT)", "identity": "no defence"}
+#: What is left when a part of SPLIC goes.
+ABLATIONS = {
+    "splic:tv_weight=0": "rank and smoothed rank, no total variation",
+    "splic:delta_decay=0.001": "hardly any smoothed rank",
+    "splic:rank={full}": "no rank cut",
+    "splic:rank={full},tv_weight=0": "mask and smoothed rank alone",
+    "tv:weight=0.1": "total variation denoising, no masks",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of the protocol is run.
+
+    Attributes
+    ----------
+    images : int
+        The first ones of the data set.
+    steps, eot, restarts : int
+        Of the main attacks: steps of 1/255, draws for each gradient, runs.
+    sweep_eot : int
+        Draws for each gradient where a parameter is varied.
+    draws : tuple of int
+        Draws for each gradient, as a curve.
+    epsilons : tuple of float
+        Radii, as a curve, times 255.
+    queries, query_eot : int
+        Of the square attack: squares, and draws for each.
+    walk : int
+        Iterations of the attack by labels alone.
+    """
+
+    images: int
+    steps: int
+    eot: int
+    restarts: int
+    sweep_eot: int
+    draws: tuple[int, ...]
+    epsilons: tuple[float, ...]
+    queries: int
+    query_eot: int
+    walk: int
+
+
+#: "smoke" shows that all of it runs, "small" is for two cores, "full" for a GPU.
+SIZES: Mapping[str, Size] = {
+    "smoke": Size(2, 2, 2, 2, 1, (1,), (4,), 3, 1, 1),
+    "small": Size(100, 50, 10, 2, 4, (1, 4), (2, 4, 16, 32), 500, 4, 8),
+    "full": Size(1000, 200, 40, 5, 10, (1, 10, 20, 80), (1, 2, 4, 16, 32, 64), 5000, 10, 32),
+}
+
+
+def evaluate_adaptively(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    defense: str = "splic",
+    size: str | Size = "small",
+    score_draws: int = 10,
+    seed: int = 0,
+    batch_size: int = 100,
+    output: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    progress: bool = True,
+    model_name: str | None = None,
+    command: str | None = None,
+) -> ExperimentResult:
+    """Attack a network behind a defence with all that the attacker may know but the masks.
+
+    L-inf 8/255 but where a radius is varied. Sections: three gradients (past the solver, through
+    it, and through a smooth rank cut) and the worst of them for each image; masks that are held
+    still, where the attack must succeed; draws for each gradient; other losses and step rules;
+    twice the steps, other step sizes, restarts; radii; queries alone; transfer from the network
+    without its defence; what is left of the defence without its parts; and defences that are
+    known to be broken.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode.
+    dataset : Dataset
+    defense : str, default "splic"
+        Text of the defence, see :func:`splic_ext.defenses.defense_from_spec`.
+    size : {"smoke", "small", "full"} or Size, default "small"
+        How many images, steps, draws and queries.
+    score_draws : int, default 10
+        Fresh draws of the masks for each finished image.
+    seed, batch_size, device, progress, model_name, command
+        As in :func:`splic_ext.evaluation.evaluate`.
+    output : path, optional
+        Folder for adaptive.json, adaptive.csv, adaptive.md, and for finished parts, which the
+        same call takes up again.
+
+    Returns
+    -------
+    ExperimentResult
+
+    Raises
+    ------
+    ValueError, TypeError
+        A parameter of the wrong kind, or out of its range.
+    AttackError, OSError
+        As :func:`splic_ext.evaluation.evaluate`.
+
+    References
+    ----------
+    .. [1] F. Tramer, N. Carlini, W. Brendel, A. Madry, "On adaptive attacks to adversarial example
+       defenses", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> from splic_ext.data import load_dataset
+    >>> from splic_ext.models import build_model
+    >>> result = evaluate_adaptively(
+    ...     build_model("digits_cnn").eval(),
+    ...     load_dataset("digits", limit=2),
+    ...     defense="splic:max_iterations=7",
+    ...     size="smoke",
+    ...     score_draws=2,
+    ... )
+    >>> [row.attack for row in result.select(section="gradients")]
+    ['clean', 'identity', 'exact', 'surrogate', 'worst of them']
+    """
+    amount = _choose(size)
+    protected = defense_from_spec(defense)
+    options = {
+        "draws": score_draws,
+        "seed": seed,
+        "batch_size": batch_size,
+        "limit": min(amount.images, len(dataset)),
+        "output": None if output is None else Path(output) / "work",
+        "overwrite": True,
+        "device": device,
+        "progress": progress,
+        "model_name": model_name,
+        "command": command,
+    }
+    rows: list[Row] = []
+    last: Record | None = None
+    for section in _sections(defense, protected, amount, dataset):
+        report = evaluate(
+            model,
+            dataset,
+            defenses=section.defenses,
+            attacks=section.attacks,
+            scenario=section.scenario,
+            **options,  # type: ignore[arg-type]
+        )
+        last = report.records[0]
+        for method in section.defenses:
+            records = list(report.select(defense=method))
+            if section.worst and len(records) > 2:
+                records.append(worst_case(records[1:], "worst of them"))
+            rows += [
+                Row.from_record(record, section.name, method, record.attack or "clean")
+                for record in records
+            ]
+    assert last is not None  # there are sections
+    result = ExperimentResult(
+        "adaptive",
+        f"Adaptive attacks on {defense}",
+        tuple(rows),
+        last.provenance,
+        ("the worst of several attacks is chosen by the draws that are counted",),
+    )
+    if output is not None:
+        result.save(output)
+    return result
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One call of the evaluation."""
+
+    name: str
+    defenses: Mapping[str, Defense]
+    attacks: Mapping[str, Attack]
+    scenario: str = "white"
+    worst: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class _Within(Attack):
+    """An attack without a bound, whose result is moved back into the ball."""
+
+    inner: Attack | None = None
+
+    name: ClassVar[str] = "within"
+    uses: ClassVar[tuple[str, ...]] = ("norm", "epsilon", "seed")
+
+    def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
+        """Run the attack, and project."""
+        found = images if self.inner is None else self.inner.perturb(target, images, streams)
+        return self.threat.project(found, images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters; the attack as a dict."""
+        return super().to_dict() | {"inner": self.inner and self.inner.to_dict()}
+
+
+def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequence[_Section]:
+    steps = ThreatModel(steps=size.steps, step_size=1 / 255)
+    this = {spec: defense}
+    modes = [mode for mode in GRADIENTS if _accepts(defense, mode)]
+
+    def attack(gradient: str = "identity", eot: int = size.sweep_eot, **change: Any) -> Attack:
+        loss = change.pop("loss", "ce")
+        threat = ThreatModel.from_dict(steps.to_dict() | change)
+        return EOTPGD(threat, eot=eot, gradient=gradient, loss=loss)
+
+    still = defense_from_spec(spec)
+    for part in still.modules():
+        if isinstance(part, RandomDefense):
+            part.seed = 1
+    curve = sorted({*size.epsilons, 8.0})
+    full = min(dataset.images.shape[2:])
+    ablations = {
+        title: defense_from_spec(text.format(full=full)) for text, title in ABLATIONS.items()
+    }
+    return (
+        _Section("gradients", this, {mode: attack(mode, size.eot) for mode in modes}, worst=True),
+        _Section("masks held still", {spec: still}, {mode: attack(mode) for mode in modes}),
+        _Section(
+            "draws for each gradient",
+            this,
+            {f"{n}": attack(eot=n) for n in sorted({*size.draws, size.eot})},
+        ),
+        _Section(
+            "losses and step rules",
+            this,
+            {
+                "PGD, cross-entropy": attack(),
+                "PGD, logit ratio": attack(loss="dlr"),
+                "Auto-PGD, cross-entropy": APGD(steps, eot=size.sweep_eot, gradient="identity"),
+                "Auto-PGD, logit ratio": APGD(
+                    steps, eot=size.sweep_eot, gradient="identity", loss="dlr"
+                ),
+            },
+            worst=True,
+        ),
+        _Section(
+            "steps",
+            this,
+            {
+                f"{size.steps} of 1/255": attack(),
+                f"{2 * size.steps} of 1/255": attack(steps=2 * size.steps),
+                f"{size.steps} of 0.5/255": attack(step_size=0.5 / 255),
+                f"{size.steps} of 2/255": attack(step_size=2 / 255),
+                f"{size.restarts} restarts": attack(restarts=size.restarts),
+            },
+            worst=True,
+        ),
+        _Section("radius", this, {f"{e:g}/255": attack(epsilon=e / 255) for e in curve}),
+        _Section(
+            "queries",
+            this,
+            {
+                f"square, {size.queries}": Square(
+                    ThreatModel(), queries=size.queries, eot=size.query_eot
+                ),
+                "labels alone": _Within(
+                    inner=HopSkipJump(
+                        ThreatModel(norm="linf"), iterations=size.walk, eot=size.query_eot
+                    )
+                ),
+            },
+        ),
+        _Section(
+            "transfer from the network without the defence",
+            this,
+            {f"PGD, {size.steps} of 1/255": PGD(steps)},
+            scenario="gray",
+        ),
+        _Section("without its parts", ablations, {"identity": attack()}),
+        _Section(
+            "known to be broken",
+            {title: defense_from_spec(text) for text, title in KNOWN.items()},
+            {"8/255": attack(), "32/255": attack(epsilon=32 / 255)},
+        ),
+    )
+
+
+def _accepts(defense: Defense, mode: str) -> bool:
+    try:
+        with gradient_mode(defense, mode):
+            return True
+    except ValueError:
+        return False
+
+
+def _choose(size: str | Size) -> Size:
+    if isinstance(size, Size):
+        return size
+    if not isinstance(size, str) or size not in SIZES:
+        raise ValueError(
+            f"`size` must be one of {', '.join(SIZES)}, or a Size, got {size!r}; choose one"
+        )
+    return SIZES[size]
