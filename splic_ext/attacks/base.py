@@ -15,6 +15,7 @@ from splic_ext.attacks.target import Target, checked
 from splic_ext.attacks.threat import ThreatModel, readable
 from splic_ext.checks import check_integer
 from splic_ext.defenses import Index, seeded_masks
+from splic_ext.defenses.base import values_checked
 from splic_ext.defenses.randomness import image_indices
 
 __all__ = ["Attack"]
@@ -152,6 +153,7 @@ class Attack:
             torch.enable_grad(),
             _constant_weights(model),
             seeded_masks(streams.derive("masks")),
+            values_checked(),
         ):
             target = Target(model, labels.to(images.device, copy=True), indices)
             adversarial = self.perturb(target, images.detach().clamp(0.0, 1.0), streams)
