@@ -15,8 +15,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext.attacks import Attack  # noqa: E402
-from splic_ext.data import Dataset  # noqa: E402
-from splic_ext.evaluation import Seconds, evaluate  # noqa: E402
+from splic_ext.data import Dataset, load_dataset  # noqa: E402
+from splic_ext.evaluation import EvaluationReport, Seconds, evaluate  # noqa: E402
 
 CLASSES = 4
 
@@ -36,6 +36,18 @@ def make_network(seed=0):
     with torch.no_grad():
         linear.weight.copy_(weights - weights.mean(1, keepdim=True))
         linear.bias.zero_()
+    return torch.nn.Sequential(torch.nn.Flatten(), linear).eval()
+
+
+def fit_digits():
+    """The linear network that fits scikit-learn's digits best, in the least squares."""
+    train = load_dataset("digits", "train")
+    pixels = np.pad(train.to_float().reshape(len(train), -1), ((0, 0), (0, 1)), constant_values=1)
+    fitted = np.linalg.lstsq(pixels, np.eye(10, dtype=np.float32)[train.labels], rcond=1e-3)[0]
+    linear = torch.nn.Linear(64, 10)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(8 * fitted[:-1].T))
+        linear.bias.copy_(torch.from_numpy(8 * fitted[-1]))
     return torch.nn.Sequential(torch.nn.Flatten(), linear).eval()
 
 
@@ -88,3 +100,22 @@ def timeless(report):
         )
         for record in report.records
     ]
+
+
+# Of experiments
+
+
+def numbers(rows):
+    """The accuracies of rows or records."""
+    return [(row.mean, row.all_draws, row.majority) for row in rows]
+
+
+def no_work(folder):
+    """Whether the last evaluation of an experiment took all from files."""
+    seconds = EvaluationReport.load(folder / "work" / "report.json").seconds
+    return seconds.attack == seconds.defense == seconds.network == 0
+
+
+def part_times(folder):
+    """When each of the finished parts of an experiment was written."""
+    return {path: path.stat().st_mtime_ns for path in (folder / "work" / "parts").iterdir()}

@@ -17,6 +17,7 @@ pytest.importorskip("foolbox", reason="foolbox is not installed")
 
 from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.evaluation import EvaluationReport, evaluate, load_network  # noqa: E402
+from splic_ext.experiments import ExperimentResult, evaluate_adaptively  # noqa: E402
 from splic_ext.models import build_model  # noqa: E402
 
 
@@ -168,6 +169,64 @@ def test_an_attack_that_was_none(files):
     arguments = ("--scenario", "white", "--attack", "eot-pgd:steps=2,eot=1", "--defense", "usvt")
     result = evaluated(*arguments, code=1)
     assert "USVT with the gradient 'identity' was 0 for all images" in result.stderr
+
+
+# The adaptive protocol
+
+PROTOCOL = ("--protocol", "adaptive", "--size", "smoke", "--defense", "usvt", "--draws", 2)
+
+
+def test_the_protocol_is_that_of_the_library(files, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    result = evaluated(*PROTOCOL, "--seed", 3, "-o", "out")
+    found = ExperimentResult.from_json((files / "out" / "adaptive.json").read_text())
+    expected = evaluate_adaptively(
+        load_network("digits_cnn", "one.pt"), load_dataset("mine.npz"), defense="usvt",
+        size="smoke", score_draws=2, seed=3,
+    )  # fmt: skip
+    assert [(row.attack, row.mean) for row in found.rows] == [
+        (row.attack, row.mean) for row in expected.rows
+    ]
+    assert {row.model.name for row in found.rows} == {"digits_cnn"}
+    assert found.provenance.command.startswith("splic-ext ")
+    for words in ("Adaptive attacks on usvt", "masks held still", "worst of them"):
+        assert words in result.stdout
+    assert "result: out/adaptive.json, .csv, .md" in result.stderr.replace(os.sep, "/")
+    quiet = evaluated(*PROTOCOL, "--seed", 3, "-o", "out", "-q")
+    assert quiet.output == ""
+    again = evaluated(*PROTOCOL, "--seed", 3, "-o", "out", "--json")
+    assert ExperimentResult.from_json(again.stdout).title == found.title
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--protocol", "naive"), 2, "--protocol must be adaptive, and goes with one --defense"),
+        (("--protocol", "adaptive", "--attack", "fgsm"), 2, "without --attack, --scenario and"),
+        (("--protocol", "adaptive", "--scenario", "white"), 2, "without --attack, --scenario and"),
+        (("--protocol", "adaptive", "--defense", "tv"), 2, "goes with one --defense and --out"),
+        (
+            ("--protocol", "adaptive", "--surrogate", "x", "--surrogate-weights", "two.pt"),
+            2,
+            "without --attack, --scenario and --surrogate",
+        ),
+        (("--protocol", "adaptive", "--size", "huge"), 2, "`size` must be one of smoke, small, fu"),
+        (("--protocol", "adaptive", "--weights", "none.pt"), 1, "'none.pt' does not exist"),
+        (("--protocol", "adaptive", "--dataset", "none.npz"), 1, "'none.npz' does not exist"),
+        (("--size", "smoke"), 2, "--size is that of --protocol adaptive; give both"),
+    ],
+)
+def test_misuse_of_the_protocol(files, arguments, code, message):
+    result = evaluated("--defense", "usvt", "-o", "out", *arguments, code=code)
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stdout == ""
+    assert not (files / "out").exists()
+
+
+def test_the_protocol_needs_a_folder(files):
+    result = evaluated(*PROTOCOL, code=2)
+    assert "goes with one --defense and --out" in result.stderr
 
 
 @pytest.mark.parametrize("missing", ["--dataset", "--model", "--weights", "--defense"])

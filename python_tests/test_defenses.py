@@ -383,6 +383,36 @@ def test_gradient_mode_reaches_all_parts_and_ends(images):
     assert blur.gradient == "exact"
 
 
+def test_surrogate_is_exact_where_there_is_none(images):
+    splic, tv, usvt = defenses.SPLIC(QUICK), defenses.TotalVariation(), defenses.USVT()
+    composed = defenses.Compose(splic, defenses.Compose(tv, usvt))
+    with defenses.gradient_mode(composed, "surrogate"):
+        assert [splic.gradient, tv.gradient, usvt.gradient] == ["surrogate", "exact", "exact"]
+        leaf = images.clone().requires_grad_()
+        with defenses.seeded_masks(0):
+            composed(leaf).square().sum().backward()
+    assert [splic.gradient, tv.gradient, usvt.gradient] == ["identity", "exact", "identity"]
+    parts = [
+        defenses.SPLIC(QUICK, gradient="surrogate"),
+        defenses.TotalVariation(),
+        defenses.USVT(gradient="exact"),
+    ]
+    expected = images.clone().requires_grad_()
+    with defenses.seeded_masks(0):
+        defenses.Compose(*parts)(expected).square().sum().backward()
+    assert torch.equal(leaf.grad, expected.grad)
+
+
+@pytest.mark.parametrize(("mode", "named"), [("surrogate", "exact"), ("bpda", "bpda")])
+def test_gradient_mode_that_no_part_has(mode, named):
+    """The parts before it are put back too."""
+    tv, bits = defenses.TotalVariation(gradient="identity"), defenses.BitDepth()
+    with pytest.raises(ValueError, match=f"`gradient` must be .*, got '{named}'"):  # noqa: SIM117
+        with defenses.gradient_mode(defenses.Compose(tv, bits), mode):
+            pass
+    assert [tv.gradient, bits.gradient] == ["identity", "identity"]
+
+
 def test_frozen_masks_end_with_an_exception(images):
     defense = defenses.USVT()
     with pytest.raises(ShapeError, match="`images` must have shape"), defenses.frozen_masks():

@@ -72,18 +72,20 @@ def evaluate(
         typer.Option(
             metavar="adaptive",
             help="Instead of --attack and --scenario: all that an attacker may try who knows the "
-            "one --defense, gradients, losses, steps, queries; writes adaptive.md into --out.",
+            "one --defense, gradients, losses, steps, queries; writes adaptive.json, .csv and .md "
+            "into --out, in place of what is there.",
             rich_help_panel=RUN,
         ),
     ] = None,
     size: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="smoke|small|full",
-            help="Of the protocol: images, steps, draws. small is for two cores, full for a GPU.",
+            help="Of the protocol: images, steps, draws. small, the default, is for two cores, "
+            "full for a GPU.",
             rich_help_panel=RUN,
         ),
-    ] = "small",
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -186,23 +188,30 @@ def evaluate(
     ):
         if (surrogate is None) != (surrogate_weights is None):
             raise ValueError("--surrogate and --surrogate-weights belong together; give both")
+        if protocol is None and size is not None:
+            raise ValueError("--size is that of --protocol adaptive; give both")
+        if protocol is not None and (
+            (protocol, scenario, len(defense)) != ("adaptive", "gray", 1)
+            or attack
+            or surrogate
+            or out is None
+        ):
+            raise ValueError(
+                "--protocol must be adaptive, and goes with one --defense and --out, without "
+                "--attack, --scenario and --surrogate"
+            )
         from splic_ext import evaluation
 
         data = load_dataset(dataset, split, root, limit, download=download)
         outputs = len(data.classes) if classes is None else classes
         if protocol is not None:
-            if protocol != "adaptive" or attack or surrogate or len(defense) != 1 or not out:
-                raise ValueError(
-                    "--protocol must be adaptive, and goes with one --defense and --out, without "
-                    "--attack and --surrogate"
-                )
             from splic_ext.experiments import evaluate_adaptively
 
             result = evaluate_adaptively(
                 evaluation.load_network(model, weights, outputs),
                 data,
                 defense=defense[0],
-                size=size,
+                size="small" if size is None else size,
                 score_draws=draws,
                 seed=seed,
                 batch_size=batch_size,
@@ -212,8 +221,11 @@ def evaluate(
                 model_name=model,
                 command=shlex.join(["splic-ext", *sys.argv[1:]]),
             )
-            if not quiet:
+            if as_json:
+                typer.echo(result.to_json())
+            elif not quiet:
                 Console().print(Markdown(result.to_markdown()))
+                print_message(f"result: {out}/{result.name}.json, .csv, .md")
             return
         other: Any = None
         if surrogate is not None and surrogate_weights is not None:

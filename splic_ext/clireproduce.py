@@ -60,7 +60,8 @@ def reproduce(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Folder for NAME.json, NAME.csv, NAME.md, and, below work, for finished parts.",
+            help="Folder for NAME.json, NAME.csv, NAME.md, in place of what is there, and, below "
+            "work, for finished parts.",
             rich_help_panel=RUN,
         ),
     ] = Path("results"),
@@ -116,10 +117,10 @@ def reproduce(
             ("cifar10", "resnet20", cifar10, cifar10_weights),
             ("svhn", "svhn_vgg", svhn, svhn_weights),
         ):
-            if not places:
+            if bool(places) != (weights is not None):
+                raise ValueError(f"--{kind} and --{kind}-weights belong together; give both")
+            if not places or weights is None:
                 continue
-            if weights is None:
-                raise ValueError(f"--{kind} needs --{kind}-weights; give both")
             for place in places:
                 data = load_dataset(place, "test", root, limit)
                 model = evaluation.load_network(network, weights, len(data.classes))

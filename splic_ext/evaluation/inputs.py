@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from splic_ext.attacks import Attack, create_attack
+from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
 from splic_ext.models import build_model, load_weights
 from splic_ext.specs import parse_spec
 
 __all__ = [
     "SCENARIOS",
+    "check_dataset",
     "check_network",
     "check_scenario",
     "is_random",
@@ -131,6 +133,28 @@ def _named(
 
 def _one_line(item: Any) -> str:
     return " ".join(repr(item).split())
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raise unless `dataset` is a Dataset that holds an image at least.
+
+    Parameters
+    ----------
+    dataset : object
+        What a caller passed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As said.
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"`dataset` must be a Dataset, got {type(dataset).__name__}; make one with "
+            "`load_dataset`, or `Dataset(name, images, labels, classes)`"
+        )
+    if len(dataset) == 0:
+        raise ValueError("`dataset` must hold an image at least; check the file and the split")
 
 
 def check_scenario(scenario: str, surrogate: nn.Module | None) -> None:

@@ -24,6 +24,7 @@ from splic_ext.evaluation.fingerprints import (
 )
 from splic_ext.evaluation.guards import REPORT, check_output
 from splic_ext.evaluation.inputs import (
+    check_dataset,
     check_network,
     check_scenario,
     is_random,
@@ -155,14 +156,8 @@ def evaluate(
     [(None, 'identity', 1), (None, 'usvt', 10), ('fgsm', 'identity', 1), ('fgsm', 'usvt', 10)]
     """
     began = time.perf_counter()
-    if not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"`dataset` must be a Dataset, got {type(dataset).__name__}; make one with "
-            "`load_dataset`, or `Dataset(name, images, labels, classes)`"
-        )
+    check_dataset(dataset)
     chosen = dataset if limit is None else dataset.first(check_integer("limit", limit, 1, _MOST))
-    if len(chosen) == 0:
-        raise ValueError("`dataset` must hold an image at least; check the file and the split")
     folder = None if output is None else Path(output)
     run = _Run(
         model=model,

@@ -4,7 +4,7 @@
 >>> from splic_ext.models import build_model
 >>> subject = Subject("svhn", load_dataset("digits", limit=20), build_model("digits_cnn").eval())
 >>> result = reproduce("table4", [subject], draws=1, slow_limit=1, attacks=["fgsm"])
->>> row = result.select(method="SPLIC, paper's constants", attack="fgsm")[0]
+>>> row = result.select(method="SPLIC, paper's constants", attack="FGSM")[0]
 >>> row.mean.n, row.paper
 (20, 59.8)
 """

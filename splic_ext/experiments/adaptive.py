@@ -14,9 +14,12 @@ from torch import nn
 from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
+from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
-from splic_ext.defenses import Defense, RandomDefense, defense_from_spec, gradient_mode
+from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec, gradient_mode
 from splic_ext.evaluation import Record, evaluate, worst_case
+from splic_ext.evaluation.guards import check_output
+from splic_ext.evaluation.inputs import check_dataset
 from splic_ext.experiments.results import ExperimentResult, Row
 
 __all__ = ["SIZES", "Size", "evaluate_adaptively"]
@@ -24,14 +27,16 @@ __all__ = ["SIZES", "Size", "evaluate_adaptively"]
 GRADIENTS = ("identity", "exact", "surrogate")
 #: Defences that are known to be broken: an attack that leaves them standing is none.
 KNOWN = {"usvt": "ME-Net (USVT)", "identity": "no defence"}
-#: What is left when a part of SPLIC goes.
-ABLATIONS = {
-    "splic:tv_weight=0": "rank and smoothed rank, no total variation",
-    "splic:delta_decay=0.001": "hardly any smoothed rank",
-    "splic:rank={full}": "no rank cut",
-    "splic:rank={full},tv_weight=0": "mask and smoothed rank alone",
-    "tv:weight=0.1": "total variation denoising, no masks",
+#: What is left when a part of SPLIC goes -> the options that differ; a `rank` of None is full.
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "rank and smoothed rank, no total variation": {"tv_weight": 0.0},
+    "hardly any smoothed rank": {"delta_decay": 0.001},
+    "no rank cut": {"rank": None},
+    "mask and smoothed rank alone": {"rank": None, "tv_weight": 0.0},
 }
+#: What they are compared with.
+PLAIN = {"total variation denoising, no masks": "tv:weight=0.1"}
+_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,8 @@ def evaluate_adaptively(
     it, and through a smooth rank cut) and the worst of them for each image; masks that are held
     still, where the attack must succeed; draws for each gradient; other losses and step rules;
     twice the steps, other step sizes, restarts; radii; queries alone; transfer from the network
-    without its defence; what is left of the defence without its parts; and defences that are
-    known to be broken.
+    without its defence; what is left of SPLIC without its parts, where the defence has it; and
+    defences that are known to be broken.
 
     Parameters
     ----------
@@ -114,8 +119,8 @@ def evaluate_adaptively(
     seed, batch_size, device, progress, model_name, command
         As in :func:`splic_ext.evaluation.evaluate`.
     output : path, optional
-        Folder for adaptive.json, adaptive.csv, adaptive.md, and for finished parts, which the
-        same call takes up again.
+        Folder for adaptive.json, adaptive.csv, adaptive.md, which are replaced, and for finished
+        parts, which the same call takes up again, and sections share.
 
     Returns
     -------
@@ -148,12 +153,14 @@ def evaluate_adaptively(
     ['clean', 'identity', 'exact', 'surrogate', 'worst of them']
     """
     amount = _choose(size)
+    check_dataset(dataset)
     protected = defense_from_spec(defense)
+    check_output(None if output is None else Path(output), "", overwrite=True)
     options = {
-        "draws": score_draws,
+        "draws": check_integer("score_draws", score_draws, 1, _MOST),
         "seed": seed,
         "batch_size": batch_size,
-        "limit": min(amount.images, len(dataset)),
+        "limit": check_integer("images", amount.images, 1, _MOST),
         "output": None if output is None else Path(output) / "work",
         "overwrite": True,
         "device": device,
@@ -187,7 +194,10 @@ def evaluate_adaptively(
         f"Adaptive attacks on {defense}",
         tuple(rows),
         last.provenance,
-        ("the worst of several attacks is chosen by the draws that are counted",),
+        (
+            f"seed {last.seed}",
+            "the worst of several attacks is chosen by the draws that are counted",
+        ),
     )
     if output is not None:
         result.save(output)
@@ -239,11 +249,8 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
         if isinstance(part, RandomDefense):
             part.seed = 1
     curve = sorted({*size.epsilons, 8.0})
-    full = min(dataset.images.shape[2:])
-    ablations = {
-        title: defense_from_spec(text.format(full=full)) for text, title in ABLATIONS.items()
-    }
-    return (
+    left = _ablations(spec, min(dataset.images.shape[2:]))
+    sections = (
         _Section("gradients", this, {mode: attack(mode, size.eot) for mode in modes}, worst=True),
         _Section("masks held still", {spec: still}, {mode: attack(mode) for mode in modes}),
         _Section(
@@ -297,13 +304,28 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
             {f"PGD, {size.steps} of 1/255": PGD(steps)},
             scenario="gray",
         ),
-        _Section("without its parts", ablations, {"identity": attack()}),
+        _Section("without its parts", left, {"identity": attack()}),
         _Section(
             "known to be broken",
             {title: defense_from_spec(text) for text, title in KNOWN.items()},
             {"8/255": attack(), "32/255": attack(epsilon=32 / 255)},
         ),
     )
+    return [section for section in sections if section.defenses]
+
+
+def _ablations(spec: str, full: int) -> dict[str, Defense]:
+    """Return the defence with a part of SPLIC gone, and plain denoising; none without SPLIC."""
+    left = {}
+    for title, changes in ABLATIONS.items():
+        left[title] = defense_from_spec(spec)
+        solvers = [part for part in left[title].modules() if isinstance(part, SPLIC)]
+        if not solvers:
+            return {}
+        for part in solvers:
+            rank = {"rank": full} if "rank" in changes else {}
+            part.options = part.options.replace(**{**changes, **rank})
+    return left | {title: defense_from_spec(text) for title, text in PLAIN.items()}
 
 
 def _accepts(defense: Defense, mode: str) -> bool:

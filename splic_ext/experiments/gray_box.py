@@ -12,6 +12,8 @@ from torch import nn
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.evaluation import Record, evaluate
+from splic_ext.evaluation.guards import check_output
+from splic_ext.evaluation.inputs import check_dataset
 from splic_ext.experiments import paper
 from splic_ext.experiments.results import ExperimentResult, Row
 
@@ -37,6 +39,7 @@ METHODS = {
 ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "cw": "CW"}
 #: Attacks that take so long that fewer images must do.
 SLOW = ("cw",)
+_MOST = 2**31 - 1
 #: The paper prints one row for SPLIC; it stands beside each of ours.
 SAME = {"splic:recommended": "splic"}
 
@@ -161,7 +164,7 @@ def reproduce(
     name : str
         One of :data:`TABLES`: "table3", "table4" or "frontier".
     subjects : sequence of Subject
-        A section of the table for each.
+        A section of the table for each, named after its data set.
     draws, seed, batch_size, device, progress, command
         As in :func:`splic_ext.evaluation.evaluate`.
     limit : int, optional
@@ -171,8 +174,8 @@ def reproduce(
     attacks : sequence of str, optional
         Some of the table's attacks; default: all.
     output : path, optional
-        Folder for NAME.json, NAME.csv, NAME.md, and for finished parts, which the same call takes
-        up again.
+        Folder for NAME.json, NAME.csv, NAME.md, which are replaced, and for finished parts, which
+        the same call takes up again.
 
     Returns
     -------
@@ -181,7 +184,8 @@ def reproduce(
     Raises
     ------
     ValueError
-        An unknown name or attack, no subject, or one whose data set the table has no place for.
+        An unknown name or attack, no subject, two of one name, or one whose data set the table
+        has no place for; a parameter out of its range.
     TypeError, AttackError, OSError
         As :func:`splic_ext.evaluation.evaluate`.
 
@@ -199,19 +203,23 @@ def reproduce(
     for attack in chosen:
         if attack not in table.attacks:
             raise ValueError(
-                f"`attacks` of {name} must be among {', '.join(table.attacks)}, got {attack!r}"
+                f"`attacks` of {name} must be among {', '.join(table.attacks)}, got {attack!r}; "
+                "leave it out"
             )
     if limit is not None:
-        limit = check_integer("limit", limit, 1, 2**31 - 1)
+        limit = check_integer("limit", limit, 1, _MOST)
+    if slow_limit is not None:
+        slow_limit = check_integer("slow_limit", slow_limit, 1, _MOST)
+        slow_limit = slow_limit if limit is None else min(limit, slow_limit)
+    check_output(None if output is None else Path(output), "", overwrite=True)
     rows: list[Row] = []
     records: tuple[Record, ...] = ()
     for subject in subjects:
         fast = [attack for attack in chosen if attack not in SLOW]
         slow = [attack for attack in chosen if attack in SLOW]
-        for some, most in ((fast, limit), (slow, slow_limit)):
+        for some, most in ((fast, limit), (slow, slow_limit or limit)):
             if not some and (some is slow or slow):
                 continue
-            images = len(subject.dataset)
             report = evaluate(
                 subject.model,
                 subject.dataset,
@@ -220,7 +228,7 @@ def reproduce(
                 draws=draws,
                 seed=seed,
                 batch_size=batch_size,
-                limit=min(images, most or images, limit or images),
+                limit=most,
                 output=None if output is None else Path(output) / "work",
                 overwrite=True,
                 device=device,
@@ -232,26 +240,47 @@ def reproduce(
             # The clean images of the fast attacks are enough.
             kept = [r for r in records if r.attack is not None or some is fast or not fast]
             rows += [_row(table, subject, record) for record in kept]
-    result = ExperimentResult(name, table.title, tuple(rows), records[-1].provenance)
+    result = ExperimentResult(
+        name, table.title, tuple(rows), records[-1].provenance, (f"seed {records[-1].seed}",)
+    )
     if output is not None:
         result.save(output)
     return result
 
 
 def _choose(name: str, subjects: Sequence[Subject]) -> GrayBoxTable:
-    if name not in TABLES:
+    if not isinstance(name, str) or name not in TABLES:
         raise ValueError(f"`name` must be one of {', '.join(TABLES)}, got {name!r}; choose one")
     table = TABLES[name]
+    if not isinstance(subjects, Sequence):
+        raise TypeError(
+            f"`subjects` must be a list, got {type(subjects).__name__}; put a single one into it"
+        )
     if not subjects:
         raise ValueError(
             f"`subjects` of {name} must not be empty; give images and a network of "
             f"{' or '.join(table.kinds)}"
         )
+    sections: set[str] = set()
     for subject in subjects:
+        if not isinstance(subject, Subject):
+            raise TypeError(
+                f"`subjects` must hold Subject objects, got {type(subject).__name__}; make one "
+                "with Subject(kind, dataset, model)"
+            )
         if subject.kind not in table.kinds:
             raise ValueError(
-                f"`subjects` of {name} must be of {' or '.join(table.kinds)}, got {subject.kind!r}"
+                f"`subjects` of {name} must be of {' or '.join(table.kinds)}, got "
+                f"{subject.kind!r}; leave it out"
             )
+        check_dataset(subject.dataset)
+        section = subject.dataset.name.partition("/")[0]
+        if section in sections:
+            raise ValueError(
+                f"`subjects` must have data sets of different names, got {section!r} twice; rename "
+                "one, since the sections of the table are named after them"
+            )
+        sections.add(section)
     return table
 
 

@@ -207,9 +207,7 @@ class ExperimentResult:
             It cannot be written.
         """
         forms = {"json": self.to_json(), "csv": self.to_csv(), "md": self.to_markdown()}
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        paths = tuple(place / f"{self.name}.{suffix}" for suffix in forms)
+        paths = tuple(Path(folder) / f"{self.name}.{suffix}" for suffix in forms)
         for path, text in zip(paths, forms.values(), strict=True):
             write_text(path, text)
         return paths
@@ -233,15 +231,17 @@ def _head(result: ExperimentResult) -> list[str]:
 
 def _table(rows: Sequence[Row]) -> list[str]:
     first = rows[0]
-    images = sorted({row.mean.n for row in rows}, reverse=True)
-    count = " or ".join(f"{n:,}" for n in images)
+    most = max(row.mean.n for row in rows)
+    fewer = {row.attack: row.mean.n for row in rows if row.mean.n < most}
     methods = dict.fromkeys(row.method for row in rows)
-    caption = f"{count} images of {first.dataset.name}, {first.model.name}"
+    caption = f"{most:,} images of {first.dataset.name}, {first.model.name}"
+    caption += "".join(f"; {attack}: the first {n:,}" for attack, n in fewer.items())
     if len(methods) == 1:
         caption = f"{first.method}: {caption}"
     lines = _by_attack(rows) if len(methods) == 1 else _by_method(rows, list(methods))
     lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)])
-    return [f"{caption}.", "", *("| " + " | ".join(line) + " |" for line in lines)]
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return [f"{caption}.", "", *("| " + " | ".join(line) + " |" for line in cells)]
 
 
 def _by_attack(rows: Sequence[Row]) -> list[list[str]]:

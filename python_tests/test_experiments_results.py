@@ -1,0 +1,225 @@
+"""Results of experiments: JSON and back, CSV, Markdown, files."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import errno
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from splic_ext.evaluation import (
+    Accuracy,
+    DatasetInfo,
+    Machine,
+    NetworkInfo,
+    Provenance,
+    mean_accuracy,
+)
+from splic_ext.experiments import ExperimentResult, Row
+from splic_ext.experiments.results import SCHEMA_VERSION
+
+ORIGIN = Provenance(
+    versions={"splic_ext": "1.0", "torch": "2.0", "foolbox": None},
+    code="c0de",
+    machine=Machine("a processor", 2, "Linux", 1, 1, "cpu"),
+    command="splic-ext reproduce table4",
+    date="2026-01-02T03:04:05+00:00",
+)
+
+
+def make_row(method="tv", attack="clean", right=1, *, n=4, paper=None, **changes):
+    """A row of `right` of n images in one draw, or in all of 3."""
+    values = {
+        "section": "made",
+        "method": method,
+        "defense": "TotalVariation(weight=0.1)",
+        "attack": attack,
+        "parameters": "" if attack == "clean" else json.dumps({"name": attack, "steps": 7}),
+        "scenario": "gray",
+        "dataset": DatasetInfo("made", "test", n, (3, 8, 8), "da7a"),
+        "model": NetworkInfo("a network", "0123"),
+        "draws": 1,
+        "mean": Accuracy(right / n, 0.125, 0.875, n),
+        "all_draws": Accuracy(0.0, 0.0, 0.5, n),
+        "majority": Accuracy(1.0, 0.5, 1.0, n),
+        "paper": paper,
+        "seconds": 1.5,
+    }
+    return Row(**{**values, **changes})
+
+
+def make_result(*rows, **changes):
+    values = {"name": "made", "title": "A table", "rows": rows, "provenance": ORIGIN}
+    return ExperimentResult(**{**values, **changes})
+
+
+@pytest.fixture
+def result():
+    return make_result(
+        make_row("none"),
+        make_row("none", "FGSM", 2),
+        make_row("SPLIC", paper=59.8, draws=3),
+        make_row("SPLIC", "FGSM", 3, paper=60.0, draws=3),
+        make_row("SPLIC", "CW", 1, n=2, draws=3),
+        make_row("SPLIC", section="other", scenario="white"),
+        notes=("seed 0",),
+    )
+
+
+def test_round_trip(result):
+    text = result.to_json()
+    again = ExperimentResult.from_json(text)
+    assert again == result
+    assert again.to_json() == text
+    assert isinstance(again.rows[0].dataset.shape, tuple)
+    assert ExperimentResult.from_json(make_result().to_json()) == make_result()
+
+
+def test_json_is_plain_with_a_line_for_each_row(result):
+    plain = json.loads(result.to_json())
+    assert plain["schema_version"] == SCHEMA_VERSION == 1
+    assert plain["rows"][3]["mean"] == {"value": 0.75, "low": 0.125, "high": 0.875, "n": 4}
+    assert plain["rows"][3]["paper"] == 60.0
+    assert plain["rows"][0]["paper"] is None
+    lines = [line.strip().rstrip(",") for line in result.to_json().splitlines()]
+    assert [json.loads(line) for line in lines if line.startswith('{"section"')] == plain["rows"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(schema_version=2), "must have the schema version 1, got 2; run the"),
+        (lambda d: d.pop("schema_version"), "must have the schema version 1, got None"),
+        (lambda d: d.pop("title"), "`result` must have the keys .* missing title, unknown none"),
+        (lambda d: d.update(more=1), "missing none, unknown more"),
+        (lambda d: d.update(rows={}), "`result.rows` must be a list"),
+        (lambda d: d["rows"][2].pop("draws"), r"`result.rows\[2\]` must have the keys .* draws, u"),
+        (lambda d: d["rows"][1].update(draws="3"), r"rows\[1\].draws` must be of type int, got"),
+        (lambda d: d["rows"][1].update(mean=0.5), r"rows\[1\].mean` must be an object, got 0.5"),
+        (lambda d: d["rows"][1]["mean"].pop("low"), r"rows\[1\].mean` must have the keys .* low, "),
+        (lambda d: d["provenance"].update(date=None), "provenance.date` must be of type str, got"),
+    ],
+)  # fmt: skip
+def test_what_is_no_result(result, change, message):
+    plain = copy.deepcopy(json.loads(result.to_json()))
+    change(plain)
+    with pytest.raises(ValueError, match=message):
+        ExperimentResult.from_json(json.dumps(plain))
+
+
+def test_what_is_no_json(result):
+    for text in ("", result.to_json()[:-9]):
+        with pytest.raises(ValueError, match="the result of an experiment must be JSON: "):
+            ExperimentResult.from_json(text)
+    with pytest.raises(ValueError, match="schema version 1, got None"):
+        ExperimentResult.from_json("[]")
+
+
+def test_select(result):
+    assert result.select() == result.rows
+    assert result.select(section="other") == result.rows[5:]
+    assert result.select(method="none", attack="FGSM") == result.rows[1:2]
+    assert result.select(method="tv") == ()
+
+
+def test_csv(result):
+    lines = list(csv.DictReader(io.StringIO(result.to_csv())))
+    assert len(lines) == 6
+    assert lines[3] == {
+        "section": "made", "dataset": "made", "images": "4", "network": "a network",
+        "scenario": "gray", "method": "SPLIC", "attack": "FGSM", "draws": "3",
+        "mean": "75.00", "mean_low": "12.50", "mean_high": "87.50",
+        "all_draws": "0.00", "all_draws_low": "0.00", "all_draws_high": "50.00",
+        "majority": "100.00", "majority_low": "50.00", "majority_high": "100.00",
+        "paper": "60.0", "defense": "TotalVariation(weight=0.1)",
+        "parameters": '{"name": "FGSM", "steps": 7}',
+    }  # fmt: skip
+    assert (lines[0]["paper"], lines[0]["parameters"]) == ("", "")
+    assert lines[4]["images"] == "2"
+
+
+def test_methods_down_attacks_across(result):
+    """A paper's column only where the paper has a number; an empty cell where there is no row."""
+    _, _, text = result.to_markdown().partition("## made\n\n")
+    assert text.partition("\n\n## other")[0].splitlines() == [
+        "4 images of made, a network; CW: the first 2.",
+        "",
+        "| method | clean | paper | FGSM | paper | CW |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| none | 25.0 [12.5, 87.5] |  | 50.0 [12.5, 87.5] |  |  |",
+        "| SPLIC | 25.0 [12.5, 87.5] (0.0) | 59.8 | 75.0 [12.5, 87.5] (0.0) | 60.0 "
+        "| 50.0 [12.5, 87.5] (0.0) |",
+    ]
+
+
+def test_one_method_has_its_attacks_down():
+    rows = (make_row(n=1000, right=500), make_row(attack="10|20", n=1000, right=250, paper=9.0))
+    _, _, text = make_result(*rows).to_markdown().partition("## made\n\n")
+    assert text.splitlines() == [
+        "tv: 1,000 images of made, a network.",
+        "",
+        "| attack | one draw | every draw | vote |",
+        "| --- | ---: | ---: | ---: |",
+        "| clean | 50.0 [12.5, 87.5] | 0.0 [0.0, 50.0] | 100.0 [50.0, 100.0] |",
+        "| 10\\|20 | 25.0 [12.5, 87.5] | 0.0 [0.0, 50.0] | 100.0 [50.0, 100.0] |",
+    ]
+
+
+def test_head(result):
+    title, empty, reading, _, *items = result.to_markdown().partition("\n\n## ")[0].splitlines()
+    assert (title, empty) == ("# A table", "")
+    assert reading.startswith("Accuracy in %, mean over the draws, with 95 % Wilson intervals")
+    assert items == [
+        "- 2026-01-02, a processor, 2 cores; splic_ext 1.0, torch 2.0",
+        "- `splic-ext reproduce table4`",
+        "- seed 0",
+    ]
+    quiet = make_result(*result.rows, provenance=dataclasses.replace(ORIGIN, command=None))
+    assert "\n- `" not in quiet.to_markdown()
+
+
+def test_intervals_are_those_of_the_accuracy():
+    accuracy = mean_accuracy([1] * 30 + [0] * 70, 1)
+    text = make_result(make_row(mean=accuracy, n=100)).to_markdown()
+    assert "| clean | 30.0 [21.9, 39.6] |" in text
+
+
+def test_save(result, tmp_path):
+    paths = result.save(tmp_path / "a" / "b")
+    assert [path.name for path in paths] == ["made.json", "made.csv", "made.md"]
+    assert sorted(paths) == sorted((tmp_path / "a" / "b").iterdir())
+    for path, text in zip(
+        paths, (result.to_json(), result.to_csv(), result.to_markdown()), strict=True
+    ):
+        assert path.read_bytes() == text.encode()
+    other = make_result(make_row())
+    other.save(tmp_path / "a" / "b")
+    assert ExperimentResult.from_json(paths[0].read_text()) == other
+
+
+def test_a_full_disk_leaves_what_was_there(result, tmp_path, monkeypatch):
+    path = result.save(tmp_path)[0]
+    before = path.read_bytes()
+
+    def fill_up(path, text, **_):
+        path.write_bytes(text[:20].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill_up)
+    with pytest.raises(OSError, match=r"cannot be written to '.*made.json': No space left on devi"):
+        make_result().save(tmp_path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3, "a temporary file was left"
+
+
+def test_a_folder_that_is_a_file(result, tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(OSError, match=r"the results cannot be written to '.*x/made.json'"):
+        result.save(tmp_path / "x")
