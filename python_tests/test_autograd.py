@@ -201,6 +201,65 @@ def test_compiled_gradient_is_that_of_torch(native_cpu, smooth, name, gradient):
     assert ((single - expected).flatten(1).norm(dim=1) / scale).median() < 5e-2
 
 
+@pytest.mark.parametrize("gradient", ["exact", "surrogate"])
+@pytest.mark.parametrize("rank", [2, 5, 7, 8])
+def test_images_of_a_low_rank(native_cpu, rank, gradient):
+    """Digits have black columns: of the kept singular values some are 0."""
+    sklearn = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    images = torch.from_numpy(sklearn.load_digits().images[:60, None] / 16)
+    generator = torch.Generator().manual_seed(0)
+    cotangent = torch.randn(images.shape, dtype=torch.float64, generator=generator)
+    options = SolverOptions(rank=rank, max_iterations=14)
+
+    def run(backend, dtype=torch.float64):
+        leaf = images.to(dtype, copy=True).requires_grad_()
+        completed = autograd.complete_differentiable(
+            leaf, options=options, backend=backend, gradient=gradient, seed=3
+        )
+        inner = (completed > 1e-3) & (completed < 1 - 1e-3)  # off the corners of the clip
+        completed.backward((cotangent * inner).to(dtype))
+        return leaf.grad
+
+    expected = run("torch")
+    scale = expected.flatten(1).norm(dim=1)
+    assert ((run("cpu") - expected).flatten(1).norm(dim=1) / scale).max() < 0.02
+    single = run("cpu", torch.float32)
+    assert ((single - expected).flatten(1).norm(dim=1) / scale).max() < 0.2
+
+
+def test_no_anchor_and_no_second_pass(differentiable):
+    images, _ = images_and_mask((20, 1, 4, 4))
+    options = SolverOptions(anchor_fraction=0.0, alternate=False)
+    for _ in range(5):
+        found = gradient_of(differentiable, images, options=options)
+        assert torch.equal(found, torch.ones_like(images))
+
+
+def test_a_second_derivative_is_refused(differentiable):
+    images, mask = images_and_mask((1, 1, 6, 6))
+    images.requires_grad_()
+    completed = differentiable(images, mask, options=SolverOptions(**SHORT))
+    (first,) = torch.autograd.grad(completed.square().sum(), images, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_divergence_and_hostile_images_are_errors(differentiable):
+    images, _ = images_and_mask((1, 1, 8, 8))
+    for bad, message in ((float("nan"), "finite"), (300.0, "must lie in")):
+        hostile = images.clone()
+        hostile[0, 0, 0, 0] = bad
+        with pytest.raises(ValueError, match=message):
+            differentiable(hostile)
+    with pytest.raises(splic_ext.ShapeError, match="at least one channel"):
+        differentiable(torch.zeros(1, 0, 8, 8))
+    with pytest.raises(TypeError, match="`threads` must be an integer"):
+        differentiable(images, threads="x")
+    wild = SolverOptions(gradient_step="literal", step_size=1e30, max_iterations=200)
+    with pytest.raises(ArithmeticError, match="diverged"):
+        differentiable(images.float(), options=wild)
+
+
 def test_surrogate_and_exact_gradient_differ_where_the_rank_is_cut(differentiable):
     images, _ = images_and_mask((1, 1, 8, 8))
     cut, uncut = SolverOptions(rank=2, max_iterations=7), SolverOptions(rank=8, max_iterations=7)

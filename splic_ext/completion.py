@@ -231,8 +231,8 @@ def complete(
         )
     info = CompletionInfo.empty(count, 2 if solver_options.alternate else 1)
     if count > 0:
-        _check_sides(images, source.host.shape)
-        _check_values(images, source.dtype, data_range)
+        check_sides(images.shape, source.host.shape)
+        check_values(images, source.dtype, data_range)
         if out is not None:
             result.will_change()
         target = channel_first("out", result.host, channel_axis)
@@ -372,8 +372,9 @@ def _check_mask(
     return np.broadcast_to(planes_first, images.shape)
 
 
-def _check_sides(images: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
-    _, channels, height, width = images.shape
+def check_sides(sides: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise unless images of these sides (N, C, H, W) can be completed; `shape` is the caller's."""
+    _, channels, height, width = sides
     if channels < 1 or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         expected = f"at least one channel, and height and width from 1 to {MAX_SIDE}"
         raise ShapeError(
@@ -392,7 +393,7 @@ def _check_sides(images: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_values(images: npt.NDArray[Any], dtype: str, data_range: float) -> None:
+def check_values(images: npt.NDArray[Any], dtype: str, data_range: float) -> None:
     """Raise unless all values are finite and in [0, data_range]; names the first image at fault."""
     if dtype == "uint8" and data_range >= 255:
         return

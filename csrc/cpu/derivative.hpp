@@ -124,14 +124,16 @@ private:
     systems_.lay_out(g_.n, r_, arena);
     if (cuts_smoothly())
       surrogate_.lay_out(g_, arena);
+    if (r_ == g_.n)
+      null_ = arena.take_matrix<E>(g_.m, g_.n);
     // One iteration after the other; where they begin is found by their number.
     for (int pass = 0; pass < problem.passes(); ++pass) {
       Tape &tape = tape_[pass];
       const std::size_t before = arena.used();
       tape.first = take_iteration(arena);
       tape.bytes = arena.used() - before;
-      for (int t = 1; t < problem.options.max_iterations; ++t)
-        arena.template take<unsigned char>(tape.bytes);
+      arena.template take<unsigned char>(
+          tape.bytes * static_cast<std::size_t>(problem.options.max_iterations - 1));
     }
   }
 
@@ -213,7 +215,53 @@ private:
       triplets_.theta_[p] = now.theta[p];
   }
 
+  // The squares of small singular values, as they come from X'X, are coarse. Rotations of the rows
+  // of Z' = U'X, and of U with them, make U, Z and sigma of them what they should be (Hestenes
+  // 1958).
+  void polish() {
+    const Matrix<E> u = triplets_.kept_, z = triplets_.right_;
+    const auto product = [&](int a, int b) {
+      E sum = E{};
+      for (int j = 0; j < g_.n; ++j)
+        sum = fma(z(a, j), z(b, j), sum);
+      return sum;
+    };
+    const S graded = static_cast<S>(Effort<S>::graded);
+    const E limit = splat<E>(graded * graded), one = splat<E>(S(1));
+    for (int p = 0; p < r_; ++p)
+      triplets_.theta_[p] = product(p, p);
+    const int sweeps = any(triplets_.theta_[r_ - 1] < limit * triplets_.theta_[0]) ? 3 : 0;
+    const E least = splat<E>(static_cast<S>(Effort<S>::epsilon * Effort<S>::epsilon));
+    for (int pair = 0; pair < sweeps * r_ * r_; ++pair) {
+      const int a = pair / r_ % r_, b = pair % r_;
+      if (a >= b)
+        continue;
+      const E caa = triplets_.theta_[a], cbb = triplets_.theta_[b], cab = product(a, b);
+      const Mask<E> turn = cab * cab > least * caa * cbb;
+      if (!any(turn))
+        continue;
+      const E tau = (cbb - caa) / select(turn, cab + cab, one);
+      const E size = maximum(tau, -tau);
+      const E root = sqrt(fma(tau, tau, one));
+      const E tangent = select(tau < E{}, -one, one) / (size + root);
+      const E t = select(turn, tangent, E{}), c = one / sqrt(fma(t, t, one)), s = c * t;
+      const auto rotate = [&](E &x, E &y) {
+        const E before = x;
+        x = fma(c, before, -(s * y));
+        y = fma(s, before, c * y);
+      };
+      for (int j = 0; j < g_.n; ++j)
+        rotate(z(a, j), z(b, j));
+      for (int i = 0; i < g_.m; ++i)
+        rotate(u(i, a), u(i, b));
+      triplets_.theta_[a] = product(a, a);
+      triplets_.theta_[b] = product(b, b);
+    }
+  }
+
   void differentiate_pass(int pass) {
+    if (count_[pass] == 0)
+      return; // no anchor, no iteration: the images pass through
     copy(starts_[pass], x_, g_.m);
     this->start_pass(pass);
     const Options &o = problem_->options;
@@ -228,6 +276,7 @@ private:
       }
       const Iteration now = tape_[pass][t];
       recall(now);
+      polish();
       S decay = S(1);
       for (int outer = t / o.inner_iterations; outer > 0; --outer)
         decay = decay * static_cast<S>(o.delta_decay);
@@ -235,7 +284,7 @@ private:
       by_start_ = select(*now.active, fma(splat<E>(decay), by_delta_, by_start_), by_start_);
     }
     // The targets start at zero; delta starts at sigma_1, whose gradient is u_1 v_1'.
-    const Mask<E> weighted = count_[pass] > 0 ? by_start_ != E{} : Mask<E>{};
+    const Mask<E> weighted = by_start_ != E{};
     for (int i = 0; i < g_.m; ++i) {
       const E left = select(weighted, by_start_ * triplets_.kept_(i, 0) * inverse_[0], E{});
       for (int j = 0; j < row_packets_; ++j) {
@@ -254,8 +303,9 @@ private:
     const bool smooth = o.step_size * o.tv_weight != 0.0;
     const Matrix<E> u = triplets_.kept_, z = triplets_.right_;
     const Matrix<E> vt = {right_.at(r_, 0), right_.row, 1};
+    Mask<E> deficient = {};
     for (int p = 0; p < r_; ++p)
-      weigh(p, delta);
+      deficient = deficient | weigh(p, delta);
     for (int p = 0; p < r_; ++p) {
       for (int j = 0; j < vt.row; ++j)
         vt(p, j) = z(p, j) * inverse_[p];
@@ -295,6 +345,9 @@ private:
       multiply<E>(g_.n, r_, g_.m, by_cut_.transposed(), u, Store<E>{cut_u_});
       multiply<E>(r_, r_, g_.m, u.transposed(), cut_v_, Store<E>{cut_e_});
     }
+    const bool whole = r_ == g_.n && any(deficient);
+    if (whole)
+      keep_null_space(delta, smooth);
     combine(smooth);
     systems_.reduce();
     multiply<E>(g_.n, r_, g_.m, rest_.transposed(), step_v_, Store<E>{product_});
@@ -315,13 +368,27 @@ private:
       }
     multiply<E>(g_.m, g_.n, 2 * r_, left_, right_,
                 StoreGradient<E>{gradient_, anchors_, row_packets_, active});
+    if (whole)
+      for (int i = 0; i < g_.m; ++i)
+        for (int j = 0; j < g_.n; ++j)
+          gradient_(i, j) =
+              select(active & deficient, gradient_(i, j) + null_(i, j), gradient_(i, j));
   }
 
-  // sigma_p and what the step makes of it.
-  void weigh(int p, E delta) {
+  // sigma_p and what the step makes of it. What is not above rounding is no triplet; returns where.
+  Mask<E> weigh(int p, E delta) {
     const Options &o = problem_->options;
-    const E theta = triplets_.theta_[p];
-    const Mask<E> there = theta > E{};
+    const S weak = static_cast<S>(Effort<S>::weak);
+    const Mask<E> there = (triplets_.theta_[p] > triplets_.theta_[0] * splat<E>(weak * weak)) &
+                          (triplets_.theta_[p] > E{});
+    const Mask<E> everywhere = E{} == E{};
+    const E theta = select(there, triplets_.theta_[p], E{});
+    if (any(there != everywhere)) {
+      for (int i = 0; i < g_.m; ++i)
+        triplets_.kept_(i, p) = select(there, triplets_.kept_(i, p), E{});
+      for (int j = 0; j < g_.n; ++j)
+        triplets_.right_(p, j) = select(there, triplets_.right_(p, j), E{});
+    }
     sigma_[p] = sqrt(select(there, theta, E{}));
     inverse_[p] = select(there, splat<E>(S(1)) / select(there, sigma_[p], splat<E>(S(1))), E{});
     shift_[p] = select(there, theta, E{});
@@ -333,6 +400,29 @@ private:
       set_lane(slope_[p], lane, g.by_sigma);
       set_lane(delta_slope_[p], lane, g.by_delta);
     }
+    return there != everywhere;
+  }
+
+  // Without a cut, the step multiplies by g'(0) what has neither a left nor a right triplet: into
+  // null_. Called before `combine`.
+  void keep_null_space(E delta, bool smooth) {
+    const Matrix<E> vt = {right_.at(r_, 0), right_.row, 1}, null = null_;
+    E at_zero = E{};
+    for (int lane = 0; lane < kLanes; ++lane)
+      set_lane(at_zero, lane,
+               spectral_slope<S>(S(0), get_lane(delta, lane),
+                                 static_cast<S>(problem_->options.step_size),
+                                 get_lane(range_, lane), problem_->options.literal)
+                   .by_sigma);
+    for (int i = 0; i < g_.m; ++i) {
+      for (int j = 0; j < null.row; ++j)
+        null(i, j) = fma(at_zero, by_step_(i, j), smooth ? by_cut_(i, j) : E{});
+      for (int p = 0; p < r_; ++p)
+        left_(i, p) = fma(at_zero, step_v_(i, p), smooth ? cut_v_(i, p) : E{});
+    }
+    multiply<E>(g_.m, g_.n, r_, left_, vt, Subtract<E>{null});
+    multiply<E>(r_, g_.n, g_.m, triplets_.kept_.transposed(), null, Store<E>{right_});
+    multiply<E>(g_.m, g_.n, r_, triplets_.kept_, right_, Subtract<E>{null});
   }
 
   // Leaves C in core_; in step_v_ and step_u_, over sigma_p, what g and the cut make together of
@@ -385,7 +475,7 @@ private:
     }
   }
 
-  Matrix<E> starts_[2], gradient_, by_step_, by_cut_, rest_;
+  Matrix<E> starts_[2], gradient_, by_step_, by_cut_, rest_, null_;
   Matrix<E> step_v_, cut_v_, v_, step_u_, cut_u_, product_, step_e_, cut_e_, core_, inner_, right_;
   // Of each kept triplet: g / sigma, the derivatives of g, sigma, 1 / sigma, sigma^2.
   E *share_ = nullptr, *slope_ = nullptr, *delta_slope_ = nullptr, *sigma_ = nullptr,

@@ -114,7 +114,8 @@ public:
     const std::int64_t first = first_image * per_image, items = images * per_image;
     const int lanes = interleave_ ? kernels_.lanes[precision_] : 1;
     const std::int64_t remainder = items % lanes;
-    // A few matrices are faster one by one than in lanes that are mostly idle; the bits are equal.
+    // A few matrices are faster one by one than in lanes that are mostly idle; the bits are equal
+    // (those of gradients to rounding).
     const bool spread = remainder > 0 && remainder * kDenseShare <= lanes;
     const std::int64_t groups = items / lanes + (remainder > 0 && !spread ? 1 : 0);
     const std::int64_t jobs = groups + (spread ? remainder : 0);

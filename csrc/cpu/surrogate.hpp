@@ -45,8 +45,9 @@ public:
   void decompose(Matrix<E> x, int r, Matrix<E> vt, const E *sigma, Matrix<E> rest_squared,
                  Mask<E> active) {
     r_ = r;
-    // The known ones come first by more than the largest eigenvalue of B'B.
-    E lift = E{};
+    // The known ones come first by more than the largest eigenvalue of B'B. Known ones without a
+    // singular value are none, and the next ones take their place.
+    E lift = sigma[0] * sigma[0] * splat<E>(static_cast<S>(Effort<S>::weak));
     for (int i = 0; i < g_.n; ++i)
       lift = fma(splat<E>(S(2)), rest_squared(i, i), lift);
     for (int i = 0; i < g_.n; ++i)
@@ -59,17 +60,18 @@ public:
     symmetric_jacobi<E>(g_.n, g_.n, c_, q_, active, Effort<S>::jacobi);
     clear(back_, g_.n);
     for (int p = 0; p < g_.n; ++p) {
-      const Matrix<E> from = p < r ? vt : q_;
+      const Mask<E> known = p < r ? sigma[p] > E{} : Mask<E>{};
       for (int j = 0; j < g_.n; ++j)
-        back_(p, j) = v_(j, p) = from(p, j);
+        back_(p, j) = v_(j, p) = p < r ? select(known, vt(p, j), q_(p, j)) : q_(p, j);
       sigma_[p] = E{};
     }
     multiply<E>(g_.m, g_.n, g_.n, x, v_, Store<E>{u_});
     for (int i = 0; i < g_.m; ++i)
-      for (int p = r; p < g_.n; ++p)
+      for (int p = 0; p < g_.n; ++p)
         sigma_[p] = fma(u_(i, p), u_(i, p), sigma_[p]);
     for (int p = 0; p < g_.n; ++p) {
-      sigma_[p] = p < r ? sigma[p] : sqrt(sigma_[p]);
+      const E norm = sqrt(sigma_[p]);
+      sigma_[p] = p < r ? select(sigma[p] > E{}, sigma[p], norm) : norm;
       const Mask<E> there = sigma_[p] > sigma[0] * splat<E>(static_cast<S>(Effort<S>::dropped));
       inverse_[p] = select(there, splat<E>(S(1)) / select(there, sigma_[p], splat<E>(S(1))), E{});
     }

@@ -12,7 +12,14 @@ from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import get_backend
 from splic_ext.backends.cpu import BACKEND as CPU
 from splic_ext.checks import check_integer, check_number
-from splic_ext.completion import complete, default_threads, resolve_options
+from splic_ext.completion import (
+    MAX_THREADS,
+    check_sides,
+    check_values,
+    complete,
+    default_threads,
+    resolve_options,
+)
 from splic_ext.errors import ShapeError
 from splic_ext.masks import bernoulli_masks
 from splic_ext.options import SolverOptions
@@ -120,6 +127,13 @@ def complete_differentiable(
         }
         completed: Tensor = apply(batch, mask, arguments, cut_width)
         return completed
+    if threads is not None:
+        check_integer("threads", threads, 1, MAX_THREADS)
+    if len(batch) == 0:
+        return batch.clone()
+    check_sides(tuple(batch.shape), tuple(batch.shape))
+    if batch.device.type == "cpu":
+        check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)
     if mask is not None:
         return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
     total = torch.zeros_like(batch)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from splic_ext.autograd.spectral import spectral_backward
 from splic_ext.options import SolverOptions
@@ -41,7 +42,7 @@ class _Step:
         """Return g, dg/ds and dg/d delta of the step, and g and slope of the rank cut alone."""
         o, delta = self.options, self.delta[:, None]
         kept, kept_slope = self.cut(s)
-        usable = (delta > 0) & (s > 0) & (s < 40 * delta)
+        usable = (delta > 0) & (s < 40 * delta)
         d = torch.where(usable, delta, 1.0)
         weight = torch.where(usable, torch.exp(-0.5 * (s / d) ** 2), 0.0)
         scale, scale_slope = torch.ones_like(d), torch.zeros_like(d)
@@ -80,7 +81,15 @@ def _tv(R: Tensor, height: int, forward: bool, transpose: bool = False) -> Tenso
 
 
 def _svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    U, s, Vt = torch.linalg.svd(X, full_matrices=False)
+    try:
+        U, s, Vt = torch.linalg.svd(X, full_matrices=False)
+    except RuntimeError as error:  # torch.linalg.LinAlgError among them
+        if bool(X.isfinite().all()):
+            raise
+        raise ArithmeticError(
+            "the iteration diverged; it is stable for step_size <= 1 and step_size * tv_weight "
+            "<= 0.25 with the 'srf' step: use smaller ones"
+        ) from error
     return U, s, Vt
 
 
@@ -155,6 +164,7 @@ class _Pass(torch.autograd.Function):
         return X_t
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Run the outer loops backwards, each forwards again first."""
         M, top, has_anchor, start = ctx.saved_tensors

@@ -96,12 +96,18 @@ class CPUBackend:
             threads=threads,
             info=CompletionInfo.empty(len(images), 2 if options.alternate else 1),
         )
-        _core.solve(
-            **problem.native_arguments(),
-            threads=threads,
-            cotangent=cotangent.astype(images.dtype, copy=False),
-            cut_width=cut_width,
-        )
+        try:
+            _core.solve(
+                **problem.native_arguments(),
+                threads=threads,
+                cotangent=cotangent.astype(images.dtype, copy=False),
+                cut_width=cut_width,
+            )
+        except MemoryError:
+            raise MemoryError(
+                f"too little memory for a gradient, which keeps all iterations of some images, "
+                f"with `max_iterations={options.max_iterations}`; use fewer iterations or `threads`"
+            ) from None
         return gradient
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from splic_ext.autograd import spectral_backward
 
@@ -24,6 +25,7 @@ class _Shrink(torch.autograd.Function):
         return (u * ((s - threshold[:, None]) * kept)[:, None]) @ vh
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         u, s, vh, threshold, kept = ctx.saved_tensors
         gradient, slope = gradients[0], kept.to(s.dtype)

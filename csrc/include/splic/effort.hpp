@@ -31,6 +31,8 @@ template <> struct Effort<float> {
   static constexpr int repeats = 30;          // of the block iteration, at most
   static constexpr double epsilon = 1.2e-7;   // rounding
   static constexpr double tie = 5e-3;         // gap of singular values, relative, that is none
+  static constexpr double graded = 1e-2;      // share of the first below which squares are coarse
+  static constexpr double weak = 2e-5;        // and below which they are rounding themselves
 };
 template <> struct Effort<double> {
   static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
@@ -43,6 +45,8 @@ template <> struct Effort<double> {
   static constexpr int repeats = 60;
   static constexpr double epsilon = 2.3e-16;
   static constexpr double tie = 1e-5;
+  static constexpr double graded = 1e-6;
+  static constexpr double weak = 1e-12;
 };
 
 constexpr int kEarlyLoops = 2;        // outer loops with more vectors

@@ -53,7 +53,7 @@ SPLIC_HD SpectralSlope<T> spectral_slope(T sigma_squared, T delta, T step_size, 
                                          bool literal) {
   const T ratio = sigma_squared / (delta * delta);
   const T weight = exp_negative(ratio / T(2));
-  if (!(sigma_squared > T(0) && weight > T(0)))
+  if (!(weight > T(0))) // too far out, or delta is 0
     return {T(1), T(1), T(0)};
   const T k = literal ? (range / delta) * (range / delta) : T(1);
   const T step = step_size * k * weight, sigma = static_cast<T>(__builtin_sqrt(sigma_squared));
