@@ -374,6 +374,15 @@ class Dead(Step):
         return images + gradient
 
 
+def test_frozen_masks_are_refused(tmp_path):
+    """The same masks in all draws would be scored, and saved for later runs."""
+    with defenses.frozen_masks(), pytest.raises(RuntimeError, match="not be called inside frozen"):
+        run(output=tmp_path)
+    assert not list(tmp_path.iterdir())
+    counts = run(output=tmp_path, draws=6).select(defense="usvt", attack=None)[0].right
+    assert any(0 < count < 6 for count in counts)
+
+
 def test_an_attack_that_was_none_is_not_scored():
     with pytest.raises(AttackError, match="TotalVariation with the gradient 'exact'"):
         run(scenario="white", defenses=["tv"], attacks=[Dead()])
