@@ -163,6 +163,16 @@ def test_network_in_train_mode_behind_a_defence():
         QUICK["fgsm"](network, IMAGES, LABELS)
 
 
+def test_a_part_in_train_mode():
+    """Dropout at work below a network in eval mode."""
+    network = nn.Sequential(nn.Sequential(nn.Flatten(), nn.Dropout()), nn.Linear(48, 5)).eval()
+    QUICK["fgsm"](network, IMAGES, LABELS)
+    network[0][1].train()
+    for model in (network, defenses.Defended(network, defenses.Identity())):
+        with pytest.raises(ValueError, match="`model` must be in eval mode"):
+            QUICK["fgsm"](model, IMAGES, LABELS)
+
+
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_dead_gradients_raise(name):
     affine = Affine(classes=3)

@@ -282,6 +282,21 @@ class Gray(torch.nn.Module):
         return images.mean(1)
 
 
+class Dropout(torch.nn.Module):
+    """Dropout that no eval mode switches off."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = make_network()
+
+    def forward(self, images):
+        return self.network(torch.nn.functional.dropout(images, 0.5))
+
+
+def behind(defense):
+    return defenses.Defended(make_network(), defense).eval()
+
+
 class Noise(defenses.Defense):
     def defend(self, images, index):
         return images + 0.1 * torch.rand_like(images)
@@ -323,6 +338,14 @@ def train_part():
             {"model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)).eval()},
             ValueError,
             "`model` has 3 outputs, but there is the label 3; give a network and images",
+        ),
+        ({"model": behind(defenses.USVT())}, ValueError, "`model` must be .* holds a random def"),
+        ({"model": behind(defenses.USVT(seed=3))}, ValueError, "holds a random .* `defenses`"),
+        ({"model": Dropout().eval()}, ValueError, "`model` must be .* returns other logits in e"),
+        (
+            {"scenario": "black", "surrogate": Dropout().eval()},
+            ValueError,
+            "`surrogate` must be a network without randomness",
         ),
         ({"dataset": (1, 2)}, TypeError, "`dataset` must be a Dataset, got tuple; make one"),
         ({"dataset": make_dataset(0)}, ValueError, "`dataset` must hold an image at least"),

@@ -13,7 +13,7 @@ from splic_ext.defenses import Defended, Defense, RandomDefense
 from splic_ext.defenses.base import check_images
 from splic_ext.errors import AttackError, ShapeError
 
-__all__ = ["Target", "Watch"]
+__all__ = ["Target", "Watch", "in_train_mode"]
 
 
 class Watch:
@@ -218,6 +218,32 @@ class Target:
         return ", ".join(words), parts[0].gradient
 
 
+def in_train_mode(network: nn.Module) -> bool:
+    """Say whether any part of a network is in train mode; defences may be in either.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Plain, or behind a defence.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Flatten(), nn.Dropout()).eval()
+    >>> in_train_mode(Defended(network, Defense())), in_train_mode(network.train())
+    (False, True)
+    """
+    spared = {
+        id(inner)
+        for part in network.modules()
+        if isinstance(part, Defense)
+        for inner in part.modules()
+    }
+    return any(
+        part.training and not isinstance(part, Defended) and id(part) not in spared
+        for part in network.modules()
+    )
+
+
 def checked(model: Any, images: Any, labels: Any) -> None:
     """Raise unless the arguments of an attack are what they must be.
 
@@ -235,8 +261,7 @@ def checked(model: Any, images: Any, labels: Any) -> None:
         raise TypeError(
             f"`model` must be a torch.nn.Module, got {type(model).__name__}; wrap it in one"
         )
-    network = model.model if isinstance(model, Defended) else model
-    if network.training:
+    if in_train_mode(model):
         raise ValueError(
             "`model` must be in eval mode: dropout and batch statistics would be at work; "
             "call `.eval()` first"

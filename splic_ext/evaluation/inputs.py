@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from splic_ext.attacks import Attack, create_attack
+from splic_ext.attacks.target import in_train_mode
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
 from splic_ext.models import build_model, load_weights
@@ -34,6 +35,9 @@ SCENARIOS: Mapping[str, str] = {
     "black": "a surrogate network",
     "white": "the defended network",
 }
+
+#: Two answers of a network may differ by this share of the largest logit, as kernels of a GPU may.
+ROUNDING = 1e-4
 
 Kind = TypeVar("Kind")
 
@@ -212,19 +216,19 @@ def check_network(
     TypeError
         No module.
     ValueError
-        It is in train mode, returns something other than logits, or has too few classes.
+        It is in train mode, random, returns something other than logits, or has too few classes.
     """
     if not isinstance(network, nn.Module):
         raise TypeError(
             f"`{parameter}` must be a torch.nn.Module, got {type(network).__name__}; wrap it in one"
         )
-    if any(part.training for part in network.modules()):
+    if in_train_mode(network):
         raise ValueError(
             f"`{parameter}` is in train mode, with dropout and batch statistics at work; "
             f"call `{parameter}.eval()` first"
         )
     with torch.no_grad():
-        logits = network(images)
+        logits, again = network(images), network(images)
     shape = tuple(getattr(logits, "shape", ()))
     if not isinstance(logits, torch.Tensor) or len(shape) != 2 or shape[0] != len(images):
         raise ValueError(
@@ -235,6 +239,14 @@ def check_network(
         raise ValueError(
             f"`{parameter}` has {shape[1]} outputs, but there is the label {int(labels.max())}; "
             "give a network and images of the same classes"
+        )
+    held = any(isinstance(part, RandomDefense) for part in network.modules())
+    slack = ROUNDING * float(logits.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    if held or not torch.allclose(logits, again, rtol=0.0, atol=slack, equal_nan=True):
+        raise ValueError(
+            f"`{parameter}` must be a network without randomness, got one that "
+            f"{'holds a random defence' if held else 'returns other logits in each call'}; "
+            "pass defences as `defenses`, and switch off dropout and the like"
         )
 
 

@@ -82,7 +82,7 @@ def evaluate(
     Parameters
     ----------
     model : nn.Module
-        Images (N, C, H, W) in [0, 1] to logits, in eval mode.
+        Images (N, C, H, W) in [0, 1] to logits, in eval mode and without randomness.
     dataset : Dataset
         Images and labels, as from :func:`splic_ext.data.load_dataset`.
     defenses : mapping or sequence
