@@ -179,7 +179,7 @@ def test_dead_gradients_raise(name):
     network = Function(lambda images: affine((8 * images).round() / 8))
     images, _ = images_and_labels()
     labels = labels_of(network, images)
-    with pytest.raises(attacks.AttackError, match="the network, which has no defence, was 0") as e:
+    with pytest.raises(attacks.AttackError, match="the undefended network was 0 .* use another loss") as e:
         QUICK[name](network, images, labels)
     assert e.value.gradient is None
     with torch.no_grad():
@@ -259,6 +259,26 @@ def test_logits_that_are_not_finite_raise(name):
     network = Function(lambda images: affine(images) / (images.mean((1, 2, 3)) < 0)[:, None])
     images, labels = images_and_labels(classes=3)
     with pytest.raises(attacks.AttackError, match="the logits held NaN or infinity"):
+        QUICK[name](network, images, labels)
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_logits_that_do_not_depend_on_the_images_raise(name):
+    """They want a gradient by weights that are held back from the network's parameters."""
+    affine = Affine(classes=3)
+    network = Function(lambda images: affine(images.detach()))
+    assert not list(network.parameters())
+    images, labels = images_and_labels(classes=3)
+    with pytest.raises(attacks.AttackError, match="through the undefended network: .* mend the"):
+        QUICK[name](network, images, labels)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "apgd"])
+def test_messages_on_a_plain_network_speak_of_no_defence(name):
+    affine = Affine(classes=3)
+    network = Function(lambda images: affine(images) / 0)
+    images, labels = images_and_labels(classes=3)
+    with pytest.raises(attacks.AttackError, match="undefended network; check the network$"):
         QUICK[name](network, images, labels)
 
 

@@ -22,7 +22,7 @@ class Watch:
     def __init__(self, device: torch.device) -> None:
         self.finite_logits, self.finite_gradient = torch.ones(2, dtype=torch.bool, device=device)
         self.nonzero, self.correct = torch.zeros(2, dtype=torch.bool, device=device)
-        self.gradients = 0
+        self.wanted = self.gradients = 0  # forward passes, and gradients that came back
         self.defense: tuple[str, str | None] | None = None
 
     def logits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
@@ -94,6 +94,7 @@ class Target:
         wanted = images.requires_grad
         if wanted and self._watch.gradients == 0:
             self._watch.defense = self.defense  # in the mode of the attack, which ends before it
+        self._watch.wanted += wanted
         if wanted:  # a tensor of its own: only what comes through the network passes it
             images = images.view_as(images)
             watch: Any = images.register_hook
@@ -101,12 +102,7 @@ class Target:
         logits: torch.Tensor = self._ask(images)
         self._check_logits(logits)
         if wanted and not logits.requires_grad:
-            raise AttackError(
-                f"no gradient reaches the images through {self.defense[0]}: the result is detached "
-                "from them; use a gradient mode that has a derivative, or an attack without "
-                "gradients such as 'square'",
-                *self.defense,
-            )
+            raise self.detached()
         self._watch.logits(logits, self.labels)
         return logits if logits.dtype == torch.float64 else logits.float()
 
@@ -151,15 +147,18 @@ class Target:
         ------
         AttackError
             NaN or infinity among the logits or gradients; or all gradients were 0 for all
-            images, although an image was classified correctly.
+            images, although an image was classified correctly; or none came back.
         """
         self._check_finite()
         watch = self._watch
         defense = watch.defense or self.defense
+        if self.unreached:
+            raise self.detached()
         if watch.gradients > 0 and bool(watch.correct & ~watch.nonzero):
             raise AttackError(
                 f"the gradient through {defense[0]} was 0 for all images in all steps, so "
-                "that nothing was attacked; use another gradient mode, another loss, or an attack "
+                "that nothing was attacked; use "
+                f"{'another gradient mode, ' if defense[1] else ''}another loss, or an attack "
                 "without gradients such as 'square'",
                 *defense,
             )
@@ -171,11 +170,27 @@ class Target:
             ("gradient", self._watch.finite_gradient),
         ):
             if not finite:
+                blame = ", and use another gradient mode if the defence is to blame"
                 raise AttackError(
-                    f"the {what} held NaN or infinity, through {defense[0]}; check the "
-                    "network, and use another gradient mode if the defence is to blame",
+                    f"the {what} held NaN or infinity, through {defense[0]}; check the network"
+                    f"{blame if defense[1] else ''}",
                     *defense,
                 )
+
+    @property
+    def unreached(self) -> bool:
+        """Whether gradients were wanted, and none came back to the images."""
+        return self._watch.wanted > 0 and self._watch.gradients == 0
+
+    def detached(self) -> AttackError:
+        """Return the error that tells of logits that do not depend on the images."""
+        defense = self._watch.defense or self.defense
+        fix = "use a gradient mode that has a derivative" if defense[1] else "mend the network"
+        return AttackError(
+            f"no gradient reaches the images through {defense[0]}: the result is detached from "
+            f"them; {fix}, or use an attack without gradients such as 'square'",
+            *defense,
+        )
 
     def _ask(self, images: torch.Tensor) -> Any:
         if not isinstance(self.model, Defended):
@@ -214,7 +229,7 @@ class Target:
         parts = [part for part in self.model.modules() if isinstance(part, Defense)]
         words = [f"{type(part).__name__} with the gradient {part.gradient!r}" for part in parts]
         if not parts:
-            return "the network, which has no defence,", None
+            return "the undefended network", None
         return ", ".join(words), parts[0].gradient
 
 
