@@ -281,12 +281,14 @@ def checked(model: Any, images: Any, labels: Any) -> None:
             "`model` must be in eval mode: dropout and batch statistics would be at work; "
             "call `.eval()` first"
         )
+    _check_random_defenses(model)
     check_images(images)
     if images.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"`images` of an attack must be of float32 or float64, got {images.dtype}; "
             "convert them with `images.float()`"
         )
+    _check_dtype(model, images)
     place = next((part.device for part in model.parameters()), images.device)
     if place != images.device:
         raise ValueError(
@@ -308,3 +310,27 @@ def checked(model: Any, images: Any, labels: Any) -> None:
         )
     if len(labels) > 0 and labels.min() < 0:
         raise ValueError(f"`labels` must not be negative, got {int(labels.min())}; leave such out")
+
+
+def _check_random_defenses(model: nn.Module) -> None:
+    """Raise if no index reaches a random defence: masks would change with the batch."""
+    reached = list(model.defense.modules()) if isinstance(model, Defended) else []
+    for part in model.modules():
+        if isinstance(part, RandomDefense) and not any(part is other for other in reached):
+            raise ValueError(
+                f"`model` holds the random defence {type(part).__name__} where the index of an "
+                "image does not reach it; make Defended(network, defense) the outermost module, "
+                "with Compose for several defences"
+            )
+
+
+def _check_dtype(model: nn.Module, images: torch.Tensor) -> None:
+    """Raise if the weights are all of the other of the two dtypes of images."""
+    network = model.model if isinstance(model, Defended) else model
+    dtypes = {part.dtype for part in network.parameters() if part.is_floating_point()}
+    if len(dtypes) == 1 and dtypes < {torch.float32, torch.float64} and images.dtype not in dtypes:
+        (dtype,) = dtypes
+        raise TypeError(
+            f"`images` must be of the dtype of the network, {dtype}, got {images.dtype}; convert "
+            f"them with `images.to({dtype})`"
+        )
