@@ -302,6 +302,11 @@ class Noise(defenses.Defense):
         return images + 0.1 * torch.rand_like(images)
 
 
+class NotANumber(defenses.Defense):
+    def defend(self, images, index):
+        return images.log() - images.log()
+
+
 @dataclass(frozen=True, repr=False)
 class Wild(Step):
     """Returns what it is told to."""
@@ -363,6 +368,8 @@ def train_part():
         ({"limit": 0}, ValueError, "`limit` must be an integer in"),
         ({"device": "gpu"}, ValueError, "`device` must be one that torch can use here, got 'gpu'"),
         ({"device": 1.5}, ValueError, "`device` must be one that torch can use here"),
+        ({"device": "meta"}, ValueError, "that torch can use here, got 'meta': Cannot copy out"),
+        ({"model": make_network().to("meta")}, ValueError, "torch can use here, got 'meta'"),
         ({"defenses": []}, ValueError, r"`defenses` must not be empty; use \['identity'\]"),
         ({"defenses": 3}, TypeError, "`defenses` must be a list or a dict, got int"),
         ({"defenses": [3]}, TypeError, "`defenses` must hold texts or Defense objects, got int"),
@@ -370,6 +377,7 @@ def train_part():
         ({"defenses": ["tv", "tv"]}, ValueError, "`defenses` has 'tv' twice; give each a name"),
         ({"defenses": ["median"]}, ValueError, "defence name must be one of"),
         ({"defenses": {"noise": Noise()}}, ValueError, "the defence 'noise' returns other images"),
+        ({"defenses": {"x": NotANumber()}}, ValueError, "the defence 'x' returns NaN or infinity"),
         ({"attacks": ["magic"]}, ValueError, "attack name must be one of"),
         ({"attacks": [defenses.Identity()]}, TypeError, "texts or Attack objects, got Identity as"),
         ({"attacks": [Wild()]}, ValueError, r"stay within 0.0313725 in linf, got .* 0.0352941"),

@@ -264,7 +264,7 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
     Raises
     ------
     ValueError
-        It is random in a way that cannot be repeated.
+        It is random in a way that cannot be repeated, or returns NaN or infinity.
 
     Examples
     --------
@@ -275,11 +275,14 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
     if any(isinstance(part, RandomDefense) and part.seed is None for part in defense.modules()):
         return True
     with torch.no_grad():
-        if not torch.equal(defense(images), defense(images)):
-            raise ValueError(
-                f"the defence {name!r} returns other images in each forward, which no seed makes "
-                "repeatable; derive it from RandomDefense and take its masks from `draw()`"
-            )
+        first, second = defense(images), defense(images)
+    if not (first.isfinite().all() and second.isfinite().all()):
+        raise ValueError(f"the defence {name!r} returns NaN or infinity; mend it")
+    if not torch.equal(first, second):
+        raise ValueError(
+            f"the defence {name!r} returns other images in each forward, which no seed makes "
+            "repeatable; derive it from RandomDefense and take its masks from `draw()`"
+        )
     return False
 
 
@@ -303,11 +306,11 @@ def resolve_device(device: Any, model: nn.Module) -> torch.device:
     """
     if device is None:
         tensors = list(model.state_dict().values()) if isinstance(model, nn.Module) else []
-        return tensors[0].device if tensors else torch.device("cpu")
+        device = tensors[0].device if tensors else "cpu"
     try:
         found = torch.device(device)
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        torch.zeros(1, device=found).cpu()  # which the device "meta" refuses
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"`device` must be one that torch can use here, got {str(device)!r}: {reason}; "
