@@ -103,7 +103,8 @@ def evaluate(
         and the masks of the draws.
     batch_size : int, default 100
         Images at a time; also the size of the parts that are saved. Results do not depend on it,
-        up to rounding in the network.
+        up to rounding in the network, but for the attacks ``cw`` with `abort_early` and
+        ``hopskipjump``, in which the images of a batch depend on each other.
     limit : int, optional
         Evaluate this many images, the first ones.
     output : path, optional
