@@ -122,6 +122,13 @@ IMAGES, LABELS = images_and_labels(2)
         (NETWORK, IMAGES[0], LABELS, ShapeError, r"`images` must have shape \(N, C, H, W\)"),
         (NETWORK, IMAGES + 1, LABELS, ValueError, r"`images` must be finite and lie in \[0, 1\]"),
         (NETWORK, IMAGES.half(), LABELS, TypeError, "of float32 or float64, got torch.float16"),
+        (
+            NETWORK,
+            IMAGES.double(),
+            LABELS,
+            TypeError,
+            r"network, .*32, got .*64; .*\(torch.float32",
+        ),
         (NETWORK, IMAGES, LABELS.int(), TypeError, "`labels` must be a tensor of int64, got torc"),
         (NETWORK, IMAGES, [0, 1], TypeError, "`labels` must be a tensor of int64, got list"),
         (NETWORK, IMAGES, LABELS[:1], ShapeError, r"`labels` must have shape \(N,\) = \(2,\), g"),
@@ -145,6 +152,24 @@ def test_keywords_are_refused():
         QUICK["pgd"](NETWORK, IMAGES, LABELS, seed=-1)
     with pytest.raises(ShapeError, match="`index` must have shape"):
         QUICK["pgd"](NETWORK, IMAGES, LABELS, index=torch.arange(3))
+    for name in ("pgd", "square"):
+        with pytest.raises(ValueError, match=r"below 2\*\*63, got 9223372036854775808; count"):
+            QUICK[name](NETWORK, IMAGES, LABELS, index=2**63 - 1)
+    assert QUICK["square"](NETWORK, IMAGES, LABELS, index=2**63 - 2).shape == IMAGES.shape
+
+
+def test_a_random_defence_that_no_index_reaches():
+    """Its masks would be those of other images in another batch."""
+    for usvt in (defenses.USVT(), defenses.USVT(seed=3)):
+        inner = defenses.Defended(NETWORK, defenses.Compose(defenses.BitDepth(3), usvt)).eval()
+        QUICK["fgsm"](inner, IMAGES, LABELS)
+        for model in (nn.Sequential(inner).eval(), defenses.Defended(inner, defenses.Identity())):
+            with pytest.raises(
+                ValueError, match=r"random defence USVT where the index .* outermost"
+            ):
+                QUICK["fgsm"](model, IMAGES, LABELS)
+    plain = defenses.Defended(NETWORK, defenses.BitDepth(3))
+    QUICK["fgsm"](nn.Sequential(plain).eval(), IMAGES, LABELS)
 
 
 def test_network_on_another_device():
@@ -163,13 +188,25 @@ def test_network_in_train_mode_behind_a_defence():
         QUICK["fgsm"](network, IMAGES, LABELS)
 
 
+def test_a_part_in_train_mode():
+    """Dropout at work below a network in eval mode."""
+    network = nn.Sequential(nn.Sequential(nn.Flatten(), nn.Dropout()), nn.Linear(48, 5)).eval()
+    QUICK["fgsm"](network, IMAGES, LABELS)
+    network[0][1].train()
+    for model in (network, defenses.Defended(network, defenses.Identity())):
+        with pytest.raises(ValueError, match="`model` must be in eval mode"):
+            QUICK["fgsm"](model, IMAGES, LABELS)
+
+
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_dead_gradients_raise(name):
     affine = Affine(classes=3)
     network = Function(lambda images: affine((8 * images).round() / 8))
     images, _ = images_and_labels()
     labels = labels_of(network, images)
-    with pytest.raises(attacks.AttackError, match="the network, which has no defence, was 0") as e:
+    with pytest.raises(
+        attacks.AttackError, match=r"the undefended network was 0 .* use another loss"
+    ) as e:
         QUICK[name](network, images, labels)
     assert e.value.gradient is None
     with torch.no_grad():
@@ -252,8 +289,42 @@ def test_logits_that_are_not_finite_raise(name):
         QUICK[name](network, images, labels)
 
 
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_logits_that_do_not_depend_on_the_images_raise(name):
+    """They want a gradient by weights that are held back from the network's parameters."""
+    affine = Affine(classes=3)
+    network = Function(lambda images: affine(images.detach()))
+    assert not list(network.parameters())
+    images, labels = images_and_labels(classes=3)
+    with pytest.raises(attacks.AttackError, match=r"through the undefended network: .* mend the"):
+        QUICK[name](network, images, labels)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "apgd"])
+def test_messages_on_a_plain_network_speak_of_no_defence(name):
+    affine = Affine(classes=3)
+    network = Function(lambda images: affine(images) / 0)
+    images, labels = images_and_labels(classes=3)
+    with pytest.raises(attacks.AttackError, match=r"undefended network; check the network$"):
+        QUICK[name](network, images, labels)
+
+
 def test_gradient_mode_that_a_defence_refuses():
     images, labels = images_and_labels()
     network = defenses.Defended(conv_network(), defenses.BitDepth(3))
     with pytest.raises(ValueError, match="`gradient` must be 'identity' for BitDepth, got 'exact'"):
         attacks.EOTPGD(THREAT, gradient="exact")(network, images, labels)
+
+
+@pytest.mark.parametrize("kind", [attacks.EOTPGD, attacks.APGD])
+def test_gradient_mode_that_nobody_knows(kind):
+    nothing = defenses.Defended(NETWORK, defenses.Compose(defenses.Compose()))
+    some = defenses.Defended(NETWORK, defenses.Compose(defenses.Identity()))
+    for network in (NETWORK, nothing):
+        with pytest.raises(ValueError, match=r"one of 'identity', .*, or None, got 'bogus'; ch"):
+            kind(THREAT, gradient="bogus")(network, IMAGES, LABELS)
+    with pytest.raises(ValueError, match=r"`gradient` must be 'exact' or .*, got 'bogus'"):
+        kind(THREAT, gradient="bogus")(some, IMAGES, LABELS)
+    for network in (NETWORK, nothing, some):
+        for gradient in ("identity", "exact", "surrogate", None):
+            kind(THREAT, gradient=gradient)(network, IMAGES, LABELS)

@@ -282,9 +282,29 @@ class Gray(torch.nn.Module):
         return images.mean(1)
 
 
+class Dropout(torch.nn.Module):
+    """Dropout that no eval mode switches off."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = make_network()
+
+    def forward(self, images):
+        return self.network(torch.nn.functional.dropout(images, 0.5))
+
+
+def behind(defense):
+    return defenses.Defended(make_network(), defense).eval()
+
+
 class Noise(defenses.Defense):
     def defend(self, images, index):
         return images + 0.1 * torch.rand_like(images)
+
+
+class NotANumber(defenses.Defense):
+    def defend(self, images, index):
+        return images.log() - images.log()
 
 
 @dataclass(frozen=True, repr=False)
@@ -324,6 +344,14 @@ def train_part():
             ValueError,
             "`model` has 3 outputs, but there is the label 3; give a network and images",
         ),
+        ({"model": behind(defenses.USVT())}, ValueError, "`model` must be .* holds a random def"),
+        ({"model": behind(defenses.USVT(seed=3))}, ValueError, "holds a random .* `defenses`"),
+        ({"model": Dropout().eval()}, ValueError, "`model` must be .* returns other logits in e"),
+        (
+            {"scenario": "black", "surrogate": Dropout().eval()},
+            ValueError,
+            "`surrogate` must be a network without randomness",
+        ),
         ({"dataset": (1, 2)}, TypeError, "`dataset` must be a Dataset, got tuple; make one"),
         ({"dataset": make_dataset(0)}, ValueError, "`dataset` must hold an image at least"),
         ({"scenario": "grey"}, ValueError, "`scenario` must be one of gray, black, white, got"),
@@ -340,6 +368,8 @@ def train_part():
         ({"limit": 0}, ValueError, "`limit` must be an integer in"),
         ({"device": "gpu"}, ValueError, "`device` must be one that torch can use here, got 'gpu'"),
         ({"device": 1.5}, ValueError, "`device` must be one that torch can use here"),
+        ({"device": "meta"}, ValueError, "that torch can use here, got 'meta': Cannot copy out"),
+        ({"model": make_network().to("meta")}, ValueError, "torch can use here, got 'meta'"),
         ({"defenses": []}, ValueError, r"`defenses` must not be empty; use \['identity'\]"),
         ({"defenses": 3}, TypeError, "`defenses` must be a list or a dict, got int"),
         ({"defenses": [3]}, TypeError, "`defenses` must hold texts or Defense objects, got int"),
@@ -347,6 +377,7 @@ def train_part():
         ({"defenses": ["tv", "tv"]}, ValueError, "`defenses` has 'tv' twice; give each a name"),
         ({"defenses": ["median"]}, ValueError, "defence name must be one of"),
         ({"defenses": {"noise": Noise()}}, ValueError, "the defence 'noise' returns other images"),
+        ({"defenses": {"x": NotANumber()}}, ValueError, "the defence 'x' returns NaN or infinity"),
         ({"attacks": ["magic"]}, ValueError, "attack name must be one of"),
         ({"attacks": [defenses.Identity()]}, TypeError, "texts or Attack objects, got Identity as"),
         ({"attacks": [Wild()]}, ValueError, r"stay within 0.0313725 in linf, got .* 0.0352941"),
@@ -372,6 +403,15 @@ class Dead(Step):
         inputs = images.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(0 * target(inputs).sum(), inputs)
         return images + gradient
+
+
+def test_frozen_masks_are_refused(tmp_path):
+    """The same masks in all draws would be scored, and saved for later runs."""
+    with defenses.frozen_masks(), pytest.raises(RuntimeError, match="not be called inside frozen"):
+        run(output=tmp_path)
+    assert not list(tmp_path.iterdir())
+    counts = run(output=tmp_path, draws=6).select(defense="usvt", attack=None)[0].right
+    assert any(0 < count < 6 for count in counts)
 
 
 def test_an_attack_that_was_none_is_not_scored():

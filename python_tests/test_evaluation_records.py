@@ -59,6 +59,16 @@ def test_json_is_plain_and_readable(report, plain):
         (lambda d: d["records"][1].pop("seed"), r"`records\[1\]` must have the keys .* seed, unkn"),
         (lambda d: d["records"][0].update(seed="0"), r"`records\[0\].seed` must be of type int"),
         (lambda d: d["records"][0].update(draws=True), r"`records\[0\].draws` must be of type int"),
+        (lambda d: d["records"][0].update(draws=0), "a draw at least and a mask seed .* 0 and 1;"),
+        (lambda d: d["records"][0].update(draws=0, mask_seeds=[]), "a draw at least .* 0 and 0;"),
+        (lambda d: d["records"][1]["mask_seeds"].pop(), "a mask seed for each, got 3 and 2; take"),
+        (
+            lambda d: (
+                d["records"][0].update(right=[], voted=[]),
+                d["records"][0]["dataset"].update(images=0),
+            ),
+            r"`n` must be an integer in \[1, .*, got 0",
+        ),
         (lambda d: d["records"][0]["right"].append("1"), r"right\[9\]` must be of type int, got"),
         (lambda d: d["records"][0].update(right=3), r"`records\[0\].right` must be a list, got 3"),
         (lambda d: d["records"][0]["right"].append(1), "a record must have a count in .0, 1. and"),
@@ -90,6 +100,21 @@ def test_what_is_no_report(plain, change, message):
 def test_what_is_no_json(text):
     with pytest.raises(ValueError, match="an evaluation report must be JSON: "):
         EvaluationReport.from_json(text)
+
+
+@pytest.mark.parametrize("depth", [400, 900, 100_000])
+def test_json_that_is_nested_deeply(plain, depth, tmp_path):
+    """Told of, or read: whichever of the two, no other error comes out."""
+    text = json.dumps(plain).replace('"parameters": null', '"parameters": {"x": @}', 1)
+    assert "@" in text
+    text = text.replace("@", "[" * depth + "]" * depth)
+    (tmp_path / "report.json").write_text(text)
+    try:
+        EvaluationReport.load(tmp_path / "report.json")
+    except ValueError as error:
+        assert "must be JSON: this is nested too deeply" in str(error)  # noqa: PT017
+    else:
+        assert depth < 100_000
 
 
 def test_json_of_another_kind():

@@ -49,7 +49,7 @@ def test_a_finished_evaluation_is_not_computed_again(tmp_path, calls):
     network.register_forward_hook(lambda *_: passes.append(1))
     again = run(model=network, output=tmp_path)
     assert not calls
-    assert len(passes) == 1, "beyond the check of the network"
+    assert len(passes) == 2, "beyond the check of the network"
     assert timeless(again) == timeless(first)
     assert again.seconds.attack == again.seconds.defense == again.seconds.network == 0
     for a, b in zip(first.records, again.records, strict=True):
@@ -140,8 +140,33 @@ def change_shape(path):
     np.savez(path, **{n: a[:1] if a.ndim else a for n, a in content.items()})
 
 
+def change_times(path, **seconds):
+    with np.load(path) as archive:
+        content = {name: archive[name] for name in archive.files}
+    meta = json.loads(str(content["meta"]))
+    meta["seconds"].update(seconds)
+    np.savez(path, **{**content, "meta": np.array(json.dumps(meta))})
+
+
+def unknown_phase(path):
+    change_times(path, coffee=1.0)
+
+
+def a_rest(path):
+    change_times(path, rest=1.0)
+
+
+def endless(path):
+    change_times(path, attack=float("inf"))
+
+
+DAMAGES = [
+    truncate, empty, change_values, flip_a_bit, change_shape, unknown_phase, a_rest, endless
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["attack", "score"])
-@pytest.mark.parametrize("damage", [truncate, empty, change_values, flip_a_bit, change_shape])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_part_is_told_of_and_made_anew(tmp_path, calls, kind, damage):
     expected = run(output=tmp_path)
     path = parts(tmp_path, kind)[0]

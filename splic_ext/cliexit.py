@@ -46,12 +46,26 @@ def exit_codes(
     except _FAILURES as error:
         print_message(f"error: {error}")
         raise typer.Exit(1) from None
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         print_message(f"error: out of memory; {memory}")
         raise typer.Exit(1) from None
     except (TypeError, ValueError) as error:
         print_message(f"error: {error}")
         raise typer.Exit(2) from None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Say whether an error tells of too little memory: torch's are RuntimeErrors, on the CPU bare.
+
+    They are known by name and words, since most commands do without torch.
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: " in str(error)
+    )
 
 
 @contextmanager

@@ -22,11 +22,14 @@ from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
 from splic_ext.attacks.threat import ThreatModel
 from splic_ext.checks import check_integer
-from splic_ext.defenses import gradient_mode
+from splic_ext.defenses import Defense, gradient_mode
 
 __all__ = ["BPDA", "EOTPGD", "gradients_as"]
 
 _MOST = 2**31 - 1
+
+#: What the library's defences call their gradients; others may have others.
+_GRADIENTS = ("identity", "exact", "surrogate")
 
 
 @dataclass(frozen=True, repr=False)
@@ -169,8 +172,15 @@ def gradients_as(target: Target, mode: str | None) -> Iterator[None]:
     Raises
     ------
     ValueError
-        A defence does not accept the mode.
+        A defence does not accept the mode; or there is none, and it is none of the library's.
     """
+    own = [part for part in target.model.modules() if isinstance(part, Defense)]
+    undecided = all("parts" in part.gradients for part in own)
+    if mode is not None and mode not in _GRADIENTS and undecided:
+        raise ValueError(
+            f"`gradient` must be one of {', '.join(map(repr, _GRADIENTS))}, or None, got {mode!r}; "
+            "choose one"
+        )
     if mode is None:
         yield
     else:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,8 @@ from splic_ext.defenses.base import values_checked
 from splic_ext.defenses.randomness import image_indices
 
 __all__ = ["Attack"]
+
+_INDICES = 2**63  # the integers of torch end there
 
 _ALL = tuple(field.name for field in fields(ThreatModel))
 
@@ -125,7 +128,7 @@ class Attack:
             True classes, from 0 on.
         index : int or integer tensor of shape (N,), optional
             Index of the first image, or of each: decides their masks and random starts. Default:
-            image i of the batch has index i.
+            image i of the batch has index i. All below 2**63.
         seed : int, optional
             Instead of that of the threat model. In [0, 2**64).
 
@@ -138,12 +141,18 @@ class Attack:
         Raises
         ------
         TypeError, ValueError
-            An argument of the wrong kind or shape, or out of its range; a network in train mode.
+            An argument of the wrong kind or shape, or out of its range; a network in train mode,
+            or with a random defence that is not that of an outermost :class:`Defended`.
         AttackError
             Gradients that are 0 for all images, or NaN.
         """
         checked(model, images, labels)
         indices = image_indices(index, len(images))
+        if (indices >= np.uint64(_INDICES)).any():
+            raise ValueError(
+                f"`index` of an attack must be below 2**63, got {indices.max()}; "
+                "count images from 0"
+            )
         seed = self.threat.seed if seed is None else check_integer("seed", seed, 0, 2**64 - 1)
         if len(images) == 0:
             return images.clone()

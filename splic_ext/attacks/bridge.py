@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from splic_ext.attacks.target import Target
 from splic_ext.errors import MissingExtraError
 
 __all__ = ["load_foolbox", "run_foolbox", "seeded_torch"]
@@ -80,10 +81,20 @@ def run_foolbox(
     -------
     tensor
         Of the shape of `images`.
+
+    Raises
+    ------
+    AttackError
+        No gradient came back to the images.
     """
     foolbox = load_foolbox("run_foolbox")
     model = foolbox.PyTorchModel(_Module(function), bounds=(0, 1), device=images.device)
-    result: torch.Tensor = attack.run(model, images, labels, **arguments)
+    try:
+        result: torch.Tensor = attack.run(model, images, labels, **arguments)
+    except AssertionError:  # foolbox asserts that there is a gradient
+        if isinstance(function, Target) and function.unreached:
+            raise function.detached() from None
+        raise
     return result.detach()
 
 

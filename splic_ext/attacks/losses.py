@@ -168,7 +168,10 @@ def measure_gradient(
     for _ in range(draws):
         logits = target(images)
         values = loss(logits, target.labels)
-        gradient += torch.autograd.grad(values.sum(), images)[0]
+        (found,) = torch.autograd.grad(values.sum(), images, allow_unused=True)
+        if found is None:
+            raise target.detached()
+        gradient += found
         total += values.detach()
         wrong += logits.detach().argmax(dim=1) != target.labels
     return total / draws, wrong, gradient / draws

@@ -13,7 +13,7 @@ from splic_ext.defenses import Defended, Defense, RandomDefense
 from splic_ext.defenses.base import check_images
 from splic_ext.errors import AttackError, ShapeError
 
-__all__ = ["Target", "Watch"]
+__all__ = ["Target", "Watch", "in_train_mode"]
 
 
 class Watch:
@@ -22,7 +22,7 @@ class Watch:
     def __init__(self, device: torch.device) -> None:
         self.finite_logits, self.finite_gradient = torch.ones(2, dtype=torch.bool, device=device)
         self.nonzero, self.correct = torch.zeros(2, dtype=torch.bool, device=device)
-        self.gradients = 0
+        self.wanted = self.gradients = 0  # forward passes, and gradients that came back
         self.defense: tuple[str, str | None] | None = None
 
     def logits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
@@ -94,6 +94,7 @@ class Target:
         wanted = images.requires_grad
         if wanted and self._watch.gradients == 0:
             self._watch.defense = self.defense  # in the mode of the attack, which ends before it
+        self._watch.wanted += wanted
         if wanted:  # a tensor of its own: only what comes through the network passes it
             images = images.view_as(images)
             watch: Any = images.register_hook
@@ -101,12 +102,7 @@ class Target:
         logits: torch.Tensor = self._ask(images)
         self._check_logits(logits)
         if wanted and not logits.requires_grad:
-            raise AttackError(
-                f"no gradient reaches the images through {self.defense[0]}: the result is detached "
-                "from them; use a gradient mode that has a derivative, or an attack without "
-                "gradients such as 'square'",
-                *self.defense,
-            )
+            raise self.detached()
         self._watch.logits(logits, self.labels)
         return logits if logits.dtype == torch.float64 else logits.float()
 
@@ -151,15 +147,18 @@ class Target:
         ------
         AttackError
             NaN or infinity among the logits or gradients; or all gradients were 0 for all
-            images, although an image was classified correctly.
+            images, although an image was classified correctly; or none came back.
         """
         self._check_finite()
         watch = self._watch
         defense = watch.defense or self.defense
+        if self.unreached:
+            raise self.detached()
         if watch.gradients > 0 and bool(watch.correct & ~watch.nonzero):
             raise AttackError(
                 f"the gradient through {defense[0]} was 0 for all images in all steps, so "
-                "that nothing was attacked; use another gradient mode, another loss, or an attack "
+                "that nothing was attacked; use "
+                f"{'another gradient mode, ' if defense[1] else ''}another loss, or an attack "
                 "without gradients such as 'square'",
                 *defense,
             )
@@ -171,11 +170,27 @@ class Target:
             ("gradient", self._watch.finite_gradient),
         ):
             if not finite:
+                blame = ", and use another gradient mode if the defence is to blame"
                 raise AttackError(
-                    f"the {what} held NaN or infinity, through {defense[0]}; check the "
-                    "network, and use another gradient mode if the defence is to blame",
+                    f"the {what} held NaN or infinity, through {defense[0]}; check the network"
+                    f"{blame if defense[1] else ''}",
                     *defense,
                 )
+
+    @property
+    def unreached(self) -> bool:
+        """Whether gradients were wanted, and none came back to the images."""
+        return self._watch.wanted > 0 and self._watch.gradients == 0
+
+    def detached(self) -> AttackError:
+        """Return the error that tells of logits that do not depend on the images."""
+        defense = self._watch.defense or self.defense
+        fix = "use a gradient mode that has a derivative" if defense[1] else "mend the network"
+        return AttackError(
+            f"no gradient reaches the images through {defense[0]}: the result is detached from "
+            f"them; {fix}, or use an attack without gradients such as 'square'",
+            *defense,
+        )
 
     def _ask(self, images: torch.Tensor) -> Any:
         if not isinstance(self.model, Defended):
@@ -214,8 +229,34 @@ class Target:
         parts = [part for part in self.model.modules() if isinstance(part, Defense)]
         words = [f"{type(part).__name__} with the gradient {part.gradient!r}" for part in parts]
         if not parts:
-            return "the network, which has no defence,", None
+            return "the undefended network", None
         return ", ".join(words), parts[0].gradient
+
+
+def in_train_mode(network: nn.Module) -> bool:
+    """Say whether any part of a network is in train mode; defences may be in either.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Plain, or behind a defence.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Flatten(), nn.Dropout()).eval()
+    >>> in_train_mode(Defended(network, Defense())), in_train_mode(network.train())
+    (False, True)
+    """
+    spared = {
+        id(inner)
+        for part in network.modules()
+        if isinstance(part, Defense)
+        for inner in part.modules()
+    }
+    return any(
+        part.training and not isinstance(part, Defended) and id(part) not in spared
+        for part in network.modules()
+    )
 
 
 def checked(model: Any, images: Any, labels: Any) -> None:
@@ -235,18 +276,19 @@ def checked(model: Any, images: Any, labels: Any) -> None:
         raise TypeError(
             f"`model` must be a torch.nn.Module, got {type(model).__name__}; wrap it in one"
         )
-    network = model.model if isinstance(model, Defended) else model
-    if network.training:
+    if in_train_mode(model):
         raise ValueError(
             "`model` must be in eval mode: dropout and batch statistics would be at work; "
             "call `.eval()` first"
         )
+    _check_random_defenses(model)
     check_images(images)
     if images.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"`images` of an attack must be of float32 or float64, got {images.dtype}; "
             "convert them with `images.float()`"
         )
+    _check_dtype(model, images)
     place = next((part.device for part in model.parameters()), images.device)
     if place != images.device:
         raise ValueError(
@@ -268,3 +310,27 @@ def checked(model: Any, images: Any, labels: Any) -> None:
         )
     if len(labels) > 0 and labels.min() < 0:
         raise ValueError(f"`labels` must not be negative, got {int(labels.min())}; leave such out")
+
+
+def _check_random_defenses(model: nn.Module) -> None:
+    """Raise if no index reaches a random defence: masks would change with the batch."""
+    reached = list(model.defense.modules()) if isinstance(model, Defended) else []
+    for part in model.modules():
+        if isinstance(part, RandomDefense) and not any(part is other for other in reached):
+            raise ValueError(
+                f"`model` holds the random defence {type(part).__name__} where the index of an "
+                "image does not reach it; make Defended(network, defense) the outermost module, "
+                "with Compose for several defences"
+            )
+
+
+def _check_dtype(model: nn.Module, images: torch.Tensor) -> None:
+    """Raise if the weights are all of the other of the two dtypes of images."""
+    network = model.model if isinstance(model, Defended) else model
+    dtypes = {part.dtype for part in network.parameters() if part.is_floating_point()}
+    if len(dtypes) == 1 and dtypes < {torch.float32, torch.float64} and images.dtype not in dtypes:
+        (dtype,) = dtypes
+        raise TypeError(
+            f"`images` must be of the dtype of the network, {dtype}, got {images.dtype}; convert "
+            f"them with `images.to({dtype})`"
+        )

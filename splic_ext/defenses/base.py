@@ -250,6 +250,11 @@ def gradient_mode(module: nn.Module, mode: str) -> Iterator[None]:
     ValueError
         A defence does not accept the mode.
 
+    Notes
+    -----
+    *Thread safety*: the modes are those of the defences, for all threads. Use a module in one
+    thread at a time meanwhile.
+
     Examples
     --------
     >>> from splic_ext.defenses import GaussianBlur

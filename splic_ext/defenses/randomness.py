@@ -141,13 +141,28 @@ def frozen_masks() -> Iterator[None]:
             _DRAWS.frozen = None
 
 
+def masks_are_frozen() -> bool:
+    """Say whether this thread is inside :func:`frozen_masks`.
+
+    Examples
+    --------
+    >>> with frozen_masks():
+    ...     masks_are_frozen()
+    True
+    >>> masks_are_frozen()
+    False
+    """
+    return _DRAWS.frozen is not None
+
+
 @contextmanager
 def seeded_masks(seed: int) -> Iterator[None]:
     """Make the fresh masks of all random defences a function of `seed` alone.
 
     Inside, a defence without a seed still draws anew in each forward, but from a sequence that
     begins at `seed`, whatever was drawn before: a part of a run can be repeated by itself. Holds
-    for this thread alone; an inner use has a sequence of its own. A defence with a seed keeps it.
+    for this thread alone; an inner use has a sequence of its own. A defence with a seed keeps it,
+    and one that :func:`frozen_masks` holds still, its mask.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from splic_ext.attacks import Attack, create_attack
+from splic_ext.attacks.target import in_train_mode
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
 from splic_ext.models import build_model, load_weights
@@ -34,6 +35,9 @@ SCENARIOS: Mapping[str, str] = {
     "black": "a surrogate network",
     "white": "the defended network",
 }
+
+#: Two answers of a network may differ by this share of the largest logit, as kernels of a GPU may.
+ROUNDING = 1e-4
 
 Kind = TypeVar("Kind")
 
@@ -212,19 +216,19 @@ def check_network(
     TypeError
         No module.
     ValueError
-        It is in train mode, returns something other than logits, or has too few classes.
+        It is in train mode, random, returns something other than logits, or has too few classes.
     """
     if not isinstance(network, nn.Module):
         raise TypeError(
             f"`{parameter}` must be a torch.nn.Module, got {type(network).__name__}; wrap it in one"
         )
-    if any(part.training for part in network.modules()):
+    if in_train_mode(network):
         raise ValueError(
             f"`{parameter}` is in train mode, with dropout and batch statistics at work; "
             f"call `{parameter}.eval()` first"
         )
     with torch.no_grad():
-        logits = network(images)
+        logits, again = network(images), network(images)
     shape = tuple(getattr(logits, "shape", ()))
     if not isinstance(logits, torch.Tensor) or len(shape) != 2 or shape[0] != len(images):
         raise ValueError(
@@ -235,6 +239,14 @@ def check_network(
         raise ValueError(
             f"`{parameter}` has {shape[1]} outputs, but there is the label {int(labels.max())}; "
             "give a network and images of the same classes"
+        )
+    held = any(isinstance(part, RandomDefense) for part in network.modules())
+    slack = ROUNDING * float(logits.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    if held or not torch.allclose(logits, again, rtol=0.0, atol=slack, equal_nan=True):
+        raise ValueError(
+            f"`{parameter}` must be a network without randomness, got one that "
+            f"{'holds a random defence' if held else 'returns other logits in each call'}; "
+            "pass defences as `defenses`, and switch off dropout and the like"
         )
 
 
@@ -252,7 +264,7 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
     Raises
     ------
     ValueError
-        It is random in a way that cannot be repeated.
+        It is random in a way that cannot be repeated, or returns NaN or infinity.
 
     Examples
     --------
@@ -263,11 +275,14 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
     if any(isinstance(part, RandomDefense) and part.seed is None for part in defense.modules()):
         return True
     with torch.no_grad():
-        if not torch.equal(defense(images), defense(images)):
-            raise ValueError(
-                f"the defence {name!r} returns other images in each forward, which no seed makes "
-                "repeatable; derive it from RandomDefense and take its masks from `draw()`"
-            )
+        first, second = defense(images), defense(images)
+    if not (first.isfinite().all() and second.isfinite().all()):
+        raise ValueError(f"the defence {name!r} returns NaN or infinity; mend it")
+    if not torch.equal(first, second):
+        raise ValueError(
+            f"the defence {name!r} returns other images in each forward, which no seed makes "
+            "repeatable; derive it from RandomDefense and take its masks from `draw()`"
+        )
     return False
 
 
@@ -291,11 +306,11 @@ def resolve_device(device: Any, model: nn.Module) -> torch.device:
     """
     if device is None:
         tensors = list(model.state_dict().values()) if isinstance(model, nn.Module) else []
-        return tensors[0].device if tensors else torch.device("cpu")
+        device = tensors[0].device if tensors else "cpu"
     try:
         found = torch.device(device)
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        torch.zeros(1, device=found).cpu()  # which the device "meta" refuses
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"`device` must be one that torch can use here, got {str(device)!r}: {reason}; "

@@ -204,7 +204,7 @@ class Record:
     Raises
     ------
     ValueError
-        Counts that do not fit the number of images or draws.
+        Counts or seeds that do not fit the number of images or draws.
     """
 
     scenario: str
@@ -226,6 +226,11 @@ class Record:
     provenance: Provenance
 
     def __post_init__(self) -> None:
+        if not 1 <= self.draws == len(self.mask_seeds):
+            raise ValueError(
+                f"a record must have a draw at least and a mask seed for each, got {self.draws} "
+                f"and {len(self.mask_seeds)}; take a record as it was made"
+            )
         counts = (len(self.right), len(self.voted))
         if counts != (self.dataset.images,) * 2 or not all(
             0 <= count <= self.draws for count in self.right

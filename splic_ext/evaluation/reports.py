@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from splic_ext.evaluation.plain import decode, encode
 from splic_ext.evaluation.records import Record, Seconds
@@ -88,9 +89,16 @@ class EvaluationReport:
             No JSON, another version of the schema, or not as it was written.
         """
         try:
-            values = json.loads(text)
+            return cls._from_plain(json.loads(text))
         except json.JSONDecodeError as error:
             raise ValueError(f"an evaluation report must be JSON: {error}") from None
+        except RecursionError:
+            raise ValueError(
+                "an evaluation report must be JSON: this is nested too deeply"
+            ) from None
+
+    @classmethod
+    def _from_plain(cls, values: Any) -> EvaluationReport:
         version = values.pop("schema_version", None) if isinstance(values, dict) else None
         if version != SCHEMA_VERSION:
             raise ValueError(

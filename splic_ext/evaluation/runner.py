@@ -17,6 +17,7 @@ from splic_ext.attacks import Attack
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defended, Defense
+from splic_ext.defenses.randomness import masks_are_frozen
 from splic_ext.evaluation.fingerprints import (
     fingerprint,
     fingerprint_arrays,
@@ -81,7 +82,7 @@ def evaluate(
     Parameters
     ----------
     model : nn.Module
-        Images (N, C, H, W) in [0, 1] to logits, in eval mode.
+        Images (N, C, H, W) in [0, 1] to logits, in eval mode and without randomness.
     dataset : Dataset
         Images and labels, as from :func:`splic_ext.data.load_dataset`.
     defenses : mapping or sequence
@@ -102,7 +103,8 @@ def evaluate(
         and the masks of the draws.
     batch_size : int, default 100
         Images at a time; also the size of the parts that are saved. Results do not depend on it,
-        up to rounding in the network.
+        up to rounding in the network, but for the attacks ``cw`` with `abort_early` and
+        ``hopskipjump``, in which the images of a batch depend on each other.
     limit : int, optional
         Evaluate this many images, the first ones.
     output : path, optional
@@ -131,6 +133,8 @@ def evaluate(
         train mode; labels beyond the outputs; an attack that left [0, 1] or its ball.
     AttackError
         From an attack that was none, naming defence and gradient.
+    RuntimeError
+        It was called inside :func:`splic_ext.defenses.frozen_masks`: all draws would be the same.
     OSError
         `output` cannot be written.
 
@@ -156,6 +160,11 @@ def evaluate(
     [(None, 'identity', 1), (None, 'usvt', 10), ('fgsm', 'identity', 1), ('fgsm', 'usvt', 10)]
     """
     began = time.perf_counter()
+    if masks_are_frozen():
+        raise RuntimeError(
+            "evaluate() must not be called inside frozen_masks(): all draws would have the same "
+            "masks; leave it out, or give each defence a `seed`"
+        )
     check_dataset(dataset)
     chosen = dataset if limit is None else dataset.first(check_integer("limit", limit, 1, _MOST))
     folder = None if output is None else Path(output)

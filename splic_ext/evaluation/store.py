@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ import numpy.typing as npt
 
 from splic_ext.atomicfiles import atomic_path
 from splic_ext.evaluation.fingerprints import fingerprint, fingerprint_arrays
+from splic_ext.evaluation.records import Seconds
 
 __all__ = ["Part", "PartStore", "write_text"]
 
 FORMAT = 1
+
+#: What a part may have spent time on; the rest is of the run that asks for it.
+PHASES = {part.name for part in fields(Seconds)} - {"rest"}
 
 #: A temporary file of this age, in seconds, was left by a process that was killed.
 STALE = 3600.0
@@ -34,7 +39,7 @@ class Part:
     arrays : dict
         Name -> array.
     seconds : dict
-        Phase -> time.
+        Phase -> time; phases are those of :class:`Seconds`, without the rest.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
@@ -69,12 +74,12 @@ class PartStore:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = PartStore(Path(folder))
-    ...     store.put({"kind": "example"}, Part({"x": np.arange(3)}, {"rest": 0.5}))
+    ...     store.put({"kind": "example"}, Part({"x": np.arange(3)}, {"attack": 0.5}))
     ...     part = store.get({"kind": "example"}, {"x": (np.dtype(int), (3,))})
     ...     store.get({"kind": "another"}, {}) is None
     True
     >>> part.arrays["x"], part.seconds
-    (array([0, 1, 2]), {'rest': 0.5})
+    (array([0, 1, 2]), {'attack': 0.5})
     """
 
     folder: Path | None
@@ -195,4 +200,6 @@ def _read(
     if shapes != dict(expected) or meta["sha256"] != _checksum(arrays):
         raise ValueError("its content is damaged")
     seconds = {str(phase): float(value) for phase, value in meta["seconds"].items()}
+    if not (seconds.keys() <= PHASES and all(0 <= s < math.inf for s in seconds.values())):
+        raise ValueError("its times are damaged")
     return Part(arrays, seconds)
