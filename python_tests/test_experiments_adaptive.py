@@ -21,10 +21,8 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from splic_ext.attacks import HopSkipJump, ThreatModel  # noqa: E402
 from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.experiments import SIZES, ExperimentResult, Size, evaluate_adaptively  # noqa: E402
-from splic_ext.experiments.adaptive import _Within  # noqa: E402
 
 DIGITS = load_dataset("digits", limit=8)
 BOTH = "splic:rank=4,max_iterations=14,anchor_fraction=0.9,alternate=false+tv:weight=0.03"
@@ -104,7 +102,7 @@ def test_what_the_attacks_are(adaptive):
         (3, 1 / 255, 1), (6, 1 / 255, 1), (3, 0.5 / 255, 1), (3, 2 / 255, 1), (3, 1 / 255, 2),
     ]  # fmt: skip
     assert parameters("radius", "epsilon") == [(8 / 255,), (16 / 255,), (64 / 255,)]
-    square, labels = parameters("queries", "name", "queries", "inner")
+    square, labels = parameters("queries", "name", "queries", "attack")
     assert square == ("square", 3, None)
     assert labels[0] == "within"
     assert labels[2]["name"] == "hopskipjump"
@@ -261,13 +259,3 @@ def test_refused_protocols(changes, error, message):
 def test_refused_images():
     with pytest.raises(TypeError, match="`dataset` must be a Dataset, got ndarray"):
         evaluate_adaptively(make_network(), DIGITS.images, size="smoke")
-
-
-def test_an_attack_without_a_bound_is_moved_into_the_ball(network):
-    images, labels = torch.from_numpy(DIGITS.to_float()), torch.from_numpy(DIGITS.labels)
-    walk = HopSkipJump(ThreatModel(norm="linf"), iterations=1, eot=1)
-    near, far = _Within(inner=walk)(network, images, labels), walk(network, images, labels)
-    assert (far - images).abs().max() > 9 / 255
-    assert 7 / 255 < (near - images).abs().max() <= 8 / 255 + 1e-6
-    assert torch.equal(near, (images + (far - images).clamp(-8 / 255, 8 / 255)).clamp(0, 1))
-    assert json.loads(json.dumps(_Within(inner=walk).to_dict()))["inner"] == walk.to_dict()

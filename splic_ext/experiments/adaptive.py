@@ -6,14 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import nn
 
-from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel
-from splic_ext.attacks.streams import Streams
-from splic_ext.attacks.target import Target
+from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel, Within
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec, gradient_mode
@@ -215,25 +212,6 @@ class _Section:
     worst: bool = False
 
 
-@dataclass(frozen=True, repr=False)
-class _Within(Attack):
-    """An attack without a bound, whose result is moved back into the ball."""
-
-    inner: Attack | None = None
-
-    name: ClassVar[str] = "within"
-    uses: ClassVar[tuple[str, ...]] = ("norm", "epsilon", "seed")
-
-    def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
-        """Run the attack, and project."""
-        found = images if self.inner is None else self.inner.perturb(target, images, streams)
-        return self.threat.project(found, images)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the parameters; the attack as a dict."""
-        return super().to_dict() | {"inner": self.inner and self.inner.to_dict()}
-
-
 def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequence[_Section]:
     steps = ThreatModel(steps=size.steps, step_size=1 / 255)
     this = {spec: defense}
@@ -291,8 +269,8 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
                 f"square, {size.queries}": Square(
                     ThreatModel(), queries=size.queries, eot=size.query_eot
                 ),
-                "labels alone": _Within(
-                    inner=HopSkipJump(
+                "labels alone": Within(
+                    attack=HopSkipJump(
                         ThreatModel(norm="linf"), iterations=size.walk, eot=size.query_eot
                     )
                 ),
