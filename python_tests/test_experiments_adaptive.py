@@ -22,7 +22,9 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext.data import load_dataset  # noqa: E402
+from splic_ext.defenses import defense_from_spec  # noqa: E402
 from splic_ext.experiments import SIZES, ExperimentResult, Size, evaluate_adaptively  # noqa: E402
+from splic_ext.experiments.adaptive import _modes  # noqa: E402
 
 DIGITS = load_dataset("digits", limit=8)
 BOTH = "splic:rank=4,max_iterations=14,anchor_fraction=0.9,alternate=false+tv:weight=0.03"
@@ -51,8 +53,8 @@ SECTIONS = {
     "radius": ["clean", "8/255", "16/255", "64/255"],
     "queries": ["clean", "square, 3", "labels alone"],
     "transfer from the network without the defence": ["clean", "PGD, 3 of 1/255"],
-    "without its parts": ["clean", "identity"],
-    "known to be broken": ["clean", "8/255", "32/255"],
+    "without its parts": ["clean", "identity", "exact"],
+    "known to be broken": ["clean", "8/255", "32/255", "exact, 8/255", "exact, 32/255"],
 }
 
 
@@ -164,6 +166,48 @@ def test_known_attacks_fall(adaptive):
     assert {row.method for row in rows} == {"ME-Net (USVT)", "no defence"}
     clean, _, far = (row for row in rows if row.method == "no defence")
     assert far.mean.value < clean.mean.value
+
+
+@pytest.mark.parametrize(
+    ("section", "method", "attacks"),
+    [
+        ("without its parts", "no rank cut", ["clean", "identity"]),
+        (
+            "without its parts",
+            "total variation denoising, no masks",
+            ["clean", "identity", "exact"],
+        ),
+        (
+            "known to be broken",
+            "ME-Net (USVT)",
+            ["clean", "8/255", "32/255", "exact, 8/255", "exact, 32/255"],
+        ),
+        ("known to be broken", "no defence", ["clean", "8/255", "32/255"]),
+    ],
+)
+def test_what_has_a_derivative_is_attacked_through_it(adaptive, section, method, attacks):
+    _, result = adaptive
+    rows = result.select(section=section, method=method)
+    assert [row.attack for row in rows] == attacks
+    for row in rows[1:]:
+        gradient = "exact" if row.attack.startswith("exact") else "identity"
+        assert json.loads(row.parameters)["gradient"] == gradient
+
+
+@pytest.mark.parametrize(
+    ("spec", "modes"),
+    [
+        ("splic:max_iterations=7", ["identity", "exact", "surrogate"]),
+        ("tv+splic:max_iterations=7", ["identity", "exact", "surrogate"]),
+        ("usvt", ["identity", "exact"]),
+        ("tv+gaussian", ["identity", "exact"]),
+        ("splic:max_iterations=7+jpeg", ["identity"]),
+        ("jpeg", ["identity"]),
+    ],
+)
+def test_each_gradient_once(spec, modes):
+    """The surrogate of a defence without one is its derivative."""
+    assert _modes(defense_from_spec(spec)) == modes
 
 
 def test_files_of_the_protocol(adaptive):
