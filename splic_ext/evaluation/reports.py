@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from splic_ext.evaluation.plain import decode, encode
+from splic_ext.evaluation.plain import decode, encode, read_versioned
 from splic_ext.evaluation.records import Record, Seconds
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]
@@ -87,17 +87,7 @@ class EvaluationReport:
         ValueError
             No JSON, another version of the schema, or not as it was written.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"an evaluation report must be JSON: {error}") from None
-        version = values.pop("schema_version", None) if isinstance(values, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"an evaluation report must have the schema version {SCHEMA_VERSION}, got "
-                f"{version!r}; read it with the version of splic_ext that wrote it, or run the "
-                "evaluation again"
-            )
+        values = read_versioned(text, SCHEMA_VERSION, "an evaluation report")
         records = values.pop("records", None)
         if not isinstance(records, list):
             raise ValueError("`records` of an evaluation report must be a list; it is damaged")
