@@ -23,6 +23,11 @@ QUICK = {
     "eot-pgd": attacks.EOTPGD(replace(THREAT, restarts=2), eot=2),
     "apgd": attacks.APGD(replace(THREAT, restarts=2), eot=2),
     "square": attacks.Square(queries=20, eot=2),
+    "within": attacks.Within(
+        attack=attacks.CarliniWagner(
+            confidence=0, binary_search_steps=2, learning_rate=0.1, iterations=10, abort_early=False
+        )
+    ),
     "worst-case": attacks.WorstCase(
         attacks=(attacks.EOTPGD(THREAT, eot=2), attacks.EOTPGD(THREAT, eot=2, loss="dlr")), draws=4
     ),

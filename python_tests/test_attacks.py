@@ -26,7 +26,9 @@ attacks = pytest.importorskip("splic_ext.attacks")
 defenses = pytest.importorskip("splic_ext.defenses")
 
 BOUNDED = [name for name, attack in QUICK.items() if attack.bounded]
-TWO_NORMS = [name for name in BOUNDED if name not in ("square", "worst-case")]
+#: Those that go to the border of the ball whatever they meet.
+GREEDY = [name for name in BOUNDED if name != "within"]
+TWO_NORMS = [name for name in GREEDY if name not in ("square", "worst-case")]
 
 
 @pytest.fixture(params=QUICK)
@@ -57,7 +59,7 @@ def test_shape_dtype_range(attack):
     assert attack(network, images[:0].double(), labels[:0]).shape == (0, 3, 4, 4)
 
 
-@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize("name", GREEDY)
 def test_result_is_in_the_ball(name):
     images, labels = images_and_labels()
     change = QUICK[name](defended(), images, labels) - images

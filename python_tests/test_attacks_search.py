@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,25 @@ def test_side_of_square():
     ]
     assert side_of_square(1.0, 0.0, torch.zeros(1, 1, 8, 32)) == 8
     assert side_of_square(0.001, 1.0, images) == 1
+
+
+def test_within_moves_an_attack_without_a_bound_into_the_ball():
+    pytest.importorskip("foolbox", reason="foolbox is not installed")
+    network, (images, _) = conv_network(), images_and_labels()
+    labels = labels_of(network, images)
+    walk = attacks.HopSkipJump(attacks.ThreatModel(norm="linf"), iterations=1, eot=1)
+    near, far = attacks.Within(attack=walk)(network, images, labels), walk(network, images, labels)
+    assert (far - images).abs().max() > 9 / 255
+    assert 7 / 255 < (near - images).abs().max() <= 8 / 255 + 1e-6
+    assert torch.equal(near, (images + (far - images).clamp(-8 / 255, 8 / 255)).clamp(0, 1))
+
+
+def test_within_comes_back_from_json():
+    walk = attacks.HopSkipJump(attacks.ThreatModel(norm="linf"), iterations=1)
+    attack = attacks.create_attack("within", attack=walk, epsilon=4 / 255, seed=3)
+    again = json.loads(json.dumps(attack.to_dict()))
+    assert again["attack"] == walk.to_dict()
+    assert attacks.attack_from_dict(again) == attack
 
 
 def test_worst_case_keeps_the_worst_for_each_image():

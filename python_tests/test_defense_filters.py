@@ -224,3 +224,30 @@ def test_filters_against_noise(images, smooth):
         defenses.GuidedFilter(),
     ):
         assert (defense(noisy) - clean).square().mean() < 0.5 * before, defense
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "least", "most"),
+    [
+        ("GaussianBlur", "sigma", 1e-6, 100),
+        ("TotalVariation", "weight", 1e-6, 1e6),
+        ("Bilateral", "sigma_color", 1e-6, 1e6),
+        ("Bilateral", "sigma_spatial", 1e-6, 1e6),
+        ("GuidedFilter", "eps", 1e-6, 1e6),
+        ("NuclearNorm", "weight", 0, 1e6),
+    ],
+)
+def test_bounds(images, name, parameter, least, most):
+    """At the bounds all is finite in float32, also where an image is flat; beyond is refused."""
+    kind = getattr(defenses, name)
+    refused = [2 * most, 1e300, *([least / 2, 1e-40, 1e-320, 0.0] if least else [])]
+    for value in refused:
+        with pytest.raises(ValueError, match=f"`{parameter}` must be finite and in .*, got "):
+            kind(**{parameter: value})
+    batch = torch.cat([images.float(), torch.full((1, 3, 24, 20), 0.3), images[:1].round().float()])
+    for value in (least, most):
+        leaf = batch.clone().requires_grad_()
+        result = kind(**{parameter: value}, gradient="exact")(leaf)
+        assert result.isfinite().all()
+        result.sum().backward()
+        assert leaf.grad.isfinite().all()

@@ -133,6 +133,61 @@ def test_relative_links_resolve(path):
     assert not broken
 
 
+#: Above a table that is taken from a file of results.
+SOURCE = re.compile(r"^ *<!-- from (\S+) --> *\n(?:[ \t]*\n)?((?:.*\S.*\n?)*)", re.MULTILINE)
+
+
+def rows_that_are_not_there(text, root):
+    """Return what stands in tables below `<!-- from PATH -->`, and not in the file PATH."""
+    wrong = []
+    for name, block in SOURCE.findall(text):
+        rows = [line.strip() for line in block.splitlines() if line.lstrip().startswith("|")]
+        place = root / name
+        known = place.read_text(encoding="utf-8").splitlines() if place.is_file() else None
+        if known is None:
+            wrong.append(f"{name} does not exist")
+        elif not rows:
+            wrong.append(f"{name}: no table follows")
+        else:
+            wrong += [f"{name}: {row}" for row in rows if row not in known]
+    marks = text.count("<!-- from ") - len(SOURCE.findall(text))
+    return [*wrong, *["a comment is not alone on its line"] * marks]
+
+
+@pytest.mark.skipif(
+    not (ROOT / "results").is_dir(), reason="a source distribution may be without the results"
+)
+@pytest.mark.parametrize("path", LINKED, ids=relative)
+def test_tables_are_those_of_the_results(path):
+    assert not rows_that_are_not_there(path.read_text(encoding="utf-8"), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("page", "wrong"),
+    [
+        ("<!-- from r/t.md -->\n| a | b |\n| --- | ---: |\n| x | 1.0 |\n\n| y | 3 |\n", []),
+        ("Text.\n\n<!-- from r/t.md -->\n\n| a | b |\n| --- | ---: |\n| z | 2.0 |", []),
+        ("<!-- from r/t.md -->\n| a | b |\n| x | 1.1 |\n", ["r/t.md: | x | 1.1 |"]),
+        ("<!-- from r/t.md -->\n| a | c |\n| x | 1.0 |\n", ["r/t.md: | a | c |"]),
+        ("<!-- from r/t.md -->\n| --- | --- |\n", ["r/t.md: | --- | --- |"]),
+        ("<!-- from r/t.md -->\n| x | 1 |\n", ["r/t.md: | x | 1 |"]),
+        ("<!-- from r/u.md -->\n| x | 1.0 |\n", ["r/u.md does not exist"]),
+        ("<!-- from r/t.md -->\n", ["r/t.md: no table follows"]),
+        ("<!-- from r/t.md -->\n\n\n| x | 1.0 |\n", ["r/t.md: no table follows"]),
+        ("So <!-- from r/t.md -->\n| x | 7 |\n", ["a comment is not alone on its line"]),
+        (
+            "<!-- from r/t.md -->\n| x | 1.0 |\n\n<!-- from r/t.md -->\n| z | 1.0 |\n",
+            ["r/t.md: | z | 1.0 |"],
+        ),
+    ],
+)
+def test_wrong_tables_are_found(page, wrong, tmp_path):
+    (tmp_path / "r").mkdir()
+    table = "# T\n\n| a | b |\n| --- | ---: |\n| x | 1.0 |\n| z | 2.0 |\n"
+    (tmp_path / "r" / "t.md").write_text(table, encoding="utf-8")
+    assert rows_that_are_not_there(page, tmp_path) == wrong
+
+
 def test_readme_lists_the_options_with_their_defaults():
     page = ROOT / "README.md"
     if not page.is_file():

@@ -51,6 +51,7 @@ def test_json_is_plain_and_readable(report, plain):
     ("change", "message"),
     [
         (lambda d: d.update(schema_version=2), "must have the schema version 1, got 2; read it"),
+        (lambda d: d.update(schema_version=True), "must have the schema version 1, got True"),
         (lambda d: d.pop("schema_version"), "must have the schema version 1, got None"),
         (lambda d: d.update(records={}), "`records` of an evaluation report must be a list"),
         (lambda d: d.pop("key"), "`report` must have the keys .* missing key, unknown none"),
@@ -98,7 +99,7 @@ def test_what_is_no_report(plain, change, message):
 
 @pytest.mark.parametrize("text", ["", "nothing", "{"])
 def test_what_is_no_json(text):
-    with pytest.raises(ValueError, match="an evaluation report must be JSON: "):
+    with pytest.raises(ValueError, match="an evaluation report must be a text in JSON: "):
         EvaluationReport.from_json(text)
 
 
@@ -171,6 +172,11 @@ def test_tables(report):
 def test_bars_in_names_do_not_break_the_table():
     report = run(defenses={"a|b": "identity"}, attacks=(), dataset=make_dataset(3))
     assert "| clean | a\\|b | 1 |" in to_markdown(report)
+
+
+def test_line_breaks_in_names_do_not_break_the_table():
+    report = run(defenses={"a\r\n  b\n": "identity"}, attacks=(), dataset=make_dataset(3))
+    assert "| clean | a b | 1 |" in to_markdown(report)
 
 
 # Progress

@@ -56,7 +56,9 @@ def test_wilson_interval_narrows_with_images_and_widens_with_confidence():
 
     assert width(300, 1000) < width(30, 100) < width(3, 10)
     assert width(30, 100, 0.5) < width(30, 100, 0.95) < width(30, 100, 0.999)
-    assert wilson_interval(30, 100, 1) == (0, 1)
+    low, high = wilson_interval(30, 100, math.nextafter(1, 0))
+    assert 0 < low < 0.1
+    assert 0.6 < high < 1
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def test_wilson_interval_narrows_with_images_and_widens_with_confidence():
         ((math.nan, 5), ValueError, "`successes`"),
         ((1, 5, 0), ValueError, "`confidence`"),
         ((1, 5, 1.5), ValueError, "`confidence`"),
+        ((1, 5, 1), ValueError, "`confidence` must be below 1, got 1; nothing but"),
     ],
 )
 def test_refused(arguments, error, message):

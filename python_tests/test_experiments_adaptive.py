@@ -21,10 +21,10 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from splic_ext.attacks import HopSkipJump, ThreatModel  # noqa: E402
 from splic_ext.data import load_dataset  # noqa: E402
+from splic_ext.defenses import defense_from_spec  # noqa: E402
 from splic_ext.experiments import SIZES, ExperimentResult, Size, evaluate_adaptively  # noqa: E402
-from splic_ext.experiments.adaptive import _Within  # noqa: E402
+from splic_ext.experiments.adaptive import _modes  # noqa: E402
 
 DIGITS = load_dataset("digits", limit=8)
 BOTH = "splic:rank=4,max_iterations=14,anchor_fraction=0.9,alternate=false+tv:weight=0.03"
@@ -53,8 +53,8 @@ SECTIONS = {
     "radius": ["clean", "8/255", "16/255", "64/255"],
     "queries": ["clean", "square, 3", "labels alone"],
     "transfer from the network without the defence": ["clean", "PGD, 3 of 1/255"],
-    "without its parts": ["clean", "identity"],
-    "known to be broken": ["clean", "8/255", "32/255"],
+    "without its parts": ["clean", "identity", "exact"],
+    "known to be broken": ["clean", "8/255", "32/255", "exact, 8/255", "exact, 32/255"],
 }
 
 
@@ -104,7 +104,7 @@ def test_what_the_attacks_are(adaptive):
         (3, 1 / 255, 1), (6, 1 / 255, 1), (3, 0.5 / 255, 1), (3, 2 / 255, 1), (3, 1 / 255, 2),
     ]  # fmt: skip
     assert parameters("radius", "epsilon") == [(8 / 255,), (16 / 255,), (64 / 255,)]
-    square, labels = parameters("queries", "name", "queries", "inner")
+    square, labels = parameters("queries", "name", "queries", "attack")
     assert square == ("square", 3, None)
     assert labels[0] == "within"
     assert labels[2]["name"] == "hopskipjump"
@@ -166,6 +166,48 @@ def test_known_attacks_fall(adaptive):
     assert {row.method for row in rows} == {"ME-Net (USVT)", "no defence"}
     clean, _, far = (row for row in rows if row.method == "no defence")
     assert far.mean.value < clean.mean.value
+
+
+@pytest.mark.parametrize(
+    ("section", "method", "attacks"),
+    [
+        ("without its parts", "no rank cut", ["clean", "identity"]),
+        (
+            "without its parts",
+            "total variation denoising, no masks",
+            ["clean", "identity", "exact"],
+        ),
+        (
+            "known to be broken",
+            "ME-Net (USVT)",
+            ["clean", "8/255", "32/255", "exact, 8/255", "exact, 32/255"],
+        ),
+        ("known to be broken", "no defence", ["clean", "8/255", "32/255"]),
+    ],
+)
+def test_what_has_a_derivative_is_attacked_through_it(adaptive, section, method, attacks):
+    _, result = adaptive
+    rows = result.select(section=section, method=method)
+    assert [row.attack for row in rows] == attacks
+    for row in rows[1:]:
+        gradient = "exact" if row.attack.startswith("exact") else "identity"
+        assert json.loads(row.parameters)["gradient"] == gradient
+
+
+@pytest.mark.parametrize(
+    ("spec", "modes"),
+    [
+        ("splic:max_iterations=7", ["identity", "exact", "surrogate"]),
+        ("tv+splic:max_iterations=7", ["identity", "exact", "surrogate"]),
+        ("usvt", ["identity", "exact"]),
+        ("tv+gaussian", ["identity", "exact"]),
+        ("splic:max_iterations=7+jpeg", ["identity"]),
+        ("jpeg", ["identity"]),
+    ],
+)
+def test_each_gradient_once(spec, modes):
+    """The surrogate of a defence without one is its derivative."""
+    assert _modes(defense_from_spec(spec)) == modes
 
 
 def test_files_of_the_protocol(adaptive):
@@ -261,13 +303,3 @@ def test_refused_protocols(changes, error, message):
 def test_refused_images():
     with pytest.raises(TypeError, match="`dataset` must be a Dataset, got ndarray"):
         evaluate_adaptively(make_network(), DIGITS.images, size="smoke")
-
-
-def test_an_attack_without_a_bound_is_moved_into_the_ball(network):
-    images, labels = torch.from_numpy(DIGITS.to_float()), torch.from_numpy(DIGITS.labels)
-    walk = HopSkipJump(ThreatModel(norm="linf"), iterations=1, eot=1)
-    near, far = _Within(inner=walk)(network, images, labels), walk(network, images, labels)
-    assert (far - images).abs().max() > 9 / 255
-    assert 7 / 255 < (near - images).abs().max() <= 8 / 255 + 1e-6
-    assert torch.equal(near, (images + (far - images).clamp(-8 / 255, 8 / 255)).clamp(0, 1))
-    assert json.loads(json.dumps(_Within(inner=walk).to_dict()))["inner"] == walk.to_dict()

@@ -95,7 +95,7 @@ def test_json_is_plain_with_a_line_for_each_row(result):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema_version=2), "must have the schema version 1, got 2; run the"),
+        (lambda d: d.update(schema_version=2), "must have the schema version 1, got 2; read it"),
         (lambda d: d.pop("schema_version"), "must have the schema version 1, got None"),
         (lambda d: d.pop("title"), "`result` must have the keys .* missing title, unknown none"),
         (lambda d: d.update(more=1), "missing none, unknown more"),
@@ -116,7 +116,7 @@ def test_what_is_no_result(result, change, message):
 
 def test_what_is_no_json(result):
     for text in ("", result.to_json()[:-9]):
-        with pytest.raises(ValueError, match="the result of an experiment must be JSON: "):
+        with pytest.raises(ValueError, match="an experiment must be a text in JSON: "):
             ExperimentResult.from_json(text)
     with pytest.raises(ValueError, match="schema version 1, got None"):
         ExperimentResult.from_json("[]")
@@ -170,6 +170,16 @@ def test_one_method_has_its_attacks_down():
         "| clean | 50.0 [12.5, 87.5] | 0.0 [0.0, 50.0] | 100.0 [50.0, 100.0] |",
         "| 10\\|20 | 25.0 [12.5, 87.5] | 0.0 [0.0, 50.0] | 100.0 [50.0, 100.0] |",
     ]
+
+
+def test_line_breaks_in_names_do_not_break_the_table():
+    result = make_result(make_row("a\n b"), make_row("c"), title="All\n of it")
+    lines = result.to_markdown().splitlines()
+    assert lines[0] == "# All of it"
+    assert lines[-4:-2] == ["| method | clean |", "| --- | ---: |"]
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| a b", "| c"]
+    one = make_result(make_row("a\n b")).to_markdown()
+    assert "\na b: 4 images of made, a network.\n" in one
 
 
 def test_head(result):

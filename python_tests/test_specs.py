@@ -19,6 +19,11 @@ from splic_ext.specs import parse_spec, parse_value, split_spec
         ("pgd:epsilon=8/255,steps=40", "pgd", {"epsilon": 8 / 255, "steps": 40}),
         ("pgd: random-start = no , norm=l2", "pgd", {"random_start": "no", "norm": "l2"}),
         ("splic:recommended", "splic", {"preset": "recommended"}),
+        ("splic:options='a,b'", "splic", {"options": "a,b"}),
+        ('x:a = "b=c, d+e" , f=1', "x", {"a": "b=c, d+e", "f": 1}),
+        ("splic:'a=b,c',d='7'", "splic", {"preset": "a=b,c", "d": "7"}),
+        ("x:a=it's,b=that's", "x", {"a": "it's", "b": "that's"}),
+        ("x:a='b,c=d", "x", {"a": "'b", "c": "d"}),
         ("splic:recommended,n_masks=2", "splic", {"preset": "recommended", "n_masks": 2}),
     ],
 )
@@ -78,6 +83,26 @@ def test_what_is_no_specification(text, message):
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "pgd:steps=" + 5000 * "1",
+            "`steps` of the specification 'pgd:steps=1.*1': "
+            "an integer must have at most 1000 digits, got 5000",
+        ),
+        ("pgd:steps=1/" + 5000 * "0", "denominator 0, got '1/0.*0'; mend it"),
+        (5000 * "1", "must begin with a name, got '1"),
+        ("pgd:a=1," + 5000 * "b", "items of the form key=value, got 'b"),
+        ("pgd:a=1,a=" + 5000 * "b", "gives `a` twice"),
+    ],
+)
+def test_messages_on_long_texts_are_short(text, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_spec(text)
+    assert len(str(caught.value)) < 350
+
+
 @pytest.mark.parametrize("call", [parse_spec, split_spec])
 def test_no_string(call):
     with pytest.raises(TypeError, match="a specification must be a string, got 7 of int"):
@@ -92,6 +117,8 @@ def test_no_string(call):
         ("a:x=1e+3+b", ["a:x=1e+3", "b"]),
         ("a:x=+3,y=+.5", ["a:x=+3,y=+.5"]),
         ("a++b", ["a", "", "b"]),
+        ("a:x='b+c'+d:'e+f'", ["a:x='b+c'", "d:'e+f'"]),
+        ("a:x='b+c", ["a:x='b", "c"]),
     ],
 )
 def test_several_in_one(text, parts):

@@ -8,7 +8,31 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_integer", "check_number"]
+__all__ = ["check_bool", "check_integer", "check_number", "shortened"]
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return a text for a message: of a longer one than `most` the beginning and the end.
+
+    Examples
+    --------
+    >>> shortened("1" * 5000, 20)
+    '111111111...11111111'
+    """
+    if len(text) <= most:
+        return text
+    end = (most - 3) // 2
+    return f"{text[: most - 3 - end]}...{text[-end:]}"
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False; NumPy's do not count."""
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be True or False, got {shortened(repr(value))} of "
+            f"{type(value).__name__}; convert it with bool()"
+        )
+    return value
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> int:
@@ -18,12 +42,14 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
         number = operator.index(given)
     except TypeError:
         raise TypeError(
-            f"`{name}` must be an integer, got {value!r} of {type(value).__name__}; "
+            f"`{name}` must be an integer, got {shortened(repr(value))} of "
+            f"{type(value).__name__}; "
             "convert it with int()"
         ) from None
     if not low <= number <= high:
         raise ValueError(
-            f"`{name}` must be an integer in [{low}, {high}], got {number}; choose one of these"
+            f"`{name}` must be an integer in [{low}, {high}], got {_digits(number)}; "
+            "choose one of these"
         )
     return number
 
@@ -41,7 +67,8 @@ def check_number(
         number = math.inf
     except (TypeError, ValueError):
         raise TypeError(
-            f"`{name}` must be a number, got {value!r} of {type(value).__name__}; "
+            f"`{name}` must be a number, got {shortened(repr(value))} of "
+            f"{type(value).__name__}; "
             "convert it with float()"
         ) from None
     if not (math.isfinite(number) and low <= number <= high) or (above and number == low):
@@ -52,3 +79,9 @@ def check_number(
             f"`{name}` must be finite and {bound}, got {number!r}; choose one of these"
         )
     return number
+
+
+def _digits(number: int) -> str:
+    """Return an integer for a message; Python refuses to print very long ones."""
+    bits = number.bit_length()
+    return str(number) if bits <= 256 else f"one of {bits} bits"

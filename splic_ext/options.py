@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from splic_ext.checks import check_integer, check_number
+from splic_ext.checks import check_bool, check_integer, check_number
 
 __all__ = ["PRESETS", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
 
@@ -124,11 +124,7 @@ class SolverOptions:
             ("anchor_fraction", 0.0, 1.0, False),
         ):
             _set(self, name, check_number(name, getattr(self, name), low, high, above=above))
-        if not isinstance(self.alternate, bool):
-            raise TypeError(
-                f"`alternate` must be True or False, got {self.alternate!r} "
-                f"of type {type(self.alternate).__name__}; convert it with bool()"
-            )
+        check_bool("alternate", self.alternate)
         for name, choices in (
             ("channels", get_args(Channels)),
             ("gradient_step", get_args(GradientStep)),

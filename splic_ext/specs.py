@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from splic_ext.checks import shortened
+
 __all__ = ["Value", "parse_spec", "parse_value", "split_spec"]
 
 #: What a parameter may be.
@@ -18,6 +20,10 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _FLOAT = re.compile(_DECIMAL)
 _FRACTION = re.compile(f"({_DECIMAL}) */ *({_DECIMAL})")
+#: A text in quotation marks that is a whole value.
+_QUOTED = re.compile(r"""([=:,]\s*)('[^']*'|"[^"]*")(?=\s*(?:[,+]|$))""")
+#: Digits of an integer; Python itself reads no more than some 4300.
+_DIGITS = 1000
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
 #: The parameter that a first item without "=" gives.
@@ -32,7 +38,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
     text : str
         The name comes back in lower case with hyphens, keys with underscores; values are read by
         :func:`parse_value`. A first item without "=" is the value of `preset`. Spaces around the
-        parts do not count.
+        parts do not count, and commas in quotation marks are no separators.
 
     Returns
     -------
@@ -58,38 +64,61 @@ def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
     """
     if not isinstance(text, str):
         raise TypeError(
-            f"a specification must be a string, got {text!r} of {type(text).__name__}; "
+            f"a specification must be a string, got {shortened(repr(text))} of "
+            f"{type(text).__name__}; "
             "write it like 'pgd:steps=40'"
         )
     name, colon, rest = (part.strip() for part in text.partition(":"))
+    shown = shortened(repr(text))
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"the specification {text!r} must begin with a name, got {name!r}; "
+            f"the specification {shown} must begin with a name, got {shortened(repr(name))}; "
             "write it like 'pgd' or 'pgd:steps=40'"
         )
     parameters: dict[str, Value] = {}
-    items = rest.split(",") if colon else []
+    items = _split(rest, ",", ":") if colon else []
     for i, item in enumerate(items):
-        key, equals, value = (part.strip() for part in item.partition("="))
+        key, equals, value = (part.strip() for part in _partition(item))
         if i == 0 and not equals and key:
             key, equals, value = SHORT, "=", key
         if not _NAME.fullmatch(key) or not equals or not value:
             raise ValueError(
-                f"the specification {text!r} must have items of the form key=value, got "
-                f"{item.strip()!r}; write it like '{name}:key=value,key=value'"
+                f"the specification {shown} must have items of the form key=value, got "
+                f"{shortened(repr(item.strip()))}; write it like '{name}:key=value,key=value'"
             )
         key = key.replace("-", "_")
         if key in parameters:
-            raise ValueError(f"the specification {text!r} gives `{key}` twice; give it once")
-        parameters[key] = _read(key, value, text)
+            raise ValueError(f"the specification {shown} gives `{key}` twice; give it once")
+        parameters[key] = _read(key, value, shown)
     return name.lower().replace("_", "-"), parameters
 
 
-def _read(key: str, value: str, text: str) -> Value:
+def _hide(text: str, before: str = "") -> str:
+    """Return the text with what is quoted made blank: a text of equal length."""
+    blank = _QUOTED.sub(lambda m: m[1] + " " * len(m[2]), before + text)
+    return blank[len(before) :]
+
+
+def _split(text: str, separator: str, before: str = "") -> list[str]:
+    """Split at a regular expression, but not within quotation marks."""
+    parts, start = [], 0
+    for found in re.finditer(separator, _hide(text, before)):
+        parts.append(text[start : found.start()])
+        start = found.end()
+    return [*parts, text[start:]]
+
+
+def _partition(item: str) -> tuple[str, str, str]:
+    """Return key, equals sign and value; without a sign the whole item is the key."""
+    place = _hide(item, ":").find("=")
+    return (item, "", "") if place < 0 else (item[:place], "=", item[place + 1 :])
+
+
+def _read(key: str, value: str, shown: str) -> Value:
     try:
         return parse_value(value)
     except ValueError as error:
-        raise ValueError(f"`{key}` of the specification {text!r}: {error}") from None
+        raise ValueError(f"`{key}` of the specification {shown}: {error}") from None
 
 
 def parse_value(text: str) -> Value:
@@ -107,7 +136,7 @@ def parse_value(text: str) -> Value:
     Raises
     ------
     ValueError
-        A fraction of denominator 0.
+        A fraction of denominator 0, or an integer of more than 1000 digits.
 
     Examples
     --------
@@ -115,13 +144,17 @@ def parse_value(text: str) -> Value:
     [7, 0.001, 0.75, True, None, 'exact', '7']
     """
     if _INTEGER.fullmatch(text):
+        if len(text) > _DIGITS:
+            raise ValueError(f"an integer must have at most {_DIGITS} digits, got {len(text)}")
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
     if fraction := _FRACTION.fullmatch(text):
         above, below = float(fraction[1]), float(fraction[2])
         if below == 0:
-            raise ValueError(f"a fraction must not have the denominator 0, got {text!r}; mend it")
+            raise ValueError(
+                f"a fraction must not have the denominator 0, got {shortened(repr(text))}; mend it"
+            )
         return above / below
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
@@ -133,7 +166,8 @@ def parse_value(text: str) -> Value:
 def split_spec(text: str) -> list[str]:
     """Split ``a+b``, one thing after the other, into its parts.
 
-    A plus sign counts if a name follows: that of an exponent, ``1e+3``, does not.
+    A plus sign counts if a name follows: that of an exponent, ``1e+3``, does not, nor does one
+    in quotation marks.
 
     Parameters
     ----------
@@ -156,4 +190,4 @@ def split_spec(text: str) -> list[str]:
     """
     if not isinstance(text, str):
         parse_spec(text)
-    return [part.strip() for part in re.split(r"\+(?![0-9.])", text)]
+    return [part.strip() for part in _split(text, r"\+(?![0-9.])")]

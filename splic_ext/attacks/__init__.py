@@ -32,6 +32,7 @@ from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.registry import ATTACKS, attack_from_dict, create_attack
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel
+from splic_ext.attacks.within import Within
 from splic_ext.attacks.worst import WorstCase
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "HopSkipJump",
     "Square",
     "ThreatModel",
+    "Within",
     "WorstCase",
     "attack_from_dict",
     "create_attack",

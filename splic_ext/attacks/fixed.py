@@ -12,7 +12,7 @@ from splic_ext.attacks.bridge import load_foolbox, run_foolbox
 from splic_ext.attacks.losses import Best, cross_entropy, measure
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
-from splic_ext.checks import check_integer, check_number
+from splic_ext.checks import check_bool, check_integer, check_number
 
 __all__ = ["FGSM", "PGD", "CarliniWagner"]
 
@@ -186,11 +186,7 @@ class CarliniWagner(Attack):
             self._set(name, check_number(name, getattr(self, name), 0.0, above=True))
         for name in ("binary_search_steps", "iterations"):
             self._set(name, check_integer(name, getattr(self, name), 1, _MOST))
-        if not isinstance(self.abort_early, bool):
-            raise TypeError(
-                f"`abort_early` must be True or False, got {self.abort_early!r} "
-                f"of {type(self.abort_early).__name__}; convert it with bool()"
-            )
+        check_bool("abort_early", self.abort_early)
 
     def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
         """Search."""

@@ -13,6 +13,7 @@ from splic_ext.attacks.base import Attack
 from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
 from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.square import Square
+from splic_ext.attacks.within import Within
 from splic_ext.attacks.worst import WorstCase
 
 __all__ = ["ATTACKS", "attack_from_dict", "create_attack"]
@@ -26,6 +27,7 @@ _CLASSES: tuple[type[Attack], ...] = (
     EOTPGD,
     APGD,
     Square,
+    Within,
     WorstCase,
 )
 
@@ -55,8 +57,8 @@ def create_attack(name: str, **parameters: Any) -> Attack:
 
     Examples
     --------
-    >>> sorted(ATTACKS)
-    ['apgd', 'bpda', 'cw', 'eot-pgd', 'fgsm', 'hopskipjump', 'pgd', 'square', 'worst-case']
+    >>> ", ".join(sorted(ATTACKS))
+    'apgd, bpda, cw, eot-pgd, fgsm, hopskipjump, pgd, square, within, worst-case'
     >>> create_attack("fgsm", epsilon=4 / 255)
     FGSM(norm='linf', epsilon=4/255, seed=0)
     """
@@ -111,6 +113,8 @@ def attack_from_dict(values: Mapping[str, Any]) -> Attack:
         raise ValueError(f"an attack must have a 'name', got {sorted(parameters)}; add it")
     if isinstance(parameters.get("attacks"), list):
         parameters["attacks"] = [attack_from_dict(part) for part in parameters["attacks"]]
+    if isinstance(parameters.get("attack"), Mapping):
+        parameters["attack"] = attack_from_dict(parameters["attack"])
     return create_attack(parameters.pop("name"), **parameters)
 
 

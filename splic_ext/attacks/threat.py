@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from splic_ext.attacks.streams import Streams
-from splic_ext.checks import check_integer, check_number
+from splic_ext.checks import check_bool, check_integer, check_number
 
 __all__ = ["NORMS", "ThreatModel"]
 
@@ -72,11 +72,7 @@ class ThreatModel:
         _set(self, "step_size", check_number("step_size", self.step_size, 0.0))
         for name in ("steps", "restarts"):
             _set(self, name, check_integer(name, getattr(self, name), 1, _MOST))
-        if not isinstance(self.random_start, bool):
-            raise TypeError(
-                f"`random_start` must be True or False, got {self.random_start!r} "
-                f"of {type(self.random_start).__name__}; convert it with bool()"
-            )
+        check_bool("random_start", self.random_start)
         _set(self, "seed", check_integer("seed", self.seed, 0, 2**64 - 1))
         if self.restarts > 1 and not self.random_start:
             raise ValueError(

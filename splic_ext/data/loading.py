@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from splic_ext.checks import check_integer
+from splic_ext.checks import check_bool, check_integer
 from splic_ext.data.archive import load_archive
 from splic_ext.data.cifar import CIFAR10_SPLITS, load_cifar10
 from splic_ext.data.dataset import Dataset
@@ -104,11 +104,7 @@ def load_dataset(
         )
     if limit is not None:
         limit = check_integer("limit", limit, 1, 2**63 - 1)
-    if not isinstance(download, bool):
-        raise TypeError(
-            f"`download` must be True or False, got {download!r} of {type(download).__name__}; "
-            "convert it with bool()"
-        )
+    check_bool("download", download)
     if isinstance(name_or_path, str) and name_or_path in DATASETS:
         _check_split(split, DATASETS[name_or_path])
         folder = default_root() if root is None else Path(root)

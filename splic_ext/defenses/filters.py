@@ -16,6 +16,9 @@ __all__ = ["Bilateral", "GaussianBlur", "GuidedFilter", "TotalVariation"]
 #: A Gaussian kernel is cut off at that many standard deviations.
 TRUNCATE = 4.0
 
+#: Bounds of what is divided by: with less, or more, float32 ends in NaN.
+LEAST, MOST = 1e-6, 1e6
+
 #: Rec. 601 weights of red, green and blue.
 LUMA = (0.299, 0.587, 0.114)
 
@@ -28,7 +31,7 @@ class GaussianBlur(Defense):
     Parameters
     ----------
     sigma : float, default 1.0
-        Standard deviation in pixels, in (0, 100]; larger -> smoother.
+        Standard deviation in pixels, in [1e-6, 100]; larger -> smoother.
     gradient : {"exact", "identity"}, default "exact"
         See :class:`Defense`.
 
@@ -47,7 +50,7 @@ class GaussianBlur(Defense):
 
     def __init__(self, sigma: float = 1.0, gradient: str = "exact") -> None:
         super().__init__(gradient)
-        self.sigma = check_number("sigma", sigma, 0.0, 100.0, above=True)
+        self.sigma = check_number("sigma", sigma, LEAST, 100.0)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Blur along the rows, then along the columns."""
@@ -74,7 +77,7 @@ class TotalVariation(Defense):
     Parameters
     ----------
     weight : float, default 0.1
-        w > 0, on the scale [0, 1]; larger -> smoother.
+        w, in [1e-6, 1e6], for images in [0, 1]; larger -> smoother.
     iterations : int, default 50
         Steps, at least 1; more -> nearer to the minimum.
     gradient : {"exact", "identity"}, default "exact"
@@ -103,7 +106,7 @@ class TotalVariation(Defense):
 
     def __init__(self, weight: float = 0.1, iterations: int = 50, gradient: str = "exact") -> None:
         super().__init__(gradient)
-        self.weight = check_number("weight", weight, 0.0, above=True)
+        self.weight = check_number("weight", weight, LEAST, MOST)
         self.iterations = check_integer("iterations", iterations, 1, 2**31 - 1)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
@@ -139,9 +142,9 @@ class Bilateral(Defense):
     Parameters
     ----------
     sigma_color : float, default 0.1
-        On the scale [0, 1], > 0; larger -> smoother across edges.
+        In [1e-6, 1e6], for images in [0, 1]; larger -> smoother across edges.
     sigma_spatial : float, default 2.0
-        In pixels, > 0; larger -> smoother.
+        In pixels, in [1e-6, 1e6]; larger -> smoother.
     window : int, default 5
         Side of the window in pixels: odd, at most 99.
     gradient : {"exact", "identity"}, default "exact"
@@ -173,8 +176,8 @@ class Bilateral(Defense):
         gradient: str = "exact",
     ) -> None:
         super().__init__(gradient)
-        self.sigma_color = check_number("sigma_color", sigma_color, 0.0, above=True)
-        self.sigma_spatial = check_number("sigma_spatial", sigma_spatial, 0.0, above=True)
+        self.sigma_color = check_number("sigma_color", sigma_color, LEAST, MOST)
+        self.sigma_spatial = check_number("sigma_spatial", sigma_spatial, LEAST, MOST)
         self.window = check_integer("window", window, 1, 99)
         if self.window % 2 == 0:
             raise ValueError(
@@ -213,7 +216,8 @@ class GuidedFilter(Defense):
     radius : int, default 2
         The window has 2 radius + 1 pixels a side; 1 to 512, larger -> smoother.
     eps : float, default 0.01
-        Regularisation on the scale [0, 1], > 0: windows of less variance are smoothed away.
+        Regularisation, in [1e-6, 1e6], for images in [0, 1]: windows of less variance are
+        smoothed away.
     guide : {"gray", "self"}, default "gray"
         The guide I: luma (Rec. 601) for 3 channels and their mean for other numbers, or each
         channel for itself.
@@ -243,7 +247,7 @@ class GuidedFilter(Defense):
     ) -> None:
         super().__init__(gradient)
         self.radius = check_integer("radius", radius, 1, 512)
-        self.eps = check_number("eps", eps, 0.0, above=True)
+        self.eps = check_number("eps", eps, LEAST, MOST)
         if not isinstance(guide, str) or guide not in ("gray", "self"):
             raise ValueError(f"`guide` must be one of 'gray', 'self', got {guide!r}")
         self.guide = guide
@@ -255,9 +259,8 @@ class GuidedFilter(Defense):
         centre, guide_centre = images.mean((2, 3), True), guide.mean((2, 3), True)
         x, i = images - centre, guide - guide_centre
         mean_x, mean_i = self._mean(x), self._mean(i)
-        slope = (self._mean(i * x) - mean_i * mean_x) / (
-            self._mean(i * i) - mean_i * mean_i + self.eps
-        )
+        variance = (self._mean(i * i) - mean_i * mean_i).clamp(min=0.0)  # rounding: below 0
+        slope = (self._mean(i * x) - mean_i * mean_x) / (variance + self.eps)
         offset = mean_x - slope * mean_i
         return self._mean(slope) * i + self._mean(offset) + centre
 

@@ -246,7 +246,7 @@ class NuclearNorm(MatrixEstimation):
     Parameters
     ----------
     weight : float, default 1.0
-        The mu of the formula, at least 0, for data in [-1, 1]; larger -> smoother.
+        The mu of the formula, in [0, 1e6], for data in [-1, 1]; larger -> smoother.
     iterations : int, default 200
         Most iterations.
     tolerance : float, default 1e-5
@@ -297,7 +297,7 @@ class NuclearNorm(MatrixEstimation):
         gradient: str = "identity",
     ) -> None:
         super().__init__(anchor_fraction, seed, gradient)
-        self.weight = check_number("weight", weight, 0.0)
+        self.weight = check_number("weight", weight, 0.0, 1e6)
         self.iterations = check_integer("iterations", iterations, 1, 2**31 - 1)
         self.tolerance = check_number("tolerance", tolerance, 0.0)
 

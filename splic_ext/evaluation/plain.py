@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "read_versioned"]
 
 Kind = TypeVar("Kind")
 
@@ -59,6 +60,41 @@ def decode(kind: type[Kind], values: Any, where: str) -> Kind:
     Accuracy(value=0.5, low=0.25, high=0.75, n=12)
     """
     result: Kind = _decode(kind, values, where)
+    return result
+
+
+def read_versioned(text: str, version: int, what: str) -> dict[str, Any]:
+    """Return the object that a text in JSON holds, without its "schema_version".
+
+    Parameters
+    ----------
+    text : str
+    version : int
+        Of the schema; another one is refused.
+    what : str
+        Names the file in messages.
+
+    Raises
+    ------
+    ValueError
+        No JSON, or another version.
+
+    Examples
+    --------
+    >>> read_versioned('{"schema_version": 1, "key": 3}', 1, "a report")
+    {'key': 3}
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{what} must be a text in JSON: {error}") from None
+    found = values.pop("schema_version", None) if isinstance(values, dict) else None
+    if type(found) is not int or found != version:
+        raise ValueError(
+            f"{what} must have the schema version {version}, got {found!r}; read it with the "
+            "version of splic_ext that wrote it, or make it anew"
+        )
+    result: dict[str, Any] = values
     return result
 
 

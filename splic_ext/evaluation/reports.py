@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from splic_ext.evaluation.plain import decode, encode
+from splic_ext.evaluation.plain import decode, encode, read_versioned
 from splic_ext.evaluation.records import Record, Seconds
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]
@@ -89,23 +89,14 @@ class EvaluationReport:
             No JSON, another version of the schema, or not as it was written.
         """
         try:
-            return cls._from_plain(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"an evaluation report must be JSON: {error}") from None
+            return cls._from_plain(read_versioned(text, SCHEMA_VERSION, "an evaluation report"))
         except RecursionError:
             raise ValueError(
                 "an evaluation report must be JSON: this is nested too deeply"
             ) from None
 
     @classmethod
-    def _from_plain(cls, values: Any) -> EvaluationReport:
-        version = values.pop("schema_version", None) if isinstance(values, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"an evaluation report must have the schema version {SCHEMA_VERSION}, got "
-                f"{version!r}; read it with the version of splic_ext that wrote it, or run the "
-                "evaluation again"
-            )
+    def _from_plain(cls, values: dict[str, Any]) -> EvaluationReport:
         records = values.pop("records", None)
         if not isinstance(records, list):
             raise ValueError("`records` of an evaluation report must be a list; it is damaged")

@@ -108,8 +108,8 @@ def wilson_interval(
     successes = check_number("successes", successes, 0.0, float(n))
     confidence = check_number("confidence", confidence, 0.0, 1.0, above=True)
     if confidence == 1:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+        raise ValueError("`confidence` must be below 1, got 1; nothing but [0, 1] is certain")
+    z = NormalDist().inv_cdf(min((1 + confidence) / 2, math.nextafter(1.0, 0.0)))
     share = successes / n
     centre = share + z**2 / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

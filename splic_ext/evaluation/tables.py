@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from splic_ext.evaluation.records import Record
 from splic_ext.evaluation.reports import EvaluationReport
 from splic_ext.evaluation.statistics import Accuracy
 
-__all__ = ["HEADER", "summary", "table_rows", "to_markdown"]
+__all__ = ["HEADER", "markdown_table", "percent", "summary", "table_rows", "to_markdown"]
 
 #: Titles of the columns of :func:`table_rows`.
 HEADER = (
@@ -45,16 +47,23 @@ def _row(record: Record, short: bool) -> tuple[str, ...]:
         record.attack or "clean",
         record.defense,
         str(record.draws),
-        _percent(record.mean),
-        _percent(record.all_draws, short),
-        _percent(record.majority, short),
+        percent(record.mean),
+        percent(record.all_draws, short=short),
+        percent(record.majority, short=short),
         "" if size is None else f"{255 * size.linf_max:.2f}",
         "" if size is None else f"{size.l2_mean:.3f}",
         f"{record.seconds.total:.1f}",
     )
 
 
-def _percent(accuracy: Accuracy, short: bool = False) -> str:
+def percent(accuracy: Accuracy, *, short: bool = False) -> str:
+    """Return an accuracy in % with its interval, or without if `short`.
+
+    Examples
+    --------
+    >>> percent(Accuracy(0.5, 0.25, 0.75, 12))
+    '50.0 [25.0, 75.0]'
+    """
     value, low, high = (f"{100 * v:.1f}" for v in (accuracy.value, accuracy.low, accuracy.high))
     return value if short else f"{value} [{low}, {high}]"
 
@@ -95,10 +104,34 @@ def to_markdown(report: EvaluationReport) -> str:
     -------
     str
     """
-    rows = [HEADER, tuple("---" if i < 2 else "---:" for i in range(len(HEADER)))]
-    rows += [tuple(cell.replace("|", "\\|") for cell in row) for row in table_rows(report)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines = markdown_table([HEADER, *table_rows(report)], left=2)
     return "\n".join([summary(report), "", *lines, *_notes(report)]) + "\n"
+
+
+def markdown_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    r"""Return the lines of a Markdown table.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        The header first. Bars are escaped, and line breaks become spaces.
+    left : int, default 1
+        Columns that are aligned to the left.
+
+    Examples
+    --------
+    >>> print(*markdown_table([["a", "b"], ["x|y", "1"]]), sep="\n")
+    | a | b |
+    | --- | ---: |
+    | x\|y | 1 |
+    """
+    header, *body = ([_cell(text) for text in row] for row in rows)
+    rule = ["---" if i < left else "---:" for i in range(len(header))]
+    return ["| " + " | ".join(row) + " |" for row in (header, rule, *body)]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _notes(report: EvaluationReport) -> list[str]:

@@ -6,14 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import nn
 
-from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel
-from splic_ext.attacks.streams import Streams
-from splic_ext.attacks.target import Target
+from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel, Within
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec, gradient_mode
@@ -26,7 +23,8 @@ __all__ = ["SIZES", "Size", "evaluate_adaptively"]
 
 GRADIENTS = ("identity", "exact", "surrogate")
 #: Defences that are known to be broken: an attack that leaves them standing is none.
-KNOWN = {"usvt": "ME-Net (USVT)", "identity": "no defence"}
+KNOWN = {"usvt": "ME-Net (USVT)"}
+NONE = {"identity": "no defence"}
 #: What is left when a part of SPLIC goes -> the options that differ; a `rank` of None is full.
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "rank and smoothed rank, no total variation": {"tv_weight": 0.0},
@@ -35,7 +33,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "mask and smoothed rank alone": {"rank": None, "tv_weight": 0.0},
 }
 #: What they are compared with.
-PLAIN = {"total variation denoising, no masks": "tv:weight=0.1"}
+PLAIN = {"tv:weight=0.1": "total variation denoising, no masks"}
 _MOST = 2**31 - 1
 
 
@@ -215,29 +213,10 @@ class _Section:
     worst: bool = False
 
 
-@dataclass(frozen=True, repr=False)
-class _Within(Attack):
-    """An attack without a bound, whose result is moved back into the ball."""
-
-    inner: Attack | None = None
-
-    name: ClassVar[str] = "within"
-    uses: ClassVar[tuple[str, ...]] = ("norm", "epsilon", "seed")
-
-    def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
-        """Run the attack, and project."""
-        found = images if self.inner is None else self.inner.perturb(target, images, streams)
-        return self.threat.project(found, images)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the parameters; the attack as a dict."""
-        return super().to_dict() | {"inner": self.inner and self.inner.to_dict()}
-
-
 def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequence[_Section]:
     steps = ThreatModel(steps=size.steps, step_size=1 / 255)
     this = {spec: defense}
-    modes = [mode for mode in GRADIENTS if _accepts(defense, mode)]
+    modes = _modes(defense)
 
     def attack(gradient: str = "identity", eot: int = size.sweep_eot, **change: Any) -> Attack:
         loss = change.pop("loss", "ce")
@@ -250,6 +229,12 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
             part.seed = 1
     curve = sorted({*size.epsilons, 8.0})
     left = _ablations(spec, min(dataset.images.shape[2:]))
+    plain = _build(PLAIN) if left else {}
+    radii = {"8/255": attack(), "32/255": attack(epsilon=32 / 255)}
+    through = {
+        "exact, 8/255": attack("exact"),
+        "exact, 32/255": attack("exact", epsilon=32 / 255),
+    }
     sections = (
         _Section("gradients", this, {mode: attack(mode, size.eot) for mode in modes}, worst=True),
         _Section("masks held still", {spec: still}, {mode: attack(mode) for mode in modes}),
@@ -291,8 +276,8 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
                 f"square, {size.queries}": Square(
                     ThreatModel(), queries=size.queries, eot=size.query_eot
                 ),
-                "labels alone": _Within(
-                    inner=HopSkipJump(
+                "labels alone": Within(
+                    attack=HopSkipJump(
                         ThreatModel(norm="linf"), iterations=size.walk, eot=size.query_eot
                     )
                 ),
@@ -305,17 +290,15 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
             scenario="gray",
         ),
         _Section("without its parts", left, {"identity": attack()}),
-        _Section(
-            "known to be broken",
-            {title: defense_from_spec(text) for text, title in KNOWN.items()},
-            {"8/255": attack(), "32/255": attack(epsilon=32 / 255)},
-        ),
+        _Section("without its parts", plain, {"identity": attack(), "exact": attack("exact")}),
+        _Section("known to be broken", _build(KNOWN), radii | through),
+        _Section("known to be broken", _build(NONE), radii),
     )
     return [section for section in sections if section.defenses]
 
 
 def _ablations(spec: str, full: int) -> dict[str, Defense]:
-    """Return the defence with a part of SPLIC gone, and plain denoising; none without SPLIC."""
+    """Return the defence with a part of SPLIC gone; none without SPLIC."""
     left = {}
     for title, changes in ABLATIONS.items():
         left[title] = defense_from_spec(spec)
@@ -325,15 +308,25 @@ def _ablations(spec: str, full: int) -> dict[str, Defense]:
         for part in solvers:
             rank = {"rank": full} if "rank" in changes else {}
             part.options = part.options.replace(**{**changes, **rank})
-    return left | {title: defense_from_spec(text) for title, text in PLAIN.items()}
+    return left
 
 
-def _accepts(defense: Defense, mode: str) -> bool:
-    try:
-        with gradient_mode(defense, mode):
-            return True
-    except ValueError:
-        return False
+def _build(titles: Mapping[str, str]) -> dict[str, Defense]:
+    """Return the defences by title."""
+    return {title: defense_from_spec(text) for text, title in titles.items()}
+
+
+def _modes(defense: Defense) -> list[str]:
+    """Return the gradients that the defence has, each of them once."""
+    parts = [part for part in defense.modules() if isinstance(part, Defense)]
+    found: dict[tuple[str, ...], str] = {}
+    for mode in GRADIENTS:
+        try:
+            with gradient_mode(defense, mode):
+                found.setdefault(tuple(part.gradient for part in parts), mode)
+        except ValueError:
+            continue
+    return list(found.values())
 
 
 def _choose(size: str | Size) -> Size:

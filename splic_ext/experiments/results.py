@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Provenance, Record
-from splic_ext.evaluation.plain import decode, encode
+from splic_ext.evaluation.plain import decode, encode, read_versioned
 from splic_ext.evaluation.store import write_text
+from splic_ext.evaluation.tables import markdown_table, percent
 
 __all__ = ["SCHEMA_VERSION", "ExperimentResult", "Row"]
 
@@ -149,16 +150,7 @@ class ExperimentResult:
         ValueError
             No JSON, another version of the schema, or not as it was written.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the result of an experiment must be JSON: {error}") from None
-        version = values.pop("schema_version", None) if isinstance(values, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"the result of an experiment must have the schema version {SCHEMA_VERSION}, got "
-                f"{version!r}; run the experiment again"
-            )
+        values = read_versioned(text, SCHEMA_VERSION, "the result of an experiment")
         return decode(cls, values, "result")
 
     def to_csv(self) -> str:
@@ -183,7 +175,7 @@ class ExperimentResult:
 
     def to_markdown(self) -> str:
         """Return the sections as tables, methods down and attacks across, in %."""
-        parts = [f"# {self.title}", "", *_head(self)]
+        parts = [f"# {' '.join(self.title.split())}", "", *_head(self)]
         for section in dict.fromkeys(row.section for row in self.rows):
             rows = self.select(section=section)
             parts += ["", f"## {section}", "", *_table(rows)]
@@ -239,15 +231,13 @@ def _table(rows: Sequence[Row]) -> list[str]:
     if len(methods) == 1:
         caption = f"{first.method}: {caption}"
     lines = _by_attack(rows) if len(methods) == 1 else _by_method(rows, list(methods))
-    lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)])
-    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return [f"{caption}.", "", *("| " + " | ".join(line) + " |" for line in cells)]
+    return [f"{' '.join(caption.split())}.", "", *markdown_table(lines)]
 
 
 def _by_attack(rows: Sequence[Row]) -> list[list[str]]:
     lines = [["attack", "one draw", "every draw", "vote"]]
     for row in rows:
-        lines.append([row.attack, *map(_interval, (row.mean, row.all_draws, row.majority))])
+        lines.append([row.attack, *map(percent, (row.mean, row.all_draws, row.majority))])
     return lines
 
 
@@ -270,11 +260,6 @@ def _by_method(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
     return lines
 
 
-def _interval(accuracy: Accuracy) -> str:
-    value, low, high = (f"{100 * x:.1f}" for x in (accuracy.value, accuracy.low, accuracy.high))
-    return f"{value} [{low}, {high}]"
-
-
 def _cell(row: Row) -> str:
-    text = _interval(row.mean)
+    text = percent(row.mean)
     return text if row.draws == 1 else f"{text} ({100 * row.all_draws.value:.1f})"

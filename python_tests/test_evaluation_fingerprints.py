@@ -1,0 +1,54 @@
+"""What the fingerprint of the code covers."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import splic_ext
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from splic_ext.evaluation.fingerprints import CODE
+
+PACKAGE = Path(splic_ext.__file__).parent
+#: Refusals and texts: they decide whether there is a result, not which.
+WITHOUT = {"checks.py", "errors.py", "specs.py"}
+
+
+def covered():
+    for pattern in CODE:
+        for place in PACKAGE.glob(pattern):
+            yield from place.rglob("*.py") if place.is_dir() else [place]
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("splic_ext"):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("splic_ext"))
+
+
+def test_code_covers_what_it_imports():
+    files = {path.resolve() for path in covered() if path.suffix == ".py"}
+    assert len(files) > 30
+    missing = set()
+    for path in files:
+        for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            module = PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
+            if module.is_file() and module.resolve() not in files:
+                missing.add(module.relative_to(PACKAGE).as_posix())
+    assert missing <= WITHOUT
+
+
+def test_code_covers_every_attack_and_defence():
+    files = {path.resolve() for path in covered()}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            bases = node.bases if isinstance(node, ast.ClassDef) else []
+            if {ast.unparse(base) for base in bases} & {"Attack", "Defense", "RandomDefense"}:
+                assert path.resolve() in files, f"{path.name} defines {node.name}"
