@@ -92,7 +92,7 @@ class EvaluationReport:
             return cls._from_plain(read_versioned(text, SCHEMA_VERSION, "an evaluation report"))
         except RecursionError:
             raise ValueError(
-                "an evaluation report must be JSON: this is nested too deeply"
+                "an evaluation report must be a text in JSON: it is nested too deeply"
             ) from None
 
     @classmethod
