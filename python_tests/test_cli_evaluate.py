@@ -67,7 +67,7 @@ def test_the_report_is_that_of_the_library(files, monkeypatch):
     assert counts(report) == counts(expected)
     assert report.key == expected.key
     assert report.records[0].model.name == "digits_cnn"
-    assert report.records[0].provenance.command.startswith("splic-ext ")
+    assert report.records[0].provenance.command.startswith("splic-ext")
     for words in ("usvt:keep=1/2", "pgd:steps=2", "gray box, 12 images of mine", "report.json"):
         assert words in result.output
 
@@ -188,7 +188,7 @@ def test_the_protocol_is_that_of_the_library(files, monkeypatch):
         (row.attack, row.mean) for row in expected.rows
     ]
     assert {row.model.name for row in found.rows} == {"digits_cnn"}
-    assert found.provenance.command.startswith("splic-ext ")
+    assert found.provenance.command.startswith("splic-ext")
     for words in ("Adaptive attacks on usvt", "masks held still", "worst of them"):
         assert words in result.stdout
     assert "result: out/adaptive.json, .csv, .md" in result.stderr.replace(os.sep, "/")
