@@ -221,6 +221,8 @@ private:
   void polish() {
     const Matrix<E> u = triplets_.kept_, z = triplets_.right_;
     const auto product = [&](int a, int b) {
+      if constexpr (kWidth > 1)
+        return wide_dot<E>(g_.n, z.at(a, 0), z.at(b, 0));
       E sum = E{};
       for (int j = 0; j < g_.n; ++j)
         sum = fma(z(a, j), z(b, j), sum);
@@ -231,7 +233,8 @@ private:
     for (int p = 0; p < r_; ++p)
       triplets_.theta_[p] = product(p, p);
     const int sweeps = any(triplets_.theta_[r_ - 1] < limit * triplets_.theta_[0]) ? 3 : 0;
-    const E least = splat<E>(static_cast<S>(Effort<S>::epsilon * Effort<S>::epsilon));
+    constexpr double rotate_above = Effort<S>::jacobi.rotate;
+    const E least = splat<E>(static_cast<S>(rotate_above * rotate_above));
     for (int pair = 0; pair < sweeps * r_ * r_; ++pair) {
       const int a = pair / r_ % r_, b = pair % r_;
       if (a >= b)
