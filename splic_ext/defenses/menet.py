@@ -219,7 +219,7 @@ class SoftImpute(MatrixEstimation):
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
         """Fill in, shrink, and again; matrices that have converged are left alone."""
         known = matrices * observed
-        threshold = self.shrinkage * torch.linalg.svdvals(known)[:, 0]
+        threshold = self.shrinkage * _largest_singular_value(known)
         filled = known
         active = torch.arange(len(known), device=known.device)
         for _ in range(self.iterations):
@@ -233,6 +233,15 @@ class SoftImpute(MatrixEstimation):
             if len(active) == 0:
                 break
         return filled
+
+
+def _largest_singular_value(matrices: torch.Tensor) -> torch.Tensor:
+    """Return that of each matrix, to the same bits whether a gradient is asked for or not."""
+    value: torch.Tensor = torch.linalg.svdvals(matrices.detach())[:, 0]
+    if not (torch.is_grad_enabled() and matrices.requires_grad):
+        return value
+    tracked = torch.linalg.svdvals(matrices)[:, 0]
+    return value + (tracked - tracked.detach())
 
 
 class NuclearNorm(MatrixEstimation):

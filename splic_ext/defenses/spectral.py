@@ -17,17 +17,19 @@ class _Shrink(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrices: torch.Tensor, threshold: torch.Tensor, rank: int) -> Any:
-        """Decompose, and keep the factors."""
-        u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
-        kept = s > threshold[:, None]
-        kept[:, rank:] = False
-        ctx.save_for_backward(u, s, vh, threshold, kept)
-        return (u * ((s - threshold[:, None]) * kept)[:, None]) @ vh
+        """Decompose the squares, and keep the matrices alone."""
+        ctx.save_for_backward(matrices, threshold)
+        ctx.rank = rank
+        return _shrink_by_squares(matrices, threshold, rank)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        u, s, vh, threshold, kept = ctx.saved_tensors
+        """Decompose the matrices, whose small singular values matter here."""
+        matrices, threshold = ctx.saved_tensors
+        u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+        kept = s > threshold[:, None]
+        kept[:, ctx.rank :] = False
         gradient, slope = gradients[0], kept.to(s.dtype)
         g = (s - threshold[:, None]) * slope
         drop = -(slope * ((u.mT @ gradient) * vh).sum(-1)).sum(1)
@@ -64,17 +66,14 @@ def shrink_spectrum(
     >>> shrink_spectrum(matrices, torch.tensor([0.0]), rank=1).diagonal(dim1=1, dim2=2)
     tensor([[3., 0., 0.]])
     """
-    if rank is None:
-        rank = min(matrices.shape[-2:])
-    if not (torch.is_grad_enabled() and (matrices.requires_grad or threshold.requires_grad)):
-        return _shrink_by_squares(matrices, threshold, rank)
+    most = min(matrices.shape[-2:])
     apply: Any = _Shrink.apply
-    result: torch.Tensor = apply(matrices, threshold, rank)
+    result: torch.Tensor = apply(matrices, threshold, most if rank is None else rank)
     return result
 
 
 def _shrink_by_squares(matrices: torch.Tensor, threshold: torch.Tensor, rank: int) -> torch.Tensor:
-    """Return the same, as a function of X X' in float64: what is small is cut all the same."""
+    """Return it as a function of X X' in float64: what is small is cut all the same."""
     if matrices.shape[1] > matrices.shape[2]:
         return _shrink_by_squares(matrices.mT, threshold, rank).mT
     squares = matrices.double() @ matrices.double().mT
