@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +11,22 @@ from rich.markdown import Markdown
 
 from splic_ext.cliexit import exit_codes, notes_on_stderr
 from splic_ext.clireport import evaluation_table, print_message
+from splic_ext.clirun import (
+    DATA,
+    RUN,
+    BatchSize,
+    Device,
+    Draws,
+    Quiet,
+    Root,
+    Seed,
+    command_line,
+)
 from splic_ext.data import load_dataset
 
 __all__ = ["evaluate"]
 
-DATA, NETWORKS, RUN = "Images", "Networks", "Evaluation"
+NETWORKS = "Networks"
 
 
 def evaluate(
@@ -97,14 +106,7 @@ def evaluate(
             rich_help_panel=RUN,
         ),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder of the official files. Default: SPLIC_DATA, else ~/.cache/splic_ext.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    root: Root = None,
     split: Annotated[
         str, typer.Option(help="test, train, for SVHN also extra.", rich_help_panel=DATA)
     ] = "test",
@@ -136,25 +138,10 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Weights of --surrogate.", rich_help_panel=NETWORKS),
     ] = None,
-    draws: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Fresh draws of the masks for each finished image.",
-            rich_help_panel=RUN,
-        ),
-    ] = 10,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**64 - 1, help="Seed of attacks and masks.", rich_help_panel=RUN),
-    ] = 0,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images at a time.", rich_help_panel=RUN)
-    ] = 100,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...", rich_help_panel=RUN),
-    ] = None,
+    draws: Draws = 10,
+    seed: Seed = 0,
+    batch_size: BatchSize = 100,
+    device: Device = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -166,10 +153,7 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=RUN)
     ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="No progress bar, no table.", rich_help_panel=RUN),
-    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the accuracy of a network behind defences, clean and under attack.
 
@@ -219,7 +203,7 @@ def evaluate(
                 device=device,
                 progress=not quiet,
                 model_name=model,
-                command=shlex.join(["splic-ext", *sys.argv[1:]]),
+                command=command_line(),
             )
             if as_json:
                 typer.echo(result.to_json())
@@ -246,7 +230,7 @@ def evaluate(
             progress=not quiet,
             model_name=model,
             surrogate_name=surrogate,
-            command=shlex.join(["splic-ext", *sys.argv[1:]]),
+            command=command_line(),
         )
     if as_json:
         typer.echo(report.to_json())

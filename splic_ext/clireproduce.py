@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +11,20 @@ from rich.markdown import Markdown
 
 from splic_ext.cliexit import exit_codes, notes_on_stderr
 from splic_ext.clireport import print_message
+from splic_ext.clirun import (
+    DATA,
+    RUN,
+    BatchSize,
+    Device,
+    Draws,
+    Quiet,
+    Root,
+    Seed,
+    command_line,
+)
 from splic_ext.data import load_dataset
 
 __all__ = ["reproduce"]
-
-DATA, RUN = "Images and networks", "Experiment"
 
 
 def reproduce(
@@ -46,14 +53,7 @@ def reproduce(
         Path | None,
         typer.Option(metavar="FILE", help="Weights of the small VGG.", rich_help_panel=DATA),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder of the official files. Default: SPLIC_DATA, else ~/.cache/splic_ext.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    root: Root = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -79,24 +79,11 @@ def reproduce(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this attack. Repeatable.", rich_help_panel=RUN),
     ] = None,
-    draws: Annotated[
-        int, typer.Option(min=1, help="Draws of the masks for each image.", rich_help_panel=RUN)
-    ] = 10,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**64 - 1, help="Seed of attacks and masks.", rich_help_panel=RUN),
-    ] = 0,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images at a time.", rich_help_panel=RUN)
-    ] = 100,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...", rich_help_panel=RUN),
-    ] = None,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="No progress bar, no table.", rich_help_panel=RUN),
-    ] = False,
+    draws: Draws = 10,
+    seed: Seed = 0,
+    batch_size: BatchSize = 100,
+    device: Device = None,
+    quiet: Quiet = False,
 ) -> None:
     """Make a table of the paper anew, its numbers beside the paper's.
 
@@ -137,7 +124,7 @@ def reproduce(
             output=out,
             device=device,
             progress=not quiet,
-            command=shlex.join(["splic-ext", *sys.argv[1:]]),
+            command=command_line(),
         )
     if not quiet:
         Console().print(Markdown(result.to_markdown()))
