@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["decode", "encode", "read_versioned"]
+__all__ = ["decode", "encode", "read_versioned", "told_if_nested"]
 
 Kind = TypeVar("Kind")
 
@@ -61,6 +62,15 @@ def decode(kind: type[Kind], values: Any, where: str) -> Kind:
     """
     result: Kind = _decode(kind, values, where)
     return result
+
+
+@contextmanager
+def told_if_nested(what: str) -> Iterator[None]:
+    """Turn the error of what is nested too deeply into one that names the file."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(f"{what} must be a text in JSON: it is nested too deeply") from None
 
 
 def read_versioned(text: str, version: int, what: str) -> dict[str, Any]:

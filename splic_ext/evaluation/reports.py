@@ -7,9 +7,8 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from splic_ext.evaluation.plain import decode, encode, read_versioned
+from splic_ext.evaluation.plain import decode, encode, read_versioned, told_if_nested
 from splic_ext.evaluation.records import Record, Seconds
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]
@@ -88,25 +87,18 @@ class EvaluationReport:
         ValueError
             No JSON, another version of the schema, or not as it was written.
         """
-        try:
-            return cls._from_plain(read_versioned(text, SCHEMA_VERSION, "an evaluation report"))
-        except RecursionError:
-            raise ValueError(
-                "an evaluation report must be a text in JSON: it is nested too deeply"
-            ) from None
-
-    @classmethod
-    def _from_plain(cls, values: dict[str, Any]) -> EvaluationReport:
-        records = values.pop("records", None)
-        if not isinstance(records, list):
-            raise ValueError("`records` of an evaluation report must be a list; it is damaged")
-        report = decode(cls, {**values, "records": []}, "report")
-        return replace(
-            report,
-            records=tuple(
-                Record.from_dict(record, f"records[{i}]") for i, record in enumerate(records)
-            ),
-        )
+        with told_if_nested("an evaluation report"):
+            values = read_versioned(text, SCHEMA_VERSION, "an evaluation report")
+            records = values.pop("records", None)
+            if not isinstance(records, list):
+                raise ValueError("`records` of an evaluation report must be a list; it is damaged")
+            report = decode(cls, {**values, "records": []}, "report")
+            return replace(
+                report,
+                records=tuple(
+                    Record.from_dict(record, f"records[{i}]") for i, record in enumerate(records)
+                ),
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> EvaluationReport:

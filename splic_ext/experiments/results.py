@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Provenance, Record
-from splic_ext.evaluation.plain import decode, encode, read_versioned
+from splic_ext.evaluation.plain import decode, encode, read_versioned, told_if_nested
 from splic_ext.evaluation.store import write_text
 from splic_ext.evaluation.tables import markdown_table, percent
 
@@ -150,8 +150,9 @@ class ExperimentResult:
         ValueError
             No JSON, another version of the schema, or not as it was written.
         """
-        values = read_versioned(text, SCHEMA_VERSION, "the result of an experiment")
-        return decode(cls, values, "result")
+        what = "the result of an experiment"
+        with told_if_nested(what):
+            return decode(cls, read_versioned(text, SCHEMA_VERSION, what), "result")
 
     def to_csv(self) -> str:
         """Return one line for each row, accuracies in %."""
