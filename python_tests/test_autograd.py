@@ -57,7 +57,9 @@ def test_gradient_is_exact(differentiable, channels, shape, variant):
     images, mask = images_and_mask(shape)
     expected = splic_ext.complete(images, mask, options=options, backend="numpy")
     completed = differentiable(images, mask, options=options)
-    np.testing.assert_allclose(completed, expected, atol=1e-10)
+    # Unrolled, it is the reference; the compiled solver has a residual test.
+    atol = 1e-12 if differentiable.keywords["backend"] == "torch" else 1e-10
+    np.testing.assert_allclose(completed, expected, atol=atol)
     images.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x: differentiable(x, mask, options=options),
@@ -65,7 +67,6 @@ def test_gradient_is_exact(differentiable, channels, shape, variant):
         eps=1e-6,
         atol=1e-5,
         fast_mode=True,
-        nondet_tol=1e-9,
     )
 
 
