@@ -240,7 +240,7 @@ def _largest_singular_value(matrices: torch.Tensor) -> torch.Tensor:
     value: torch.Tensor = torch.linalg.svdvals(matrices.detach())[:, 0]
     if not (torch.is_grad_enabled() and matrices.requires_grad):
         return value
-    tracked = torch.linalg.svdvals(matrices)[:, 0]
+    tracked: torch.Tensor = torch.linalg.svdvals(matrices)[:, 0]
     return value + (tracked - tracked.detach())
 
 
