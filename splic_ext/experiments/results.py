@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Provenance, Record
-from splic_ext.evaluation.plain import decode, encode, read_versioned, told_if_nested
-from splic_ext.evaluation.store import write_text
 from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
+from splic_ext.runs.store import write_text
 
 __all__ = ["SCHEMA_VERSION", "ExperimentResult", "Row"]
 
