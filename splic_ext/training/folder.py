@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -131,18 +132,20 @@ class TrainingFolder:
                 f"'{folder / RECORD}' is of another training: {other}; name another `output`, or "
                 "give `overwrite=True` (--overwrite) to begin anew"
             )
+        trial = copy.deepcopy(network)  # the network itself may have to begin anew
         try:
-            load_weights(network, folder / WEIGHTS)
+            load_weights(trial, folder / WEIGHTS)
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(
                 f"the training of '{folder / RECORD}' has lost its weights: {error}; put them "
                 "back, or give `overwrite=True` (--overwrite) to begin anew"
             ) from error
-        if fingerprint_weights(network) != record.model.sha256:
+        if fingerprint_weights(trial) != record.model.sha256:
             raise ValueError(
                 f"'{folder / WEIGHTS}' does not hold the weights of '{folder / RECORD}'; put them "
                 "back, or give `overwrite=True` (--overwrite) to begin anew"
             )
+        network.load_state_dict(trial.state_dict())
         return record
 
     def _compare(self, path: Path, found: Checkpoint) -> None:
