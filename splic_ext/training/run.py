@@ -209,9 +209,9 @@ class _Run:
         self.identity: dict[str, Any] = {
             "options": options.to_dict(),
             "architecture": _architecture(self.network),
-            "first weights": weights,
+            "initialisation": weights,
             "data set": self.dataset_info.sha256,
-            "test images": None if self.test_info is None else self.test_info.sha256,
+            "test set": None if self.test_info is None else self.test_info.sha256,
         }
         self.environment = {
             "versions": package_versions(),
