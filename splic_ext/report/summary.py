@@ -1,0 +1,231 @@
+"""What stands at the top of the page: the comparison in short, and what it does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from splic_ext.experiments import ExperimentResult, Row
+from splic_ext.report.entries import evaluation_rows
+from splic_ext.report.sources import Collection
+from splic_ext.report.views import Cell, Line, one_line, percent_cell
+
+__all__ = ["Link", "Part", "Summary", "parts_of", "summarize"]
+
+#: Scenarios in which the attacker knows the defence.
+KNOWN = ("white", "mixed")
+#: What the worst of several attacks is called.
+WORST = "worst"
+#: Fewer images than this are few.
+FEW = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a section, and where on the page they are.
+
+    Attributes
+    ----------
+    title, key : str
+        Of the entry.
+    section : str
+    rows : tuple of Row
+    """
+
+    title: str
+    key: str
+    section: str
+    rows: tuple[Row, ...]
+
+    @property
+    def data(self) -> str:
+        """Names of the data sets."""
+        return ", ".join(dict.fromkeys(row.dataset.name for row in self.rows))
+
+
+@dataclass(frozen=True)
+class Link:
+    """A line of a summary: where its numbers come from, and the numbers."""
+
+    title: str
+    key: str
+    data: str
+    line: Line
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The top of the page.
+
+    Attributes
+    ----------
+    unknown, known : tuple of Link
+        Accuracy against attackers who do not know the defence, and against those who do.
+    paper : tuple of Link
+        How many of the paper's numbers lie within the intervals, below and above them.
+    counts : tuple of int
+        The same in all: within, below ours, above ours.
+    limits : tuple of str
+        What it does not show.
+    """
+
+    unknown: tuple[Link, ...]
+    known: tuple[Link, ...]
+    paper: tuple[Link, ...]
+    counts: tuple[int, int, int]
+    limits: tuple[str, ...]
+
+
+def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Part]:
+    """Return the sections of all results and evaluations.
+
+    Parameters
+    ----------
+    found : Collection
+    keys : mapping
+        Path of a file -> title and key of its entry.
+    """
+    parts = []
+    for source in (*found.results, *found.evaluations):
+        if source.path not in keys:
+            continue
+        content = source.content
+        rows = content.rows if isinstance(content, ExperimentResult) else evaluation_rows(content)
+        title, key = keys[source.path]
+        for section in dict.fromkeys(row.section for row in rows):
+            some = tuple(row for row in rows if row.section == section)
+            parts.append(Part(title, key, section, some))
+    return parts
+
+
+def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -> Summary:
+    """Return the top of the page.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    missing, unread, smoke : int
+        Experiments without a result, files that could not be read, and smoke tests.
+    """
+    unknown = [link for part in parts if (link := _unknown(part)) is not None]
+    known = [link for part in parts for link in _known(part)]
+    paper, counts = _paper(parts)
+    limits = _limits(parts, bool(known), any(counts))
+    if smoke:
+        limits.append(f"{_count(smoke, 'result is a smoke test', 'results are smoke tests')}: "
+                      "their numbers mean nothing.")  # fmt: skip
+    if missing:
+        limits.append(
+            f"{_count(missing, 'experiment has', 'experiments have')} no result here; "
+            "they are listed under “Not run”."
+        )
+    if unread:
+        limits.append(f"{_count(unread, 'file', 'files')} could not be used; see the last section.")
+    return Summary(tuple(unknown), tuple(known), tuple(paper), counts, tuple(limits))
+
+
+def _is_splic(row: Row) -> bool:
+    return "SPLIC(" in row.defense
+
+
+def _is_other(row: Row) -> bool:
+    """Whether a defence has no part of the paper's method; SRF is one."""
+    return not (_is_splic(row) or "SRF(" in row.defense or row.defense.startswith("Identity("))
+
+
+def _unknown(part: Part) -> Link | None:
+    """Compare SPLIC with what is as accurate on clean images, under the hardest attack."""
+    rows = [row for row in part.rows if row.attack != "clean" and row.scenario not in KNOWN]
+    clean = {row.method: row for row in part.rows if row.attack == "clean"}
+    rows = [row for row in rows if row.method in clean]
+    plain = [row for row in rows if row.defense.startswith("Identity(")]
+    if not plain or not any(map(_is_splic, rows)):
+        return None
+    bare = min(plain, key=lambda row: row.mean.value)
+    rows = [row for row in rows if row.attack == bare.attack]
+    best = max(filter(_is_splic, rows), key=lambda row: row.mean.value, default=None)
+    if best is None:
+        return None
+    own = clean[best.method].mean
+    rivals = [
+        row for row in rows if _is_other(row) and clean[row.method].mean.value >= own.value
+    ]
+    rival = max(rivals, key=lambda row: row.mean.value, default=None)
+    printed = [row.paper for row in rows if _is_splic(row) and row.paper is not None]
+    cells = (
+        percent_cell(bare.mean),
+        percent_cell(best.mean, paper=max(printed, default=None)),
+        percent_cell(own),
+        Cell("none") if rival is None else percent_cell(rival.mean),
+        Cell("" if rival is None else one_line(rival.method)),
+    )
+    title = f"{part.title}: {best.attack}"
+    return Link(title, part.key, part.data, Line(one_line(best.method), cells))
+
+
+def _known(part: Part) -> list[Link]:
+    """Return what is left of each method under the worst of the attacks that know it."""
+    links = []
+    for method in dict.fromkeys(row.method for row in part.rows):
+        rows = [row for row in part.rows if row.method == method]
+        clean = next((row for row in rows if row.attack == "clean"), None)
+        worst = [row for row in rows if row.attack.startswith(WORST) and row.scenario in KNOWN]
+        if clean is None or not worst:
+            continue
+        lowest = min(worst, key=lambda row: row.mean.value)
+        cells = (
+            percent_cell(clean.mean),
+            percent_cell(lowest.mean, paper=lowest.paper, every=lowest.all_draws),
+        )
+        title = f"{part.title}: {part.section}"
+        links.append(Link(one_line(title), part.key, part.data, Line(one_line(method), cells)))
+    return links
+
+
+def _paper(parts: Iterable[Part]) -> tuple[list[Link], tuple[int, int, int]]:
+    links, total = [], [0, 0, 0]
+    for part in parts:
+        cells = [percent_cell(row.mean, paper=row.paper) for row in part.rows]
+        found = [cell.verdict for cell in cells if cell.verdict]
+        if not found:
+            continue
+        counts = [found.count(name) for name in ("within", "below ours", "above ours")]
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+        line = Line(one_line(part.section), tuple(Cell(str(count)) for count in counts))
+        links.append(Link(part.title, part.key, part.data, line))
+    return links, (total[0], total[1], total[2])
+
+
+def _limits(parts: Sequence[Part], worst: bool, paper: bool) -> list[str]:
+    rows = [row for part in parts for row in part.rows]
+    attacked = [row for row in rows if row.attack != "clean"]
+    limits = []
+    if attacked and not any(row.scenario in KNOWN for row in attacked):
+        limits.append(
+            "Robustness. Nobody who attacks here knows the defence: such numbers say what it does "
+            "to old adversarial images, and nothing of an attacker who adapts."
+        )
+    elif worst:
+        limits.append(
+            "Robustness. An attack that fails proves nothing: what is left under attackers who "
+            "know the defence is an upper bound, and the other numbers are none at all."
+        )
+    if paper:
+        limits.append(
+            "Errors of the paper. Its networks and images are not the ones here, and not all of "
+            "its constants are printed: a difference may come from any of these."
+        )
+    few = [row for row in rows if row.mean.n < FEW]
+    if few:
+        fewest = min(row.mean.n for row in few)
+        widest = max(50 * (row.mean.high - row.mean.low) for row in few)
+        limits.append(
+            f"Small differences. Some numbers are of {_count(fewest, 'image', 'images')} alone, "
+            f"and intervals reach up to {widest:.0f} points to either side."
+        )
+    return limits
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+

@@ -1,0 +1,104 @@
+"""Diagrams as SVG elements that take their colours and fonts from the page."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from splic_ext.experiments import Point
+from splic_ext.experiments.drawing import COLORS, draw_points, render
+
+__all__ = ["diagram_svg", "themed"]
+
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+#: Colours of the drawing -> those of the style sheet, which has them light and dark.
+PALETTE = {color: f"var(--plot-{i})" for i, color in enumerate(COLORS)}
+PALETTE |= {
+    "#dddddd": "var(--grid)",
+    "#333333": "currentColor",
+    "#000000": "currentColor",
+    "#ffffff": "var(--page)",
+}
+
+
+def diagram_svg(points: Sequence[Point]) -> str:
+    """Draw a diagram as an SVG element for the page.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        Of one diagram.
+
+    Returns
+    -------
+    str
+    """
+    from matplotlib import rc_context
+
+    # Signs of dollars in names are no formulas.
+    with rc_context({"text.parse_math": False, "axes.edgecolor": "#333333"}):
+        figure = draw_points(points)
+        figure.patch.set_visible(False)
+        for axes in figure.axes:
+            axes.patch.set_visible(False)
+        drawn = render(figure, "svg").decode("utf-8")
+    return themed(drawn, hashlib.sha256(drawn.encode()).hexdigest()[:8])
+
+
+def themed(text: str, key: str) -> str:
+    """Return an SVG file of Matplotlib as an element for a page.
+
+    Colours become variables of the style sheet, fonts those of the page, and names that nothing
+    refers to go, so that several can stand on one page.
+
+    Parameters
+    ----------
+    text : str
+    key : str
+        What the names begin with that are left.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> line = '<path id="a" style="fill: #000000"/><use xlink:href="#a"/><g id="b"/>'
+    >>> names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    >>> themed(f'<svg {names} viewBox="0 0 1 1">{line}</svg>', "k")
+    '<svg viewBox="0 0 1 1"><path id="k-a" style="fill: currentColor" /><use href="#k-a" /><g /></svg>'
+    """  # noqa: E501
+    root = ElementTree.fromstring(text)
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag in (f"{SVG}metadata", f"{SVG}style"):
+                parent.remove(child)
+    referred = set(re.findall(r"(?:href=\"|url\()#([^\")]+)", text))
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(SVG)
+        values = dict(element.attrib)
+        element.attrib.clear()
+        for name, value in values.items():
+            if name == "id" and value not in referred:
+                continue
+            element.set(*_attribute(name.removeprefix(XLINK), value, key))
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    return ElementTree.tostring(root, encoding="unicode").strip()
+
+
+def _attribute(name: str, value: str, key: str) -> tuple[str, str]:
+    if name == "id":
+        return name, f"{key}-{value}"
+    if name == "href":
+        return name, f"#{key}-{value[1:]}"
+    if name == "clip-path":
+        return name, value.replace("url(#", f"url(#{key}-")
+    if name == "style":
+        value = re.sub(r"font-family: [^;]*;?\s*", "", value)
+        value = re.sub(r"font: (.*?)(\d[\d.]*px) [^;]*", r"font-size: \2", value)
+        value = re.sub(r"#[0-9a-f]{6}", lambda found: PALETTE.get(found[0], found[0]), value)
+        value = re.sub(r"url\(#", f"url(#{key}-", value)
+    return name, " ".join(value.split())
