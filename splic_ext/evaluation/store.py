@@ -19,7 +19,7 @@ from splic_ext.atomicfiles import atomic_path
 from splic_ext.evaluation.fingerprints import fingerprint, fingerprint_arrays
 from splic_ext.evaluation.records import Seconds
 
-__all__ = ["Part", "PartStore", "write_text"]
+__all__ = ["Part", "PartStore", "write_bytes", "write_text"]
 
 FORMAT = 1
 
@@ -171,6 +171,27 @@ def write_text(path: Path, text: str) -> None:
     try:
         with atomic_path(path, overwrite=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file at once, in place of any that is there.
+
+    Parameters
+    ----------
+    path : Path
+        Its folders are made.
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    try:
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise _not_written(path, error) from error
 
