@@ -255,7 +255,7 @@ def _bars(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
         if point.paper is not None:
             told = "paper" in axes.get_legend_handles_labels()[1]
             ends = place - width / 2, place + width / 2
-            label = None if told else "paper"
+            label = "_paper" if told else "paper"
             axes.hlines(point.paper, *ends, color="#000000", linewidth=1.6, label=label)
     if i == count - 1:
         places = sorted({(p.x, p.label) for p in points})
