@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from splic_ext.evaluation import DatasetInfo, Provenance
-from splic_ext.evaluation.plain import decode, encode, read_versioned, told_if_nested
-from splic_ext.evaluation.store import write_bytes, write_text
 from splic_ext.experiments.layout import (
     head,
     point_tables,
@@ -20,6 +18,8 @@ from splic_ext.experiments.layout import (
     rows_to_csv,
 )
 from splic_ext.experiments.rows import Gallery, Point, Row
+from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
+from splic_ext.runs.store import write_bytes, write_text
 
 __all__ = ["SCHEMA_VERSION", "ExperimentResult", "Gallery", "Point", "Row"]
 

@@ -24,9 +24,9 @@ def encode(value: Any) -> Any:
 
     Examples
     --------
-    >>> from splic_ext.evaluation.statistics import Accuracy
-    >>> encode((Accuracy(0.5, 0.25, 0.75, 12), None))
-    [{'value': 0.5, 'low': 0.25, 'high': 0.75, 'n': 12}, None]
+    >>> from splic_ext.runs.records import NetworkInfo
+    >>> encode((NetworkInfo("digits_cnn", "4f..."), None))
+    [{'name': 'digits_cnn', 'sha256': '4f...'}, None]
     """
     if is_dataclass(value):
         return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
@@ -56,9 +56,9 @@ def decode(kind: type[Kind], values: Any, where: str) -> Kind:
 
     Examples
     --------
-    >>> from splic_ext.evaluation.statistics import Accuracy
-    >>> decode(Accuracy, {"value": 0.5, "low": 0.25, "high": 0.75, "n": 12}, "accuracy")
-    Accuracy(value=0.5, low=0.25, high=0.75, n=12)
+    >>> from splic_ext.runs.records import NetworkInfo
+    >>> decode(NetworkInfo, {"name": "digits_cnn", "sha256": "4f..."}, "model")
+    NetworkInfo(name='digits_cnn', sha256='4f...')
     """
     result: Kind = _decode(kind, values, where)
     return result
