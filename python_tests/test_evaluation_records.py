@@ -11,9 +11,9 @@ import pytest
 from evaluation_tools import Step, make_dataset, run
 
 from splic_ext.evaluation import SCHEMA_VERSION, EvaluationReport, Record, Seconds, to_markdown
-from splic_ext.evaluation.plain import decode, encode
-from splic_ext.evaluation.progress import Progress, ProgressBar
 from splic_ext.evaluation.tables import HEADER, summary, table_rows
+from splic_ext.runs.plain import decode, encode
+from splic_ext.runs.progress import Progress, ProgressBar
 
 
 @pytest.fixture(scope="module")

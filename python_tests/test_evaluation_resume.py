@@ -174,7 +174,7 @@ def test_a_damaged_part_is_told_of_and_made_anew(tmp_path, calls, kind, damage):
     damage(path)
     assert path.read_bytes() != good
     calls.clear()
-    with pytest.warns(UserWarning, match=f"the file '{path}' is no part of this evaluation and is"):
+    with pytest.warns(UserWarning, match=f"the file '{path}' is no part of this run and is"):
         again = run(output=tmp_path)
     assert len(calls) == (kind == "attack")
     assert timeless(again) == timeless(expected)

@@ -84,7 +84,7 @@ def test_round_trip(result):
 
 def test_json_is_plain_with_a_line_for_each_row(result):
     plain = json.loads(result.to_json())
-    assert plain["schema_version"] == SCHEMA_VERSION == 1
+    assert plain["schema_version"] == SCHEMA_VERSION == 2
     assert plain["rows"][3]["mean"] == {"value": 0.75, "low": 0.125, "high": 0.875, "n": 4}
     assert plain["rows"][3]["paper"] == 60.0
     assert plain["rows"][0]["paper"] is None
@@ -95,8 +95,8 @@ def test_json_is_plain_with_a_line_for_each_row(result):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema_version=2), "must have the schema version 1, got 2; read it"),
-        (lambda d: d.pop("schema_version"), "must have the schema version 1, got None"),
+        (lambda d: d.update(schema_version=3), "must have the schema version 2, got 3; read it"),
+        (lambda d: d.pop("schema_version"), "must have the schema version 2, got None"),
         (lambda d: d.pop("title"), "`result` must have the keys .* missing title, unknown none"),
         (lambda d: d.update(more=1), "missing none, unknown more"),
         (lambda d: d.update(rows={}), "`result.rows` must be a list"),
@@ -118,7 +118,7 @@ def test_what_is_no_json(result):
     for text in ("", result.to_json()[:-9]):
         with pytest.raises(ValueError, match="an experiment must be a text in JSON: "):
             ExperimentResult.from_json(text)
-    with pytest.raises(ValueError, match="schema version 1, got None"):
+    with pytest.raises(ValueError, match="schema version 2, got None"):
         ExperimentResult.from_json("[]")
 
 

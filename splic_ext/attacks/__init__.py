@@ -29,7 +29,7 @@ from splic_ext.attacks.apgd import APGD
 from splic_ext.attacks.base import Attack
 from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
 from splic_ext.attacks.hardlabel import HopSkipJump
-from splic_ext.attacks.registry import ATTACKS, attack_from_dict, create_attack
+from splic_ext.attacks.registry import ATTACKS, attack_from_dict, attack_from_spec, create_attack
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel
 from splic_ext.attacks.within import Within
@@ -51,5 +51,6 @@ __all__ = [
     "Within",
     "WorstCase",
     "attack_from_dict",
+    "attack_from_spec",
     "create_attack",
 ]

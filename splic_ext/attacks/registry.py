@@ -15,8 +15,9 @@ from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.within import Within
 from splic_ext.attacks.worst import WorstCase
+from splic_ext.specs import parse_spec
 
-__all__ = ["ATTACKS", "attack_from_dict", "create_attack"]
+__all__ = ["ATTACKS", "attack_from_dict", "attack_from_spec", "create_attack"]
 
 _CLASSES: tuple[type[Attack], ...] = (
     FGSM,
@@ -78,6 +79,33 @@ def create_attack(name: str, **parameters: Any) -> Attack:
         default: Any = own["threat"].default
         given["threat"] = replace(kind(**given).threat if "threat" in given else default, **flat)
     return kind(**given)
+
+
+def attack_from_spec(spec: str) -> Attack:
+    """Return the attack that a text describes.
+
+    Parameters
+    ----------
+    spec : str
+        ``name`` or ``name:key=value,key=value``, with the names and parameters of
+        :func:`create_attack`; see :func:`splic_ext.specs.parse_spec` for values.
+
+    Returns
+    -------
+    Attack
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`create_attack` and :func:`splic_ext.specs.parse_spec`.
+
+    Examples
+    --------
+    >>> attack_from_spec("bpda:steps=20,step_size=1/255").threat.steps
+    20
+    """
+    name, parameters = parse_spec(spec)
+    return create_attack(name, **parameters)
 
 
 def attack_from_dict(values: Mapping[str, Any]) -> Attack:

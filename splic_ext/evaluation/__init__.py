@@ -28,16 +28,7 @@ from splic_ext.evaluation.inputs import (
     named_attacks,
     named_defenses,
 )
-from splic_ext.evaluation.records import (
-    DatasetInfo,
-    Machine,
-    NetworkInfo,
-    Perturbation,
-    Provenance,
-    Record,
-    Seconds,
-    worst_case,
-)
+from splic_ext.evaluation.records import Perturbation, Record, Seconds, worst_case
 from splic_ext.evaluation.reports import SCHEMA_VERSION, EvaluationReport
 from splic_ext.evaluation.runner import evaluate
 from splic_ext.evaluation.statistics import (
@@ -48,6 +39,7 @@ from splic_ext.evaluation.statistics import (
     wilson_interval,
 )
 from splic_ext.evaluation.tables import to_markdown
+from splic_ext.runs.records import DatasetInfo, Machine, NetworkInfo, Provenance
 
 __all__ = [
     "SCENARIOS",

@@ -10,23 +10,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.attacks import Attack, create_attack
+from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.attacks.target import in_train_mode
-from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
 from splic_ext.models import build_model, load_weights
-from splic_ext.specs import parse_spec
 
 __all__ = [
     "SCENARIOS",
-    "check_dataset",
     "check_network",
     "check_scenario",
-    "is_random",
     "load_network",
     "named_attacks",
     "named_defenses",
-    "resolve_device",
 ]
 
 #: Scenario -> what is attacked.
@@ -78,8 +73,8 @@ def named_attacks(attacks: Any) -> dict[str, Attack]:
     Parameters
     ----------
     attacks : mapping, sequence or str
-        Attacks, or texts such as ``pgd:steps=40``; see :func:`splic_ext.attacks.create_attack`
-        and :func:`splic_ext.specs.parse_spec`. Names as in :func:`named_defenses`.
+        Attacks, or texts such as ``pgd:steps=40``; see
+        :func:`splic_ext.attacks.attack_from_spec`. Names as in :func:`named_defenses`.
 
     Returns
     -------
@@ -96,12 +91,7 @@ def named_attacks(attacks: Any) -> dict[str, Attack]:
     >>> list(named_attacks({"one step": "fgsm"}))
     ['one step']
     """
-    return _named("attacks", attacks, Attack, _attack_from_spec)
-
-
-def _attack_from_spec(spec: str) -> Attack:
-    name, parameters = parse_spec(spec)
-    return create_attack(name, **parameters)
+    return _named("attacks", attacks, Attack, attack_from_spec)
 
 
 def _named(
@@ -137,28 +127,6 @@ def _named(
 
 def _one_line(item: Any) -> str:
     return " ".join(repr(item).split())
-
-
-def check_dataset(dataset: Any) -> None:
-    """Raise unless `dataset` is a Dataset that holds an image at least.
-
-    Parameters
-    ----------
-    dataset : object
-        What a caller passed.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As said.
-    """
-    if not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"`dataset` must be a Dataset, got {type(dataset).__name__}; make one with "
-            "`load_dataset`, or `Dataset(name, images, labels, classes)`"
-        )
-    if len(dataset) == 0:
-        raise ValueError("`dataset` must hold an image at least; check the file and the split")
 
 
 def check_scenario(scenario: str, surrogate: nn.Module | None) -> None:
@@ -248,75 +216,6 @@ def check_network(
             f"{'holds a random defence' if held else 'returns other logits in each call'}; "
             "pass defences as `defenses`, and switch off dropout and the like"
         )
-
-
-def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
-    """Say whether a defence draws fresh masks in each forward.
-
-    Parameters
-    ----------
-    name : str
-        Names it in messages.
-    defense : Defense
-    images : tensor of shape (N, C, H, W)
-        To try it on.
-
-    Raises
-    ------
-    ValueError
-        It is random in a way that cannot be repeated, or returns NaN or infinity.
-
-    Examples
-    --------
-    >>> images = torch.rand(1, 1, 8, 8)
-    >>> [is_random(spec, defense_from_spec(spec), images) for spec in ("tv", "usvt", "usvt:seed=1")]
-    [False, True, False]
-    """
-    if any(isinstance(part, RandomDefense) and part.seed is None for part in defense.modules()):
-        return True
-    with torch.no_grad():
-        first, second = defense(images), defense(images)
-    if not (first.isfinite().all() and second.isfinite().all()):
-        raise ValueError(f"the defence {name!r} returns NaN or infinity; mend it")
-    if not torch.equal(first, second):
-        raise ValueError(
-            f"the defence {name!r} returns other images in each forward, which no seed makes "
-            "repeatable; derive it from RandomDefense and take its masks from `draw()`"
-        )
-    return False
-
-
-def resolve_device(device: Any, model: nn.Module) -> torch.device:
-    """Return the device to work on: that asked for, else that of the network, else the CPU.
-
-    Parameters
-    ----------
-    device : str, torch.device or None
-    model : nn.Module
-
-    Raises
-    ------
-    ValueError
-        There is no such device here.
-
-    Examples
-    --------
-    >>> resolve_device(None, nn.Linear(2, 2))
-    device(type='cpu')
-    """
-    if device is None:
-        tensors = list(model.state_dict().values()) if isinstance(model, nn.Module) else []
-        device = tensors[0].device if tensors else "cpu"
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).cpu()  # which the device "meta" refuses
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"`device` must be one that torch can use here, got {str(device)!r}: {reason}; "
-            "leave it out for that of the network"
-        ) from None
-    return found
 
 
 def load_network(name: str, weights: str | os.PathLike[str], num_classes: int = 10) -> nn.Module:

@@ -8,59 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from splic_ext.evaluation.plain import decode, encode
 from splic_ext.evaluation.statistics import (
     Accuracy,
     all_draws_accuracy,
     majority_accuracy,
     mean_accuracy,
 )
+from splic_ext.runs.plain import decode, encode
+from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
 
 __all__ = [
-    "DatasetInfo",
-    "Machine",
-    "NetworkInfo",
     "Perturbation",
-    "Provenance",
     "Record",
     "Seconds",
     "worst_case",
 ]
 
 ACCURACIES = ("mean", "all_draws", "majority")
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """The images of an evaluation.
-
-    Attributes
-    ----------
-    name : str
-        Of the data set, without the split.
-    split : str or None
-        None where the source does not say.
-    images : int
-        How many, the first ones of the split.
-    shape : tuple of int
-        (C, H, W) of each.
-    sha256 : str
-        Of these images and their labels.
-    """
-
-    name: str
-    split: str | None
-    images: int
-    shape: tuple[int, ...]
-    sha256: str
-
-
-@dataclass(frozen=True)
-class NetworkInfo:
-    """A network: its name, and the SHA-256 of its weights and buffers."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -113,55 +77,6 @@ class Seconds:
         return Seconds(
             *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
         )
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What an evaluation ran on.
-
-    Attributes
-    ----------
-    cpu : str
-        Name of the processor.
-    cores : int or None
-        Its logical cores.
-    system : str
-    network_threads, solver_threads : int
-        Of torch, and of SPLIC.
-    device : str
-        Of the networks.
-    """
-
-    cpu: str
-    cores: int | None
-    system: str
-    network_threads: int
-    solver_threads: int
-    device: str
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a result came about.
-
-    Attributes
-    ----------
-    versions : dict
-        Package -> version, None where it is not installed.
-    code : str
-        SHA-256 of this package's attacks, defences, networks and solver.
-    machine : Machine
-    command : str or None
-        The command line, if there was one.
-    date : str
-        When the record was finished, in UTC.
-    """
-
-    versions: dict[str, str | None]
-    code: str
-    machine: Machine
-    command: str | None
-    date: str
 
 
 @dataclass(frozen=True)

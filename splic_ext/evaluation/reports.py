@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from splic_ext.evaluation.plain import decode, encode, read_versioned, told_if_nested
 from splic_ext.evaluation.records import Record, Seconds
+from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]
 

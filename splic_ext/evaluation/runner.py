@@ -18,36 +18,28 @@ from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defended, Defense
 from splic_ext.defenses.randomness import masks_are_frozen
-from splic_ext.evaluation.fingerprints import (
+from splic_ext.evaluation.guards import REPORT, check_output
+from splic_ext.evaluation.inputs import (
+    check_network,
+    check_scenario,
+    named_attacks,
+    named_defenses,
+)
+from splic_ext.evaluation.records import Perturbation, Record, Seconds
+from splic_ext.evaluation.reports import EvaluationReport
+from splic_ext.evaluation.statistics import count_votes
+from splic_ext.evaluation.tables import to_markdown
+from splic_ext.evaluation.work import Batch, Worker, describe_attack
+from splic_ext.runs.fingerprints import (
     fingerprint,
     fingerprint_arrays,
     fingerprint_weights,
 )
-from splic_ext.evaluation.guards import REPORT, check_output
-from splic_ext.evaluation.inputs import (
-    check_dataset,
-    check_network,
-    check_scenario,
-    is_random,
-    named_attacks,
-    named_defenses,
-    resolve_device,
-)
-from splic_ext.evaluation.machine import describe_machine
-from splic_ext.evaluation.progress import Progress, ProgressBar
-from splic_ext.evaluation.records import (
-    DatasetInfo,
-    NetworkInfo,
-    Perturbation,
-    Provenance,
-    Record,
-    Seconds,
-)
-from splic_ext.evaluation.reports import EvaluationReport
-from splic_ext.evaluation.statistics import count_votes
-from splic_ext.evaluation.store import PartStore, write_text
-from splic_ext.evaluation.tables import to_markdown
-from splic_ext.evaluation.work import Batch, Worker, describe_attack
+from splic_ext.runs.inputs import check_dataset, is_random, resolve_device
+from splic_ext.runs.machine import describe_machine
+from splic_ext.runs.progress import Progress, ProgressBar
+from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
+from splic_ext.runs.store import PartStore, write_text
 
 __all__ = ["evaluate"]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,18 +12,19 @@ from torch import nn
 
 from splic_ext.attacks import Attack
 from splic_ext.defenses import Defended, Defense, seeded_masks
-from splic_ext.evaluation.fingerprints import (
+from splic_ext.evaluation.guards import check_adversarial, check_logits
+from splic_ext.evaluation.records import Seconds
+from splic_ext.runs.clock import Clock
+from splic_ext.runs.fingerprints import (
     code_fingerprint,
     derive_seed,
     fingerprint_arrays,
     fingerprint_module,
     package_versions,
 )
-from splic_ext.evaluation.guards import check_adversarial, check_logits
-from splic_ext.evaluation.records import Seconds
-from splic_ext.evaluation.store import Part, PartStore
+from splic_ext.runs.store import Part, PartStore
 
-__all__ = ["Batch", "Clock", "Worker", "describe_attack"]
+__all__ = ["Batch", "Worker", "describe_attack"]
 
 
 @dataclass
@@ -52,47 +50,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-class Clock:
-    """Measures phases; the rest is what is left of the time since it was made.
-
-    Parameters
-    ----------
-    device : torch.device
-        Waited for at both ends of a phase.
-
-    Examples
-    --------
-    >>> clock = Clock(torch.device("cpu"))
-    >>> with clock.phase("network"):
-    ...     time.sleep(0.01)
-    >>> clock.phases["network"] >= 0.01, clock.rest < 0.01
-    (True, True)
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._began = time.perf_counter()
-        self.phases: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a phase."""
-        self._wait()
-        began = time.perf_counter()
-        yield
-        self._wait()
-        self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - began
-
-    @property
-    def rest(self) -> float:
-        """Seconds that belong to no phase."""
-        return time.perf_counter() - self._began - sum(self.phases.values())
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
 
 
 @dataclass

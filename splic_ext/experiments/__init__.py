@@ -22,13 +22,15 @@ except ModuleNotFoundError as error:
 
 from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
 from splic_ext.experiments.gray_box import TABLES, GrayBoxTable, Subject, reproduce
-from splic_ext.experiments.results import ExperimentResult, Row
+from splic_ext.experiments.results import ExperimentResult, Gallery, Point, Row
 
 __all__ = [
     "SIZES",
     "TABLES",
     "ExperimentResult",
+    "Gallery",
     "GrayBoxTable",
+    "Point",
     "Row",
     "Size",
     "Subject",

@@ -16,8 +16,8 @@ from splic_ext.data import Dataset
 from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec, gradient_mode
 from splic_ext.evaluation import Record, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
-from splic_ext.evaluation.inputs import check_dataset
 from splic_ext.experiments.results import ExperimentResult, Row
+from splic_ext.runs.inputs import check_dataset
 
 __all__ = ["SIZES", "Size", "evaluate_adaptively"]
 

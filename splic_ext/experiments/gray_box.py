@@ -13,9 +13,9 @@ from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.evaluation import Record, evaluate
 from splic_ext.evaluation.guards import check_output
-from splic_ext.evaluation.inputs import check_dataset
 from splic_ext.experiments import paper
 from splic_ext.experiments.results import ExperimentResult, Row
+from splic_ext.runs.inputs import check_dataset
 
 __all__ = ["TABLES", "GrayBoxTable", "Subject", "reproduce"]
 

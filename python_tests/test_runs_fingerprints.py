@@ -11,7 +11,7 @@ import splic_ext
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from splic_ext.evaluation.fingerprints import CODE
+from splic_ext.runs.fingerprints import CODE
 
 PACKAGE = Path(splic_ext.__file__).parent
 #: Refusals and texts: they decide whether there is a result, not which.

@@ -1,4 +1,4 @@
-"""What an evaluation runs on."""
+"""What a computation runs on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from splic_ext.completion import default_threads
 from splic_ext.diagnostics import cpu_name
-from splic_ext.evaluation.records import Machine
+from splic_ext.runs.records import Machine
 
 __all__ = ["describe_machine"]
 

@@ -1,4 +1,4 @@
-"""How far an evaluation is, and how long it will take."""
+"""How far a computation is, and how long it will take."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class ProgressBar(Progress):
             rich.TextColumn("{task.fields[left]}"),
             console=console,
         )
-        self._task = self._bar.add_task("evaluating", total=self.total, left="")
+        self._task = self._bar.add_task("", total=self.total, left="")
 
     def advance(self, kind: str, images: int, seconds: float) -> None:
         """Count images as done, and show it."""

@@ -1,4 +1,4 @@
-"""Finished parts of an evaluation on disk: found again by what determines them."""
+"""Finished parts of a computation on disk: found again by what determines them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.atomicfiles import atomic_path
-from splic_ext.evaluation.fingerprints import fingerprint, fingerprint_arrays
-from splic_ext.evaluation.records import Seconds
+from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
-__all__ = ["Part", "PartStore", "write_text"]
+__all__ = ["Part", "PartStore", "write_bytes", "write_text"]
 
 FORMAT = 1
 
-#: What a part may have spent time on; the rest is of the run that asks for it.
-PHASES = {part.name for part in fields(Seconds)} - {"rest"}
+#: What a part may have spent time on.
+PHASES = ("attack", "defense", "network")
 
 #: A temporary file of this age, in seconds, was left by a process that was killed.
 STALE = 3600.0
@@ -39,7 +38,7 @@ class Part:
     arrays : dict
         Name -> array.
     seconds : dict
-        Phase -> time; phases are those of :class:`Seconds`, without the rest.
+        Phase -> time; one of :data:`PHASES`.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
@@ -122,7 +121,7 @@ class PartStore:
         except Exception as error:  # of any type: the content of a damaged file is anything
             part, reason = None, str(error) or type(error).__name__
         if part is None:
-            note = f"the file '{path}' is no part of this evaluation and is made anew: {reason}"
+            note = f"the file '{path}' is no part of this run and is made anew: {reason}"
             self.notes.append(note)
             warnings.warn(note, stacklevel=2)
         return part
@@ -175,6 +174,27 @@ def write_text(path: Path, text: str) -> None:
         raise _not_written(path, error) from error
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file at once, in place of any that is there.
+
+    Parameters
+    ----------
+    path : Path
+        Its folders are made.
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    try:
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
 def _not_written(path: Path, error: OSError) -> OSError:
     return OSError(
         f"the results cannot be written to '{path}': {error.strerror or error}; make room or name "
@@ -200,6 +220,6 @@ def _read(
     if shapes != dict(expected) or meta["sha256"] != _checksum(arrays):
         raise ValueError("its content is damaged")
     seconds = {str(phase): float(value) for phase, value in meta["seconds"].items()}
-    if not (seconds.keys() <= PHASES and all(0 <= s < math.inf for s in seconds.values())):
+    if not (seconds.keys() <= set(PHASES) and all(0 <= s < math.inf for s in seconds.values())):
         raise ValueError("its times are damaged")
     return Part(arrays, seconds)
