@@ -155,7 +155,7 @@ def render(figure: Figure, form: str, *, dpi: int = 110) -> bytes:
 
     file = io.BytesIO()
     metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-    with rc_context({"svg.hashsalt": "splic_ext", "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": "splic_ext", "svg.fonttype": "none"}):
         figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
     return file.getvalue()
 

@@ -23,10 +23,34 @@ from splic_ext.report.views import (
     row_table,
 )
 
-__all__ = ["SMOKE", "address", "evaluation_entry", "evaluation_rows", "result_entry", "search_entry"]
+__all__ = [
+    "SMOKE",
+    "address",
+    "evaluation_entry",
+    "evaluation_rows",
+    "result_entry",
+    "search_entry",
+]
 
 #: Why a smoke test is no result.
 SMOKE = "A smoke test: it shows that all of it runs. Its numbers mean nothing."
+#: Section of the adaptive protocol -> how its numbers are read.
+READING = {
+    "gradients": "The worst of them is the result: an upper bound of the robust accuracy.",
+    "masks held still": "Must be near 0 %: otherwise the attack is broken, and all other numbers "
+    "say nothing.",
+    "draws for each gradient": "Must be flat at the end: otherwise more draws would find more.",
+    "losses and step rules": "If another is far below PGD with cross-entropy, the gradients above "
+    "are too kind.",
+    "steps": "Must be flat: otherwise more steps would find more.",
+    "radius": "Must fall towards 0 %: an attack that may do anything and does not succeed is "
+    "broken.",
+    "queries": "Must not be below the gradients: otherwise these are masked.",
+    "transfer from the network without the defence": "Must not be below the gradients: otherwise "
+    "these are masked.",
+    "without its parts": "What the defence has of each part.",
+    "known to be broken": "Must fall: what leaves these standing is no attack.",
+}
 #: Heading of the only part of an entry.
 ACCURACY = "Accuracy"
 
@@ -50,7 +74,11 @@ def result_entry(source: Source[ExperimentResult]) -> Entry:
         One of the pictures is no PNG file.
     """
     result = source.content
-    sections = dict.fromkeys(p.section for p in (*result.rows, *result.points, *result.galleries))
+    sections = dict.fromkeys(
+        [row.section for row in result.rows]
+        + [point.section for point in result.points]
+        + [gallery.section for gallery in result.galleries]
+    )
     data = [f"{row.dataset.name}, {row.model.name}" for row in result.rows]
     data += [info.name for info in result.datasets]
     names = {info.name for info in result.datasets} if result.rows else set()
@@ -174,17 +202,17 @@ def address(name: str, path: str) -> str:
 def _block(result: ExperimentResult, section: str) -> Block:
     rows = result.select(section=section)
     points = [point for point in result.points if point.section == section]
-    # Curves that follow from rows, where the experiment has none of its own.
-    derived = () if points or not rows else (*curve_points(rows), *family_points(rows))
+    diagrams = draw_diagrams(points)
+    if rows and not points:  # what follows from the rows
+        diagrams = draw_diagrams(curve_points(rows))
+        diagrams += draw_diagrams(family_points(rows), joined=False)
     galleries = [gallery for gallery in result.galleries if gallery.section == section]
     return Block(
         one_line(section),
         (row_table(rows),) if rows else (),
-        tuple(
-            replace(diagram, title=diagram.title if diagram.title != section else "")
-            for diagram in draw_diagrams((*points, *derived))
-        ),
+        tuple(replace(diagram, title="") for diagram in diagrams),
         tuple(map(show_gallery, galleries)),
+        READING.get(section, "") if result.name == "adaptive" else "",
     )
 
 

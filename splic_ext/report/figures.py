@@ -32,12 +32,14 @@ AXES: Mapping[str, tuple[str, float]] = {
 CURVE, FAMILY = 3, 3
 
 
-def draw_diagrams(points: Sequence[Point]) -> tuple[Diagram, ...]:
+def draw_diagrams(points: Sequence[Point], *, joined: bool = True) -> tuple[Diagram, ...]:
     """Draw each diagram of the points.
 
     Parameters
     ----------
     points : sequence of Point
+    joined : bool, default True
+        Whether curves are lines; otherwise they are points.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def draw_diagrams(points: Sequence[Point]) -> tuple[Diagram, ...]:
     MissingExtraError
         Matplotlib is not installed.
     """
-    return tuple(_diagram(some) for some in diagrams(points).values())
+    return tuple(_diagram(some, joined) for some in diagrams(points).values())
 
 
 def curve_points(rows: Sequence[Row]) -> tuple[Point, ...]:
@@ -184,7 +186,9 @@ def _png(text: str, where: str) -> tuple[str, int, int]:
             width, height = picture.size
             picture.load()
     except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise ValueError(f"the image in {where} is no PNG file; take a file as it was written")
+        raise ValueError(
+            f"the image in {where} is no PNG file; take a file as it was written"
+        ) from None
     return f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height
 
 
@@ -198,13 +202,15 @@ def _flat(values: Any) -> dict[str, Any]:
     return found
 
 
-def _diagram(points: Sequence[Point]) -> Diagram:
+def _diagram(points: Sequence[Point], joined: bool) -> Diagram:
     first = points[0]
     series = list(dict.fromkeys(point.series for point in points))
     text = f"{first.y_name} over {first.x_name}" if first.kind != "scatter" else "A cloud of points"
     names = one_line("; ".join(series[:8]) + ("; and others" if len(series) > 8 else ""))
     text = one_line(f"{text}: {names}. {_span(points)}")
-    return Diagram(one_line(first.section), text, diagram_svg(points), _numbers(points))
+    return Diagram(
+        one_line(first.section), text, diagram_svg(points, joined=joined), _numbers(points)
+    )
 
 
 def _span(points: Iterable[Point]) -> str:

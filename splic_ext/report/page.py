@@ -38,6 +38,11 @@ class Group:
     title: str
     entries: tuple[Entry, ...]
 
+    @property
+    def key(self) -> str:
+        """Its address within the page."""
+        return f"group-{self.title.lower()}"
+
 
 @dataclass(frozen=True)
 class Page:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from splic_ext.evaluation.plain import decode, read_versioned, told_if_nested
+from splic_ext.runs.plain import decode, read_versioned, told_if_nested
 
 __all__ = ["METHODS", "Benchmark", "BenchmarkMachine", "BenchmarkRun"]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from splic_ext.experiments import ExperimentResult, Row
+from splic_ext.experiments import Row
 from splic_ext.report.entries import evaluation_rows
 from splic_ext.report.sources import Collection
-from splic_ext.report.views import Cell, Line, one_line, percent_cell
+from splic_ext.report.views import Cell, Line, Table, one_line, percent_cell
 
-__all__ = ["Link", "Part", "Summary", "parts_of", "summarize"]
+__all__ = ["Card", "Part", "Summary", "parts_of", "summarize"]
 
 #: Scenarios in which the attacker knows the defence.
 KNOWN = ("white", "mixed")
@@ -44,13 +44,22 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A line of a summary: where its numbers come from, and the numbers."""
+class Card:
+    """A few numbers of a part, and where on the page they are from.
+
+    Attributes
+    ----------
+    title, key : str
+        Of the entry.
+    data : str
+        Data sets, and what else tells it from other cards.
+    table : Table
+    """
 
     title: str
     key: str
     data: str
-    line: Line
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -59,19 +68,19 @@ class Summary:
 
     Attributes
     ----------
-    unknown, known : tuple of Link
+    unknown, known : tuple of Card
         Accuracy against attackers who do not know the defence, and against those who do.
-    paper : tuple of Link
-        How many of the paper's numbers lie within the intervals, below and above them.
+    paper : Table
+        How many of the paper's numbers lie within the intervals of each part, below and above.
     counts : tuple of int
-        The same in all: within, below ours, above ours.
+        The same in all.
     limits : tuple of str
         What it does not show.
     """
 
-    unknown: tuple[Link, ...]
-    known: tuple[Link, ...]
-    paper: tuple[Link, ...]
+    unknown: tuple[Card, ...]
+    known: tuple[Card, ...]
+    paper: Table
     counts: tuple[int, int, int]
     limits: tuple[str, ...]
 
@@ -85,17 +94,14 @@ def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Par
     keys : mapping
         Path of a file -> title and key of its entry.
     """
-    parts = []
-    for source in (*found.results, *found.evaluations):
-        if source.path not in keys:
-            continue
-        content = source.content
-        rows = content.rows if isinstance(content, ExperimentResult) else evaluation_rows(content)
-        title, key = keys[source.path]
-        for section in dict.fromkeys(row.section for row in rows):
-            some = tuple(row for row in rows if row.section == section)
-            parts.append(Part(title, key, section, some))
-    return parts
+    rows = {source.path: source.content.rows for source in found.results}
+    rows |= {source.path: evaluation_rows(source.content) for source in found.evaluations}
+    return [
+        Part(*keys[path], section, tuple(row for row in some if row.section == section))
+        for path, some in rows.items()
+        if path in keys
+        for section in dict.fromkeys(row.section for row in some)
+    ]
 
 
 def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -> Summary:
@@ -107,8 +113,8 @@ def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -
     missing, unread, smoke : int
         Experiments without a result, files that could not be read, and smoke tests.
     """
-    unknown = [link for part in parts if (link := _unknown(part)) is not None]
-    known = [link for part in parts for link in _known(part)]
+    unknown = [card for part in parts if (card := _unknown(part)) is not None]
+    known = [card for part in parts if (card := _known(part)) is not None]
     paper, counts = _paper(parts)
     limits = _limits(parts, bool(known), any(counts))
     if smoke:
@@ -121,7 +127,7 @@ def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -
         )
     if unread:
         limits.append(f"{_count(unread, 'file', 'files')} could not be used; see the last section.")
-    return Summary(tuple(unknown), tuple(known), tuple(paper), counts, tuple(limits))
+    return Summary(tuple(unknown), tuple(known), paper, counts, tuple(limits))
 
 
 def _is_splic(row: Row) -> bool:
@@ -133,7 +139,7 @@ def _is_other(row: Row) -> bool:
     return not (_is_splic(row) or "SRF(" in row.defense or row.defense.startswith("Identity("))
 
 
-def _unknown(part: Part) -> Link | None:
+def _unknown(part: Part) -> Card | None:
     """Compare SPLIC with what is as accurate on clean images, under the hardest attack."""
     rows = [row for row in part.rows if row.attack != "clean" and row.scenario not in KNOWN]
     clean = {row.method: row for row in part.rows if row.attack == "clean"}
@@ -147,25 +153,27 @@ def _unknown(part: Part) -> Link | None:
     if best is None:
         return None
     own = clean[best.method].mean
-    rivals = [
-        row for row in rows if _is_other(row) and clean[row.method].mean.value >= own.value
-    ]
+    rivals = [row for row in rows if _is_other(row) and clean[row.method].mean.value >= own.value]
     rival = max(rivals, key=lambda row: row.mean.value, default=None)
-    printed = [row.paper for row in rows if _is_splic(row) and row.paper is not None]
-    cells = (
-        percent_cell(bare.mean),
-        percent_cell(best.mean, paper=max(printed, default=None)),
-        percent_cell(own),
-        Cell("none") if rival is None else percent_cell(rival.mean),
-        Cell("" if rival is None else one_line(rival.method)),
-    )
-    title = f"{part.title}: {best.attack}"
-    return Link(title, part.key, part.data, Line(one_line(best.method), cells))
+    own_row = next((row for row in rows if _is_splic(row) and row.paper is not None), best)
+    lines = [_line(clean[row.method], row) for row in dict.fromkeys((bare, own_row, best))]
+    lines[-1] = replace(lines[-1], marked=True)
+    if rival is None:
+        lines.append(Line("No other defence is as accurate on clean images.", ()))
+    else:
+        lines.append(_line(clean[rival.method], rival))
+    table = Table("", ("defence", "clean", one_line(best.attack)), tuple(lines))
+    return Card(part.title, part.key, part.data, table)
 
 
-def _known(part: Part) -> list[Link]:
-    """Return what is left of each method under the worst of the attacks that know it."""
-    links = []
+def _line(clean: Row, attacked: Row) -> Line:
+    cells = (percent_cell(clean.mean), percent_cell(attacked.mean, paper=attacked.paper))
+    return Line(one_line(attacked.method), cells)
+
+
+def _known(part: Part) -> Card | None:
+    """Show what is left of each method under the worst of the attacks that know it."""
+    lines = []
     for method in dict.fromkeys(row.method for row in part.rows):
         rows = [row for row in part.rows if row.method == method]
         clean = next((row for row in rows if row.attack == "clean"), None)
@@ -173,17 +181,16 @@ def _known(part: Part) -> list[Link]:
         if clean is None or not worst:
             continue
         lowest = min(worst, key=lambda row: row.mean.value)
-        cells = (
-            percent_cell(clean.mean),
-            percent_cell(lowest.mean, paper=lowest.paper, every=lowest.all_draws),
-        )
-        title = f"{part.title}: {part.section}"
-        links.append(Link(one_line(title), part.key, part.data, Line(one_line(method), cells)))
-    return links
+        lines.append(_line(clean, lowest))
+    if not lines:
+        return None
+    data = f"{part.data}, {part.section}" if part.section not in part.data else part.data
+    table = Table("", ("defence", "clean", "worst attack"), tuple(lines))
+    return Card(part.title, part.key, one_line(data), table)
 
 
-def _paper(parts: Iterable[Part]) -> tuple[list[Link], tuple[int, int, int]]:
-    links, total = [], [0, 0, 0]
+def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
+    lines, total = [], [0, 0, 0]
     for part in parts:
         cells = [percent_cell(row.mean, paper=row.paper) for row in part.rows]
         found = [cell.verdict for cell in cells if cell.verdict]
@@ -191,9 +198,10 @@ def _paper(parts: Iterable[Part]) -> tuple[list[Link], tuple[int, int, int]]:
             continue
         counts = [found.count(name) for name in ("within", "below ours", "above ours")]
         total = [a + b for a, b in zip(total, counts, strict=True)]
-        line = Line(one_line(part.section), tuple(Cell(str(count)) for count in counts))
-        links.append(Link(part.title, part.key, part.data, line))
-    return links, (total[0], total[1], total[2])
+        title = part.title if part.section in part.title else f"{part.title}: {part.section}"
+        lines.append(Line(one_line(title), tuple(Cell(str(count)) for count in counts)))
+    header = ("the paper's number is", "within ours", "below", "above")
+    return Table("", header, tuple(lines)), (total[0], total[1], total[2])
 
 
 def _limits(parts: Sequence[Part], worst: bool, paper: bool) -> list[str]:
@@ -228,4 +236,3 @@ def _limits(parts: Sequence[Part], worst: bool, paper: bool) -> list[str]:
 
 def _count(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
-

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from splic_ext.experiments import Point
 from splic_ext.experiments.drawing import COLORS, draw_points, render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["diagram_svg", "themed"]
 
@@ -23,13 +27,15 @@ PALETTE |= {
 }
 
 
-def diagram_svg(points: Sequence[Point]) -> str:
+def diagram_svg(points: Sequence[Point], *, joined: bool = True) -> str:
     """Draw a diagram as an SVG element for the page.
 
     Parameters
     ----------
     points : sequence of Point
         Of one diagram.
+    joined : bool, default True
+        Whether lines join the points of a series; otherwise each has a line along its interval.
 
     Returns
     -------
@@ -43,8 +49,26 @@ def diagram_svg(points: Sequence[Point]) -> str:
         figure.patch.set_visible(False)
         for axes in figure.axes:
             axes.patch.set_visible(False)
+            if not joined:
+                _part(axes, points)
+            for axis in (axes.xaxis, axes.yaxis):
+                if axis.get_scale() == "log":
+                    axis.set_major_formatter("{x:g}")
         drawn = render(figure, "svg").decode("utf-8")
     return themed(drawn, hashlib.sha256(drawn.encode()).hexdigest()[:8])
+
+
+def _part(axes: Axes, points: Sequence[Point]) -> None:
+    """Show the points of curves on their own."""
+    for band in list(axes.collections):
+        band.remove()
+    for line in axes.lines:
+        line.set_linestyle("none")
+        for point in points:
+            if line.get_label() != point.series or point.low is None or point.high is None:
+                continue
+            color = line.get_color()
+            axes.vlines(point.x, point.low, point.high, color=color, alpha=0.35, linewidth=1)
 
 
 def themed(text: str, key: str) -> str:

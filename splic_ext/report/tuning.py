@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from splic_ext.evaluation.plain import decode, read_versioned, told_if_nested
+from splic_ext.runs.plain import decode, read_versioned, told_if_nested
 
 __all__ = ["Setting", "TuningRun"]
 

@@ -55,6 +55,14 @@ class Cell:
             return "above ours"
         return "below ours" if self.paper < self.low else "within"
 
+    @property
+    def verdict_text(self) -> str:
+        """The same in words, seen from ours."""
+        if self.verdict == "within" or self.paper is None or self.value is None:
+            return "agrees"
+        side = "lower" if self.value < self.paper else "higher"
+        return f"ours {abs(self.value - self.paper):.1f} {side}"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -140,12 +148,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Block:
-    """Part of an entry: a heading and what stands below it."""
+    """Part of an entry: a heading, what stands below it, and in `text` how to read it."""
 
     title: str
     tables: tuple[Table, ...] = ()
     diagrams: tuple[Diagram, ...] = ()
     grids: tuple[Grid, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,11 +190,11 @@ class Entry:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks.
+    r"""Return a text without line breaks.
 
     Examples
     --------
-    >>> one_line(" a\\n b")
+    >>> one_line(" a\n b")
     'a b'
     """
     return " ".join(text.split())
@@ -282,9 +291,10 @@ def provenance_facts(origin: Provenance) -> tuple[tuple[str, str], ...]:
     machine = origin.machine
     threads = f"{machine.network_threads} of torch, {machine.solver_threads} of the solver"
     versions = ", ".join(f"{name} {v}" for name, v in origin.versions.items() if v)
+    cores = "" if machine.cores is None else f"{machine.cores} cores, "
     return (
         ("Date", origin.date[:10]),
-        ("Machine", f"{machine.cpu}, {machine.cores} cores, {machine.system}, {machine.device}"),
+        ("Machine", f"{machine.cpu}, {cores}{machine.system}, {machine.device}"),
         ("Threads", threads),
         ("Versions", versions),
         ("Code", origin.code[:12]),
