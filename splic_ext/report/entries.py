@@ -207,12 +207,13 @@ def _block(result: ExperimentResult, section: str) -> Block:
         diagrams = draw_diagrams(curve_points(rows))
         diagrams += draw_diagrams(family_points(rows), joined=False)
     galleries = [gallery for gallery in result.galleries if gallery.section == section]
+    adaptive = result.name == "adaptive"
     return Block(
-        one_line(section),
+        one_line(section[:1].upper() + section[1:] if adaptive else section),
         (row_table(rows),) if rows else (),
         tuple(replace(diagram, title="") for diagram in diagrams),
         tuple(map(show_gallery, galleries)),
-        READING.get(section, "") if result.name == "adaptive" else "",
+        READING.get(section, "") if adaptive else "",
     )
 
 

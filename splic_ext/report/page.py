@@ -122,14 +122,18 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
     results = sorted(found.results, key=lambda source: order.get(source.content.name, len(order)))
     found = replace(found, results=tuple(results))
     unread = list(found.unread)
-    groups = []
+    groups, names = [], list[str]()
     for kind, (heading, make) in GROUPS.items():
         entries = []
         for source in getattr(found, kind):
             try:
-                entries.append(make(source))
+                entry = make(source)
             except ValueError as error:
                 unread.append(Unread(source.path, str(error)))
+                continue
+            taken = sum(name == entry.key for name in names)
+            names.append(entry.key)
+            entries.append(replace(entry, key=f"{entry.key}-{taken}") if taken else entry)
         if entries:
             groups.append(Group(heading, _titled(entries)))
     all_entries = [entry for group in groups for entry in group.entries]
@@ -206,17 +210,15 @@ def write_report(
     if target.is_dir():
         raise ValueError(f"`output` must be a file, got the folder '{target}'; name a file in it")
     found = collect(paths)
-    page = make_page(found, title=title)
-    if not page.entries:
-        reasons = "".join(f"; '{file.path}': {file.reason}" for file in page.unread[:3])
-        raise ValueError(
-            "`paths` must hold a result at least; make one with `splic-ext evaluate` or "
-            f"`splic-ext reproduce`{reasons}"
-        )
-    text = page.to_html()
+    if not found:
+        raise _nothing(found.unread)
     try:
         with atomic_path(target, overwrite=overwrite) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            page = make_page(found, title=title)
+            if not page.entries:
+                raise _nothing(page.unread)
+            # Names of files may be no valid text.
+            temporary.write_bytes(page.to_html().encode("utf-8", "backslashreplace"))
     except FileExistsError:
         raise
     except OSError as error:
@@ -227,8 +229,16 @@ def write_report(
     return page
 
 
+def _nothing(unread: Sequence[Unread]) -> ValueError:
+    reasons = "".join(f"; '{file.path}': {file.reason}" for file in unread[:3])
+    return ValueError(
+        "`paths` must hold a result at least; make one with `splic-ext evaluate` or "
+        f"`splic-ext reproduce`{reasons}"
+    )
+
+
 def _titled(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Give entries of equal titles their data sets as well, and every one a name of its own."""
+    """Give entries of equal titles their data sets as well."""
     titles = [entry.title for entry in entries]
     return tuple(
         replace(entry, title=f"{entry.title} ({entry.subtitle.partition(',')[0]})")

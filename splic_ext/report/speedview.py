@@ -14,7 +14,7 @@ from splic_ext.report.views import Block, Cell, Entry, Line, Table
 
 __all__ = ["benchmark_entry"]
 
-MICROSECONDS = "microseconds for one iteration of one matrix"
+MICROSECONDS = "microseconds per iteration"
 
 
 def benchmark_entry(source: Source[BenchmarkRun]) -> Entry:
@@ -105,7 +105,7 @@ def _times(results: Sequence[Benchmark]) -> Table:
         cells.append(Cell("" if own is None else number(own.images_per_second)))
         lines.append(Line(kind, tuple(cells)))
     header = ("images", *(METHODS.get(m, m) for m in methods), "SPLIC, cpu: images/s")
-    return Table(MICROSECONDS.capitalize(), header, tuple(lines))
+    return Table("Microseconds for one iteration of one matrix", header, tuple(lines))
 
 
 def _sizes(results: Sequence[Benchmark]) -> list[Point]:

@@ -114,7 +114,7 @@ def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -
         Experiments without a result, files that could not be read, and smoke tests.
     """
     unknown = [card for part in parts if (card := _unknown(part)) is not None]
-    known = [card for part in parts if (card := _known(part)) is not None]
+    known = _known(parts)
     paper, counts = _paper(parts)
     limits = _limits(parts, bool(known), any(counts))
     if smoke:
@@ -171,22 +171,28 @@ def _line(clean: Row, attacked: Row) -> Line:
     return Line(one_line(attacked.method), cells)
 
 
-def _known(part: Part) -> Card | None:
+def _known(parts: Sequence[Part]) -> list[Card]:
     """Show what is left of each method under the worst of the attacks that know it."""
-    lines = []
-    for method in dict.fromkeys(row.method for row in part.rows):
-        rows = [row for row in part.rows if row.method == method]
-        clean = next((row for row in rows if row.attack == "clean"), None)
-        worst = [row for row in rows if row.attack.startswith(WORST) and row.scenario in KNOWN]
-        if clean is None or not worst:
-            continue
-        lowest = min(worst, key=lambda row: row.mean.value)
-        lines.append(_line(clean, lowest))
-    if not lines:
-        return None
-    data = f"{part.data}, {part.section}" if part.section not in part.data else part.data
-    table = Table("", ("defence", "clean", "worst attack"), tuple(lines))
-    return Card(part.title, part.key, one_line(data), table)
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for part in parts:
+        for row in part.rows:
+            found.setdefault((part.title, part.key, row.dataset.name), []).append(row)
+    cards = []
+    for (title, key, data), rows in found.items():
+        lines = []
+        for method in dict.fromkeys(row.method for row in rows):
+            own = [row for row in rows if row.method == method]
+            worst = [row for row in own if row.attack.startswith(WORST) and row.scenario in KNOWN]
+            if not worst:
+                continue
+            lowest = min(worst, key=lambda row: row.mean.value)
+            clean = [r for r in own if r.attack == "clean" and r.section == lowest.section]
+            if clean:
+                lines.append(_line(clean[0], lowest))
+        if lines:
+            header = ("defence", "clean", "worst attack")
+            cards.append(Card(title, key, data, Table("", header, tuple(lines))))
+    return cards
 
 
 def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["diagram_svg", "themed"]
 
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+#: Characters that XML does not allow.
+NO_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Size of the names in a legend; the drawing's own is too small for a telephone.
+LEGEND = 8
 #: Colours of the drawing -> those of the style sheet, which has them light and dark.
 PALETTE = {color: f"var(--plot-{i})" for i, color in enumerate(COLORS)}
 PALETTE |= {
@@ -43,14 +48,18 @@ def diagram_svg(points: Sequence[Point], *, joined: bool = True) -> str:
     """
     from matplotlib import rc_context
 
-    # Signs of dollars in names are no formulas.
-    with rc_context({"text.parse_math": False, "axes.edgecolor": "#333333"}):
+    # Signs of dollars in names are no formulas, and the page's fonts have glyphs of their own.
+    with warnings.catch_warnings(), rc_context({"text.parse_math": False}):
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure = draw_points(points)
         figure.patch.set_visible(False)
         for axes in figure.axes:
             axes.patch.set_visible(False)
             if not joined:
                 _part(axes, points)
+            legend = axes.get_legend()
+            for name in () if legend is None else legend.get_texts():
+                name.set_fontsize(LEGEND)
             for axis in (axes.xaxis, axes.yaxis):
                 if axis.get_scale() == "log":
                     axis.set_major_formatter("{x:g}")
@@ -94,7 +103,7 @@ def themed(text: str, key: str) -> str:
     >>> themed(f'<svg {names} viewBox="0 0 1 1">{line}</svg>', "k")
     '<svg viewBox="0 0 1 1"><path id="k-a" style="fill: currentColor" /><use href="#k-a" /><g /></svg>'
     """  # noqa: E501
-    root = ElementTree.fromstring(text)
+    root = ElementTree.fromstring(NO_XML.sub("\ufffd", text))
     for parent in root.iter():
         for child in list(parent):
             if child.tag in (f"{SVG}metadata", f"{SVG}style"):
@@ -120,7 +129,7 @@ def _attribute(name: str, value: str, key: str) -> tuple[str, str]:
         return name, f"#{key}-{value[1:]}"
     if name == "clip-path":
         return name, value.replace("url(#", f"url(#{key}-")
-    if name == "style":
+    if name in ("style", "fill", "stroke"):
         value = re.sub(r"font-family: [^;]*;?\s*", "", value)
         value = re.sub(r"font: (.*?)(\d[\d.]*px) [^;]*", r"font-size: \2", value)
         value = re.sub(r"#[0-9a-f]{6}", lambda found: PALETTE.get(found[0], found[0]), value)
