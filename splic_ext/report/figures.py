@@ -73,6 +73,7 @@ def curve_points(rows: Sequence[Row]) -> tuple[Point, ...]:
     """
     methods = {row.method for row in rows}
     given = [(row, _flat(json.loads(row.parameters))) for row in rows if row.parameters]
+    given = [(row, values) for row, values in given if "attacks" not in values]  # no worst of them
     if len(methods) != 1 or len(given) < CURVE:
         return ()
     names = {name for _, values in given for name in values}

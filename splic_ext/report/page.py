@@ -219,9 +219,9 @@ def write_report(
                 raise _nothing(page.unread)
             # Names of files may be no valid text.
             temporary.write_bytes(page.to_html().encode("utf-8", "backslashreplace"))
-    except FileExistsError:
-        raise
     except OSError as error:
+        if error.errno is None:  # it exists, and says so
+            raise
         raise OSError(
             f"the page cannot be written to '{target}': {error.strerror or error}; make room or "
             "name another file"
