@@ -18,7 +18,7 @@ from splic_ext.experiments.budgets import Budget, Recipe
 from splic_ext.experiments.networks import Network, make_plan, train_network
 from splic_ext.experiments.rows import Gallery, Point, Row
 from splic_ext.experiments.subjects import Subject
-from splic_ext.runs.fingerprints import code_fingerprint, fingerprint_arrays, package_versions
+from splic_ext.runs.fingerprints import code_fingerprint, package_versions
 from splic_ext.runs.machine import describe_machine
 from splic_ext.runs.records import DatasetInfo, Provenance
 
@@ -207,17 +207,6 @@ class Bench:
         """Return the first images, at most `limit` and those of the bench."""
         most = limit if self.images is None else min(limit, self.images)
         return subject.dataset.first(most)
-
-    def describe(self, dataset: Dataset) -> DatasetInfo:
-        """Return what a result says of images."""
-        name, slash, split = dataset.name.partition("/")
-        return DatasetInfo(
-            name=name,
-            split=split if slash else None,
-            images=len(dataset),
-            shape=tuple(dataset.images.shape[1:]),
-            sha256=fingerprint_arrays(dataset.images, dataset.labels),
-        )
 
     def provenance(self) -> Provenance:
         """Return versions, code, machine, command and the time of now."""

@@ -18,6 +18,7 @@ from splic_ext.evaluation.statistics import wilson_interval
 from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.rows import Point
 from splic_ext.runs.fingerprints import derive_seed
+from splic_ext.runs.inputs import describe_dataset
 
 __all__ = ["figure10", "last_features", "require_sklearn"]
 
@@ -86,7 +87,7 @@ def figure10(bench: Bench) -> Outcome:
     outcome = Outcome()
     for subject in bench.subjects:
         data = bench.shown(subject, bench.budget.features)
-        outcome.datasets.append(bench.describe(data))
+        outcome.datasets.append(describe_dataset(data))
         for title, spec in (("without defence", "identity"), ("SPLIC", "splic")):
             model = bench.trained(subject, defense=spec).model
             device = next(model.parameters()).device
@@ -156,7 +157,7 @@ def _numbers(
     right = int(_neighbours_agree(features, labels).sum())
     low, high = wilson_interval(right, len(labels))
     silhouette = float(metrics.silhouette_score(features, labels))
-    common = {"n": len(labels), "dataset": name, "label": kind, "kind": "bar"}
+    common: dict[str, Any] = {"n": len(labels), "dataset": name, "label": kind, "kind": "bar"}
     return [
         Point(
             f"{name}, neighbours", title, "images", place, "accuracy (%)",
@@ -166,9 +167,7 @@ def _numbers(
     ]  # fmt: skip
 
 
-def _neighbours_agree(
-    features: Features, labels: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
+def _neighbours_agree(features: Features, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return whether the nearest images of each vote for its class."""
     neighbors: Any = import_module("sklearn.neighbors")
     count = min(NEIGHBOURS, len(labels) - 1)

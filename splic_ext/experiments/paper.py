@@ -11,9 +11,9 @@ __all__ = ["FIGURES", "TABLE1", "TABLE2", "TABLE3", "TABLE4", "TABLES", "Numbers
 Numbers = Mapping[tuple[str, str, str], float]
 
 
-def _lines(kind: str, attacks: tuple[str, ...], lines: Mapping[str, tuple[float | None, ...]]) -> (
-    dict[tuple[str, str, str], float]
-):
+def _lines(
+    kind: str, attacks: tuple[str, ...], lines: Mapping[str, tuple[float | None, ...]]
+) -> dict[tuple[str, str, str], float]:
     """Return the numbers of a table, from a line for each method."""
     return {
         (kind, method, attack): number

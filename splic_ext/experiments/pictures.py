@@ -14,6 +14,7 @@ from splic_ext.defenses.registry import defense_from_spec
 from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.rows import Gallery, encode_picture
 from splic_ext.runs.fingerprints import derive_seed
+from splic_ext.runs.inputs import describe_dataset
 
 __all__ = ["figure3", "figure8"]
 
@@ -41,7 +42,7 @@ def figure3(bench: Bench) -> Outcome:
             (model(attacked), model(defended)),
         )
         outcome.galleries.append(gallery)
-        outcome.datasets.append(bench.describe(data))
+        outcome.datasets.append(describe_dataset(data))
         outcome.notes.append(network.note)
     outcome.notes += [
         "below each what the network takes it for, with its probability",
@@ -69,7 +70,7 @@ def figure8(bench: Bench) -> Outcome:
             (plain.model(images), plain.model(attacked), trained(defended)),
         )
         outcome.galleries.append(gallery)
-        outcome.datasets.append(bench.describe(data))
+        outcome.datasets.append(describe_dataset(data))
     outcome.notes += [
         "below the upper two rows what the network without a defence takes them for, below the "
         "third what the network that was trained on completed images does",

@@ -16,6 +16,7 @@ from splic_ext.errors import MissingExtraError
 from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.rows import Gallery, Point, encode_picture
 from splic_ext.options import SolverOptions
+from splic_ext.runs.inputs import describe_dataset
 
 __all__ = ["CURVES", "figure4", "figure5", "figure12", "psnr"]
 
@@ -54,7 +55,8 @@ def psnr(images: Images, originals: Images) -> npt.NDArray[np.float64]:
     """
     difference = np.asarray(images, np.float64) - np.asarray(originals, np.float64)
     error = (difference**2).reshape(len(difference), -1).mean(axis=1)
-    return -10 * np.log10(np.maximum(error, 1e-12))
+    found: npt.NDArray[np.float64] = -10 * np.log10(np.maximum(error, 1e-12))
+    return found
 
 
 def figure4(bench: Bench) -> Outcome:
@@ -63,7 +65,7 @@ def figure4(bench: Bench) -> Outcome:
     options = SolverOptions(alternate=False, tolerance=0.0)
     for subject in bench.subjects:
         data = bench.shown(subject, CURVES)
-        images, name = data.to_float(), bench.describe(data).name
+        images, name = data.to_float(), describe_dataset(data).name
         for iteration in range(1, options.max_iterations + 1):
             cut = options.replace(max_iterations=iteration)
             result, info = complete(images, options=cut, seed=bench.seed, return_info=True)
@@ -77,7 +79,7 @@ def figure4(bench: Bench) -> Outcome:
                             float(value), dataset=name,
                         )
                     )  # fmt: skip
-        outcome.datasets.append(bench.describe(data))
+        outcome.datasets.append(describe_dataset(data))
     outcome.notes.append(
         "the norm of the change of an iteration by the norm of the matrix, first pass, paper's "
         f"constants; delta falls every {options.inner_iterations} iterations"
@@ -134,7 +136,7 @@ def figure12(bench: Bench) -> Outcome:
     outcome = Outcome()
     for place, subject in enumerate(bench.subjects):
         data = subject.dataset if bench.images is None else subject.dataset.first(bench.images)
-        info = bench.describe(data)
+        info = describe_dataset(data)
         for spec, title in QUALITIES.items():
             values = _qualities(spec, data, bench.seed)
             mean, error = values.mean(), values.std() / math.sqrt(len(values))

@@ -89,9 +89,7 @@ def figure11(bench: Bench) -> Outcome:
         network = bench.undefended(subject)
         for spec, title in ESTIMATORS.items():
             for share in bench.budget.shares:
-                report = bench.evaluate(
-                    subject, network, [spec.format(share)], limit=bench.images
-                )
+                report = bench.evaluate(subject, network, [spec.format(share)], limit=bench.images)
                 row = Row.from_record(
                     report.records[0], report.records[0].dataset.name, title, "clean"
                 )
@@ -116,7 +114,9 @@ def _sweep(bench: Bench, subject: Subject, sweep: _Sweep, outcome: Outcome) -> N
     name = subject.dataset.name.partition("/")[0]
     for value in sweep.values:
         spec = sweep.spec.format(value)
-        report = bench.evaluate(subject, stock, [spec], {"PGD, gray box": "pgd"}, limit=bench.images)
+        report = bench.evaluate(
+            subject, stock, [spec], {"PGD, gray box": "pgd"}, limit=bench.images
+        )
         _add(outcome, f"{name}, without training", sweep, value, report.records)
     recipe = bench.recipe(subject)
     for value in sweep.trained:

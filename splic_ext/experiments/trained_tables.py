@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from splic_ext.attacks import BPDA, EOTPGD, FGSM, PGD, Attack, CarliniWagner, ThreatModel
@@ -173,7 +173,9 @@ def white_box_records(
     if adaptive:
         for mode in gradient_modes(defense):
             attacks[names[mode]] = EOTPGD(threat, eot=bench.budget.eot, gradient=mode)
-    limit = bench.budget.attacked if bench.images is None else min(bench.budget.attacked, bench.images)
+    limit = (
+        bench.budget.attacked if bench.images is None else min(bench.budget.attacked, bench.images)
+    )
     report = bench.evaluate(
         subject, network, {spec: defense}, attacks, scenario="white", limit=limit
     )
@@ -218,9 +220,7 @@ def _spec(bench: Bench, method: Method) -> str:
 
 
 def _network(bench: Bench, subject: Subject, method: Method) -> Network:
-    return bench.trained(
-        subject, defense=_spec(bench, method), adversarial=method.adversarial
-    )
+    return bench.trained(subject, defense=_spec(bench, method), adversarial=method.adversarial)
 
 
 def _rows(
@@ -230,13 +230,13 @@ def _rows(
     records: Sequence[Record],
     printed: paper.Numbers,
 ) -> list[Row]:
-    names: Mapping[str | None, str] = {None: "clean", "bpda": "BPDA", **ATTACKS}
+    names = {"clean": "clean", "bpda": "BPDA", **ATTACKS}
     return [
         Row.from_record(
             record,
             record.dataset.name,
             method.title,
-            names.get(record.attack, record.attack or "clean"),
+            names.get(record.attack or "clean", record.attack or "clean"),
             printed.get((subject.kind, method.key, record.attack or "clean")),
         )
         for record in records
