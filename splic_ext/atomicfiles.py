@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "remove_stale"]
+
+#: A temporary file of this age, in seconds, was left by a process that was killed.
+STALE = 3600.0
 
 
 @contextmanager
@@ -42,6 +46,20 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _move_to_free_name(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder an hour ago or more.
+
+    Parameters
+    ----------
+    folder : Path
+        Need not exist.
+    """
+    for path in folder.glob(".splic-*.tmp"):
+        with suppress(OSError):  # another process may have been faster
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
 
 
 def _move_to_free_name(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.attacks.target import in_train_mode
 from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
 from splic_ext.models import build_model, load_weights
+from splic_ext.runs.inputs import check_outputs
 
 __all__ = [
     "SCENARIOS",
@@ -197,17 +198,7 @@ def check_network(
         )
     with torch.no_grad():
         logits, again = network(images), network(images)
-    shape = tuple(getattr(logits, "shape", ()))
-    if not isinstance(logits, torch.Tensor) or len(shape) != 2 or shape[0] != len(images):
-        raise ValueError(
-            f"`{parameter}` must return logits of shape (N, K) = ({len(images)}, K), got "
-            f"{shape or type(logits).__name__}; wrap it in a module that does"
-        )
-    if int(labels.max()) >= shape[1]:
-        raise ValueError(
-            f"`{parameter}` has {shape[1]} outputs, but there is the label {int(labels.max())}; "
-            "give a network and images of the same classes"
-        )
+    check_outputs(parameter, logits, len(images), labels)
     held = any(isinstance(part, RandomDefense) for part in network.modules())
     slack = ROUNDING * float(logits.abs().nan_to_num(0.0, 0.0, 0.0).max())
     if held or not torch.allclose(logits, again, rtol=0.0, atol=slack, equal_nan=True):

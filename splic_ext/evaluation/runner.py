@@ -32,13 +32,12 @@ from splic_ext.evaluation.tables import to_markdown
 from splic_ext.evaluation.work import Batch, Worker, describe_attack
 from splic_ext.runs.fingerprints import (
     fingerprint,
-    fingerprint_arrays,
     fingerprint_weights,
 )
-from splic_ext.runs.inputs import check_dataset, is_random, resolve_device
+from splic_ext.runs.inputs import check_dataset, describe_dataset, is_random, resolve_device
 from splic_ext.runs.machine import describe_machine
 from splic_ext.runs.progress import Progress, ProgressBar
-from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
+from splic_ext.runs.records import NetworkInfo, Provenance
 from splic_ext.runs.store import PartStore, write_text
 
 __all__ = ["evaluate"]
@@ -251,14 +250,7 @@ class _Run:
             defense.to(self.device)
             draws = self.draws if is_random(name, defense, few) else 1
             self.mask_seeds[name] = self.worker.mask_seeds(draws)
-        name, slash, split = self.data.name.partition("/")
-        self.dataset_info = DatasetInfo(
-            name=name,
-            split=split if slash else None,
-            images=len(self.data),
-            shape=tuple(self.data.images.shape[1:]),
-            sha256=fingerprint_arrays(self.data.images, self.data.labels),
-        )
+        self.dataset_info = describe_dataset(self.data)
 
     def key(self) -> str:
         """Return the hash of all that determines the records."""

@@ -30,11 +30,14 @@ __all__ = [
 #: Distributions whose version is recorded, installed or not.
 PACKAGES = ("numpy", "torch", "foolbox", "adversarial-robustness-toolbox")
 
-#: What of this package decides what comes out of attacks, defences and networks.
-CODE = (
-    *("attacks", "autograd", "backends", "defenses", "models"),
+#: What of this package decides what comes out of defences.
+DEFENSE_CODE = (
+    *("autograd", "backends", "defenses"),
     *("_core*", "_cuda*", "arrays.py", "completion.py", "dtypes.py", "masks.py", "options.py"),
 )
+
+#: What of it decides what comes out of attacks, defences and networks.
+CODE = ("attacks", "models", *DEFENSE_CODE)
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
@@ -166,10 +169,15 @@ def fingerprint_module(module: nn.Module) -> str:
 
 
 @cache
-def code_fingerprint() -> str:
+def code_fingerprint(patterns: tuple[str, ...] = CODE) -> str:
     """Return the SHA-256 of the code of attacks, defences, networks and solver.
 
     Two checkouts of one version may differ in it; what was computed by other code is not reused.
+
+    Parameters
+    ----------
+    patterns : tuple of str, optional
+        Folders and files of the package: :data:`CODE`, or :data:`DEFENSE_CODE` for less.
 
     Returns
     -------
@@ -178,7 +186,7 @@ def code_fingerprint() -> str:
     """
     folder = Path(splic_ext.__file__).parent
     digest = hashlib.sha256()
-    for pattern in CODE:
+    for pattern in patterns:
         for place in sorted(folder.glob(pattern)):
             files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
             for path in files:

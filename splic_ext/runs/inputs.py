@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, RandomDefense
+from splic_ext.runs.fingerprints import fingerprint_arrays
+from splic_ext.runs.records import DatasetInfo
 
-__all__ = ["check_dataset", "is_random", "resolve_device"]
+__all__ = ["check_dataset", "check_outputs", "describe_dataset", "is_random", "resolve_device"]
 
 
 def check_dataset(dataset: Any) -> None:
@@ -33,6 +36,66 @@ def check_dataset(dataset: Any) -> None:
         )
     if len(dataset) == 0:
         raise ValueError("`dataset` must hold an image at least; check the file and the split")
+
+
+def describe_dataset(dataset: Dataset) -> DatasetInfo:
+    """Return what a record says of images.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Examples
+    --------
+    >>> from splic_ext.data import load_dataset
+    >>> describe_dataset(load_dataset("digits", limit=3)).split
+    'test'
+    """
+    name, slash, split = dataset.name.partition("/")
+    return DatasetInfo(
+        name=name,
+        split=split if slash else None,
+        images=len(dataset),
+        shape=tuple(dataset.images.shape[1:]),
+        sha256=fingerprint_arrays(dataset.images, dataset.labels),
+    )
+
+
+def check_outputs(parameter: str, logits: Any, count: int, labels: npt.NDArray[Any]) -> None:
+    """Raise unless what a network returned are logits for all classes.
+
+    Parameters
+    ----------
+    parameter : str
+        Names the network in messages.
+    logits : object
+        What it returned.
+    count : int
+        Number of images that it was given.
+    labels : ndarray of shape (M,)
+        All labels.
+
+    Raises
+    ------
+    ValueError
+        As said.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_outputs("model", torch.zeros(2, 10), 2, np.array([3, 9]))
+    """
+    shape = tuple(getattr(logits, "shape", ()))
+    if not isinstance(logits, torch.Tensor) or len(shape) != 2 or shape[0] != count:
+        raise ValueError(
+            f"`{parameter}` must return logits of shape (N, K) = ({count}, K), got "
+            f"{shape or type(logits).__name__}; wrap it in a module that does"
+        )
+    if int(labels.max()) >= shape[1]:
+        raise ValueError(
+            f"`{parameter}` has {shape[1]} outputs, but there is the label {int(labels.max())}; "
+            "give a network and images of the same classes"
+        )
 
 
 def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
@@ -72,13 +135,14 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
     return False
 
 
-def resolve_device(device: Any, model: nn.Module) -> torch.device:
+def resolve_device(device: Any, model: nn.Module | str) -> torch.device:
     """Return the device to work on: that asked for, else that of the network, else the CPU.
 
     Parameters
     ----------
     device : str, torch.device or None
-    model : nn.Module
+    model : nn.Module or str
+        A name has no device.
 
     Raises
     ------

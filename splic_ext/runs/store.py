@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.atomicfiles import atomic_path
+from splic_ext.atomicfiles import atomic_path, remove_stale
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
 __all__ = ["Part", "PartStore", "write_bytes", "write_text"]
@@ -24,9 +22,6 @@ FORMAT = 1
 
 #: What a part may have spent time on.
 PHASES = ("attack", "defense", "network")
-
-#: A temporary file of this age, in seconds, was left by a process that was killed.
-STALE = 3600.0
 
 
 @dataclass(frozen=True)
@@ -86,10 +81,7 @@ class PartStore:
 
     def __post_init__(self) -> None:
         if self.folder is not None:
-            for path in self.folder.glob(".splic-*.tmp"):
-                with suppress(OSError):  # another process may have been faster
-                    if time.time() - path.stat().st_mtime > STALE:
-                        path.unlink()
+            remove_stale(self.folder)
 
     def path(self, description: Mapping[str, Any]) -> Path | None:
         """Return where the part is, or would be."""

@@ -1,0 +1,100 @@
+"""Logs for TensorBoard, where it is installed."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from splic_ext.training.records import EpochRecord
+
+__all__ = ["Board"]
+
+
+class Board:
+    """Writes a line to TensorBoard's curves after each epoch.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Of the logs; None, or where TensorBoard is not installed: nothing is written.
+    first : int
+        Epochs that are finished already: what an earlier run wrote beyond them is hidden.
+
+    Attributes
+    ----------
+    notes : list of str
+        What the record should tell.
+
+    Examples
+    --------
+    >>> with Board(None, 0) as board:
+    ...     board.notes
+    []
+    """
+
+    def __init__(self, folder: Path | None, first: int) -> None:
+        self.notes: list[str] = []
+        self._writer: Any = None
+        if folder is None:
+            return
+        try:
+            tensorboard: Any = import_module("torch.utils.tensorboard")
+        except ImportError:
+            self.notes.append(
+                "no logs for TensorBoard, which is not installed; the extra `train` has it"
+            )
+            return
+        self._guarded(
+            lambda: setattr(
+                self,
+                "_writer",
+                tensorboard.SummaryWriter(str(folder), purge_step=first + 1, max_queue=1),
+            )
+        )
+
+    def add(self, epoch: EpochRecord) -> None:
+        """Add an epoch to the curves."""
+        if self._writer is None:
+            return
+        values = {
+            "loss": epoch.loss,
+            "accuracy/train": epoch.train_accuracy,
+            "accuracy/test": epoch.test_accuracy,
+            "learning_rate": epoch.learning_rate,
+            **{f"seconds/{name}": value for name, value in asdict(epoch.seconds).items()},
+        }
+
+        def write() -> None:
+            for name, value in values.items():
+                if value is not None:
+                    self._writer.add_scalar(name, value, epoch.epoch)
+            self._writer.flush()
+
+        self._guarded(write)
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._guarded(self._writer.close)
+
+    def _guarded(self, work: Any) -> None:
+        """Go on without logs where they cannot be written: the training matters more."""
+        try:
+            work()
+        except OSError as error:
+            self._writer = None
+            note = f"the logs for TensorBoard cannot be written: {error}; the training goes on"
+            self.notes.append(note)
+            warnings.warn(note, stacklevel=2)

@@ -1,0 +1,275 @@
+"""The state of a training in one file, written at once; and whether it is that of this training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from splic_ext.atomicfiles import atomic_path
+from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
+from splic_ext.runs.plain import decode, encode
+from splic_ext.training.records import SCHEMA_VERSION
+from splic_ext.training.trainer import Position, Trainer
+
+__all__ = ["Checkpoint", "differences", "write_tensors", "write_text"]
+
+#: Under which the header of a checkpoint holds what is no tensor.
+META = "splic_ext"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a training needs to go on.
+
+    Attributes
+    ----------
+    identity : dict
+        What determines the training: the same there and here, or it is another one.
+    environment : dict
+        What decides its rounding: versions, device, threads, processes.
+    position : Position
+    scaler : dict
+        Of the loss, for float16.
+    averaged : int
+        Updates that the running average has seen.
+    tensors : dict
+        Name -> tensor: "model/...", "momentum/...", "average/...".
+    """
+
+    identity: dict[str, Any]
+    environment: dict[str, Any]
+    position: Position
+    scaler: dict[str, Any]
+    averaged: int
+    tensors: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(
+        cls, trainer: Trainer, identity: dict[str, Any], environment: dict[str, Any]
+    ) -> Checkpoint:
+        """Return the present state of a training."""
+        tensors = _prefixed("model/", trainer.network.state_dict())
+        for name, part in trainer.network.named_parameters():
+            buffer = trainer.optimizer.state.get(part, {}).get("momentum_buffer")
+            if buffer is not None:
+                tensors[f"momentum/{name}"] = buffer
+        averaged = 0
+        if trainer.average is not None:
+            tensors |= _prefixed("average/", trainer.average.module.state_dict())
+            averaged = int(trainer.average.n_averaged)
+        scaler = trainer.scaler.state_dict()
+        return cls(identity, environment, trainer.position, scaler, averaged, tensors)
+
+    def restore(self, trainer: Trainer) -> None:
+        """Put a training of the same identity into this state."""
+        trainer.network.load_state_dict(_part("model/", self.tensors))
+        for name, part in trainer.network.named_parameters():
+            saved = self.tensors.get(f"momentum/{name}")
+            if saved is not None:
+                buffer = torch.empty_like(part, requires_grad=False).copy_(saved)
+                trainer.optimizer.state[part]["momentum_buffer"] = buffer
+        if trainer.average is not None:
+            trainer.average.module.load_state_dict(_part("average/", self.tensors))
+            trainer.average.n_averaged.fill_(self.averaged)
+        if self.scaler:
+            trainer.scaler.load_state_dict(self.scaler)
+        trainer.position = self.position
+
+    @property
+    def finite(self) -> bool:
+        """Whether no weight is infinite or NaN."""
+        return all(
+            bool(value.isfinite().all())
+            for value in self.tensors.values()
+            if value.is_floating_point()
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the file, in place of any that is there.
+
+        Parameters
+        ----------
+        path : Path
+
+        Raises
+        ------
+        OSError
+            It cannot be written; what is there is kept.
+        """
+        meta = {
+            "schema_version": SCHEMA_VERSION,
+            "identity": self.identity,
+            "environment": self.environment,
+            "position": encode(self.position),
+            "scaler": self.scaler,
+            "averaged": self.averaged,
+            "sha256": _checksum(self.tensors),
+        }
+        write_tensors(path, self.tensors, {META: json.dumps(meta)})
+
+    @classmethod
+    def read(cls, path: Path, identity: Mapping[str, Any]) -> Checkpoint:
+        """Return what a file holds.
+
+        Parameters
+        ----------
+        path : Path
+        identity : mapping
+            Of the training that wants to go on.
+
+        Raises
+        ------
+        ValueError
+            It is damaged, of another schema, or of another training.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                meta = json.loads((file.metadata() or {})[META])
+                version = meta["schema_version"]
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except MemoryError:
+            raise
+        except Exception as error:  # of any type: the content of a damaged file is anything
+            reason = f"{type(error).__name__}: {error}"
+            raise _refused(path, f"cannot be read ({reason.splitlines()[0]})") from error
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"the checkpoint '{path}' must have the schema version {SCHEMA_VERSION}, got "
+                f"{version!r}; go on with the version of splic_ext that wrote it, or give "
+                "`overwrite=True` (--overwrite) to begin anew"
+            )
+        other = differences(meta.get("identity"), identity)
+        if other:
+            raise ValueError(
+                f"the checkpoint '{path}' is of another training: {other}; name another `output`, "
+                "or give `overwrite=True` (--overwrite) to begin anew"
+            )
+        try:
+            position = decode(Position, meta["position"], "position")
+            if meta["sha256"] != _checksum(tensors):
+                raise ValueError("the checksum is wrong")
+            return cls(
+                meta["identity"],
+                meta["environment"],
+                position,
+                meta["scaler"],
+                int(meta["averaged"]),
+                tensors,
+            )
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise _refused(path, f"is damaged ({error})") from error
+
+
+def differences(there: Any, here: Mapping[str, Any]) -> str:
+    """Say in which respects two trainings differ; an empty text if in none.
+
+    Parameters
+    ----------
+    there, here : mapping
+        Identities of the trainings, of which "options" is a mapping itself.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> here = {"options": {"epochs": 3, "seed": 0}, "dataset": "4f..."}
+    >>> differences({"options": {"epochs": 5, "seed": 0}, "dataset": "a0..."}, here)
+    '`epochs` is 5 there and 3 here, another dataset'
+    """
+    if not isinstance(there, Mapping):
+        return "it does not say of which"
+    old, new = there.get("options"), here["options"]
+    old = old if isinstance(old, Mapping) else {}
+    found = [
+        f"`{name}` is {old.get(name)!r} there and {new.get(name)!r} here"
+        for name in {**new, **old}
+        if old.get(name) != new.get(name)
+    ]
+    found += [
+        f"another {name}" for name in here if name != "options" and there.get(name) != here[name]
+    ]
+    return ", ".join(found)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], meta: dict[str, str] | None = None
+) -> None:
+    """Write a file of safetensors at once, in place of any that is there.
+
+    Parameters
+    ----------
+    path : Path
+        Its folders are made.
+    tensors : mapping
+        Name -> tensor, on any device.
+    meta : dict, optional
+        Of strings, for the header.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what is there is kept.
+    """
+    # Copies: safetensors takes neither shared memory nor other layouts.
+    plain = {
+        name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        for name, value in tensors.items()
+    }
+    _write(path, save(plain, meta))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file at once, as :func:`write_tensors` does."""
+    _write(path, text.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise OSError(
+            f"'{path}' cannot be written: {error.strerror or error}; make room and run it again: "
+            "it goes on from the last checkpoint"
+        ) from error
+
+
+def _refused(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"the checkpoint '{path}' {reason}; put back a copy, or give `overwrite=True` "
+        "(--overwrite) to begin anew"
+    )
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {
+        f"{prefix}{name}": value
+        for name, value in tensors.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _part(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    found = {}
+    for name, value in tensors.items():
+        host = value.detach().cpu().contiguous()
+        shape = f"{host.dtype}{tuple(host.shape)}"
+        found[name] = shape + fingerprint_arrays(host.reshape(-1).view(torch.uint8).numpy())
+    return fingerprint(found)

@@ -1,0 +1,150 @@
+"""Several processes that share each batch, as ``torchrun`` starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+__all__ = ["Processes", "limited_threads", "started_by_torchrun"]
+
+#: Longer than any process may have to wait for another, which may be defending a data set.
+PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One process among those that train together.
+
+    Attributes
+    ----------
+    rank : int
+        Its number; 0 writes the files.
+    count : int
+        How many there are.
+
+    Examples
+    --------
+    >>> alone = Processes()
+    >>> alone.part(3, 10), alone.first
+    (slice(3, 10, None), True)
+    >>> Processes(1, 2).part(3, 10)
+    slice(6, 10, None)
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def part(self, start: int, stop: int) -> slice:
+        """Return this process's part of a range: all get equally much, give or take one."""
+        size = stop - start
+        begin, end = (start + size * (self.rank + k) // self.count for k in (0, 1))
+        return slice(begin, end)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def add(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors of one dtype by their sums over the processes, in one exchange."""
+        if self.count == 1 or not tensors:
+            return
+        flat: Any = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Return the network with gradients that are averaged over the processes."""
+        if self.count == 1 or not any(p.requires_grad for p in network.parameters()):
+            return network
+        parallel: nn.Module = nn.parallel.DistributedDataParallel(
+            network,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+        )
+        return parallel
+
+
+def local_device(device: Any) -> Any:
+    """Return the device of this process: of several GPUs the one with its local rank."""
+    if device is not None and str(device) == "cuda" and "LOCAL_RANK" in os.environ:
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return device
+
+
+@contextmanager
+def started_by_torchrun(device: torch.device) -> Iterator[Processes]:
+    """Join the other processes, if ``torchrun`` has started several; leave them afterwards.
+
+    Parameters
+    ----------
+    device : torch.device
+        CUDA devices speak NCCL, others gloo.
+
+    Examples
+    --------
+    >>> with started_by_torchrun(torch.device("cpu")) as processes:
+    ...     processes
+    Processes(rank=0, count=1)
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Let torch and the solver use at most that many threads, for a while, in this process.
+
+    Parameters
+    ----------
+    threads : int or None
+        None leaves all as it is; but each of several processes gets its share of the processors
+        for the solver, as torchrun sees to it for torch.
+
+    Examples
+    --------
+    >>> from splic_ext.completion import default_threads
+    >>> with limited_threads(1):
+    ...     torch.get_num_threads(), default_threads()
+    (1, 1)
+    """
+    before, name = torch.get_num_threads(), "SPLIC_NUM_THREADS"
+    solver = os.environ.get(name)
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+            os.environ[name] = str(threads)
+        elif solver is None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+            share = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+            os.environ[name] = str(max(1, share // int(os.environ["LOCAL_WORLD_SIZE"])))
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if solver is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = solver

@@ -1,0 +1,202 @@
+"""What a training came to, as typed records: JSON with a version, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
+from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
+from splic_ext.training.options import TrainingOptions
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "EpochRecord",
+    "EpochSeconds",
+    "TrainingRecord",
+    "TrainingResult",
+]
+
+#: Of the JSON form and of checkpoints; raised when a reader of the former would misread it.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EpochSeconds:
+    """Where the time of an epoch went.
+
+    Attributes
+    ----------
+    defense : float
+        Defending images, those of the attack included: the solver, where the defence is SPLIC.
+    attack : float
+        Making adversarial images, apart from defending them.
+    network : float
+        Forward and backward passes on what is learnt, and the updates.
+    test : float
+        Defending and classifying the test images.
+    rest : float
+        Batches, checkpoints and all else.
+    """
+
+    defense: float = 0.0
+    attack: float = 0.0
+    network: float = 0.0
+    test: float = 0.0
+    rest: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.defense + self.attack + self.network + self.test + self.rest
+
+    def __add__(self, other: EpochSeconds) -> EpochSeconds:
+        return EpochSeconds(
+            *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
+        )
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1 on.
+    loss : float
+        Mean over the images, as they were learnt.
+    train_accuracy : float
+        In [0, 1], of the images as they were learnt: shifted, defended, adversarial.
+    test_accuracy : float or None
+        In [0, 1], of the test images behind the defence, one draw; with averaged weights where
+        the result has them. None without test images.
+    learning_rate : float
+        Of the last update.
+    seconds : EpochSeconds
+    """
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float | None
+    learning_rate: float
+    seconds: EpochSeconds
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a network was trained, and how that went.
+
+    Attributes
+    ----------
+    key : str
+        SHA-256 of all that was asked for.
+    options : TrainingOptions
+    defense_repr : str
+        The defence with all of its parameters.
+    attack : dict or None
+        The attack with all of its parameters.
+    model : NetworkInfo
+        The network, and the SHA-256 of its final weights.
+    dataset : DatasetInfo
+    test : DatasetInfo or None
+    history : tuple of EpochRecord
+    processes : int
+        That shared each batch.
+    provenance : Provenance
+    notes : tuple of str
+        What was warned of.
+    """
+
+    key: str
+    options: TrainingOptions
+    defense_repr: str
+    attack: dict[str, Any] | None
+    model: NetworkInfo
+    dataset: DatasetInfo
+    test: DatasetInfo | None
+    history: tuple[EpochRecord, ...]
+    processes: int
+    provenance: Provenance
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """Return the record as JSON, which :meth:`from_json` reads."""
+        values = {"schema_version": SCHEMA_VERSION, **encode(self)}
+        return json.dumps(values, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingRecord:
+        """Return the record that :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+
+        Raises
+        ------
+        ValueError
+            No JSON, another version of the schema, or not as it was written.
+        """
+        with told_if_nested("a training record"):
+            values = read_versioned(text, SCHEMA_VERSION, "a training record")
+            return decode(cls, values, "training")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TrainingRecord:
+        """Read a record from a file.
+
+        Parameters
+        ----------
+        path : path
+            ``training.json`` of a training's folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            As :meth:`from_json`.
+        """
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """A trained network.
+
+    Attributes
+    ----------
+    network : nn.Module
+        In eval mode; with averaged weights where `ema_decay` was given.
+    record : TrainingRecord
+    """
+
+    network: nn.Module
+    record: TrainingRecord
+
+    @property
+    def options(self) -> TrainingOptions:
+        """Those of the training."""
+        return self.record.options
+
+    @property
+    def history(self) -> tuple[EpochRecord, ...]:
+        """One record for each epoch."""
+        return self.record.history
+
+    @property
+    def provenance(self) -> Provenance:
+        """How the result came about."""
+        return self.record.provenance
+
+    @property
+    def seconds(self) -> EpochSeconds:
+        """Where the time of all epochs went."""
+        return sum((epoch.seconds for epoch in self.history), EpochSeconds())

@@ -1,0 +1,468 @@
+"""A training from beginning to end: what it is given, its files, its result."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from splic_ext.atomicfiles import remove_stale
+from splic_ext.checks import check_integer
+from splic_ext.data import Dataset
+from splic_ext.models import build_model, load_weights
+from splic_ext.runs.fingerprints import (
+    code_fingerprint,
+    derive_seed,
+    fingerprint,
+    fingerprint_weights,
+    package_versions,
+)
+from splic_ext.runs.inputs import (
+    check_dataset,
+    check_outputs,
+    describe_dataset,
+    is_random,
+    resolve_device,
+)
+from splic_ext.runs.machine import describe_machine
+from splic_ext.runs.progress import Progress, ProgressBar
+from splic_ext.runs.records import NetworkInfo, Provenance
+from splic_ext.training.batches import batch_bounds
+from splic_ext.training.board import Board
+from splic_ext.training.checkpoint import Checkpoint, differences, write_tensors, write_text
+from splic_ext.training.copies import Copies
+from splic_ext.training.options import TrainingOptions
+from splic_ext.training.processes import (
+    Processes,
+    limited_threads,
+    local_device,
+    started_by_torchrun,
+)
+from splic_ext.training.records import TrainingRecord, TrainingResult
+from splic_ext.training.trainer import Trainer
+
+__all__ = ["train"]
+
+#: Names of the files in the folder of a training.
+RECORD, WEIGHTS, CHECKPOINT = "training.json", "weights.safetensors", "checkpoint.safetensors"
+
+#: Longest time between two checkpoints, in seconds; one is written after each epoch in any case.
+INTERVAL = 120.0
+
+
+def train(
+    model: str | nn.Module,
+    dataset: Dataset,
+    options: TrainingOptions = TrainingOptions(),  # noqa: B008 - frozen
+    *,
+    test: Dataset | None = None,
+    output: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    progress: bool = True,
+    command: str | None = None,
+    overwrite: bool = False,
+) -> TrainingResult:
+    """Train a network on defended images, clean or adversarial.
+
+    With `output`, a run that was killed goes on from its last checkpoint when it is called again,
+    and comes to the same weights, bit for bit, as one that was not; a finished one returns its
+    result at once.
+
+    Parameters
+    ----------
+    model : str or nn.Module
+        A name for :func:`splic_ext.models.build_model`, with as many outputs as the data set has
+        classes; or a network from images (N, C, H, W) in [0, 1] to logits, trained in place.
+    dataset : Dataset
+        Images to learn.
+    options : TrainingOptions, optional
+    test : Dataset, optional
+        Images to score behind the defence after each epoch; they decide nothing.
+    output : path, optional
+        Folder for the weights, the record, the checkpoint and logs for TensorBoard. None: nothing
+        is written, and nothing can be resumed.
+    cache : path, optional
+        Folder for defended copies, which trainings may share. Default: ``copies`` in `output`.
+    device : str or torch.device, optional
+        The network is moved there; default: the device of `model`, for a name the CPU. "cuda"
+        under ``torchrun`` is the GPU of the local rank.
+    threads : int, optional
+        Most threads of torch and of the solver, for this call. Default: as they are set.
+    progress : bool, default True
+        Show a progress bar, on a terminal and where Rich is installed.
+    command : str, optional
+        For the record: the command line.
+    overwrite : bool, default False
+        Whether the files of another training, or damaged ones, may be replaced in `output`.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter of the wrong kind, out of its range, or that contradicts another; a folder that
+        holds another training, or a damaged checkpoint.
+    FloatingPointError
+        The loss or a weight is no longer finite.
+    AttackError
+        From an attack that was none.
+    MemoryError
+        The batches are too large for this device.
+    OSError
+        A file cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        A checkpoint of other versions or another device; a defended copy that is damaged.
+
+    Notes
+    -----
+    Order, shifts, mirror images, masks, attacks and dropout follow from the seed, the number of
+    the epoch and the image, and not from the state of a generator: none is changed. On CUDA the
+    same bits come out only of networks whose layers are deterministic there.
+
+    *Thread safety*: one training at a time in a process: it sets torch's threads and seed.
+
+    Examples
+    --------
+    >>> from splic_ext.data import load_dataset
+    >>> digits = load_dataset("digits", "train", limit=200)
+    >>> options = TrainingOptions(epochs=2, learning_rate=0.05, crop=1, flip=False, defense="tv")
+    >>> result = train("digits_cnn", digits, options)
+    >>> len(result.history), result.network.training
+    (2, False)
+    """
+    check_dataset(dataset)
+    if test is not None:
+        check_dataset(test)
+    if not isinstance(options, TrainingOptions):
+        raise TypeError(
+            f"`options` must be TrainingOptions, got {type(options).__name__}; "
+            "use TrainingOptions.from_dict for a dict"
+        )
+    if threads is not None:
+        threads = check_integer("threads", threads, 1, 1024)
+    if not isinstance(model, (str, nn.Module)):
+        raise TypeError(
+            f"`model` must be a name or a torch.nn.Module, got {type(model).__name__}; "
+            "wrap it in one"
+        )
+    folder = None if output is None else Path(output)
+    place = None if cache is None else Path(cache)
+    if place is None and folder is not None:
+        place = folder / "copies"
+    with limited_threads(threads):
+        found = resolve_device(local_device(device), model)
+        with _own_randomness(found), started_by_torchrun(found) as processes:
+            run = _Run(model, dataset, test, options, folder, place, found, processes, command)
+            return run.result(overwrite, progress and processes.first)
+
+
+@contextmanager
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    """Leave torch's generators as they are, and take deterministic kernels on CUDA."""
+    devices = [device] if device.type == "cuda" else []
+    cudnn: Any = torch.backends.cudnn
+    with torch.random.fork_rng(devices), cudnn.flags(deterministic=True, benchmark=False):
+        yield
+
+
+@dataclass
+class _Run:
+    """One training: what it is given, its files, and what it has done so far."""
+
+    model: str | nn.Module
+    data: Dataset
+    test: Dataset | None
+    options: TrainingOptions
+    folder: Path | None
+    cache: Path | None
+    device: torch.device
+    processes: Processes
+    command: str | None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        options, data = self.options, self.data
+        self.name = self.model if isinstance(self.model, str) else type(self.model).__name__
+        if isinstance(self.model, str):
+            torch.manual_seed(derive_seed(options.seed, "weights"))
+            self.network = build_model(self.model, len(data.classes))
+            weights = None
+        else:
+            self.network, weights = self.model, fingerprint_weights(self.model)
+        self.network.to(self.device)
+        self._check()
+        self.dataset_info = describe_dataset(data)
+        self.test_info = None if self.test is None else describe_dataset(self.test)
+        self.identity: dict[str, Any] = {
+            "options": options.to_dict(),
+            "architecture": _architecture(self.network),
+            "first weights": weights,
+            "data set": self.dataset_info.sha256,
+            "test images": None if self.test_info is None else self.test_info.sha256,
+        }
+        self.environment: dict[str, Any] = {
+            "versions": package_versions(),
+            "code": code_fingerprint(),
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "processes": self.processes.count,
+        }
+
+    def _check(self) -> None:
+        options, images = self.options, self.data.images
+        side = min(images.shape[2:])
+        if options.crop >= side:
+            raise ValueError(
+                f"`crop` must be less than the side of the images, {side}, got {options.crop}; "
+                "choose less, 1 for 8 x 8 digits"
+            )
+        sizes = np.diff(batch_bounds(len(images), options.batch_size))
+        if sizes.min() < self.processes.count:
+            raise ValueError(
+                f"`batch_size` must give each of the {self.processes.count} processes an image, "
+                f"got {options.batch_size}, batches of {sizes.min()} and more; use a larger one, "
+                "or fewer processes"
+            )
+        if options.copies and self.cache is None:
+            raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
+        defense = options.build_defense().to(self.device)
+        for data in (self.data, self.test):
+            if data is None:
+                continue
+            few = torch.from_numpy(data.first(2).to_float()).to(self.device)
+            is_random(options.defense, defense, few)
+            with torch.no_grad():
+                logits = self.network.eval()(few)
+            check_outputs("model", logits, len(few), data.labels)
+
+    def result(self, overwrite: bool, progress: bool) -> TrainingResult:
+        """Train, or go on, or return what is there."""
+        done, checkpoint = self._found(overwrite)
+        self.processes.wait()  # all have read before the first one writes
+        if done is not None:
+            return TrainingResult(self.network.eval(), done)
+        if self.processes.first and checkpoint is None:
+            self._clear()
+        copies = self._copies()
+        trainer = self._trainer(checkpoint)
+        plan = trainer.plan()
+        if copies is not None:
+            plan["copies"] = copies.count * len(self.data)
+        with (ProgressBar if progress else Progress)(plan) as trainer.progress:
+            _count(trainer)
+            if copies is not None:
+                trainer.copies = copies.all(trainer.progress)
+                self.notes += copies.notes
+            with Board(self._path("tensorboard"), trainer.position.epoch) as board:
+                self.notes += board.notes
+                with _told(self.options):
+                    self._train(trainer, board)
+        return self._finish(trainer)
+
+    def _path(self, name: str) -> Path | None:
+        return None if self.folder is None else self.folder / name
+
+    def _found(self, overwrite: bool) -> tuple[TrainingRecord | None, Checkpoint | None]:
+        """Return the record of the same training, if it is finished; else its checkpoint."""
+        folder = self.folder
+        if folder is None:
+            return None, None
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"`output` must be a folder, got the file '{folder}'; name another")
+        try:
+            if (folder / RECORD).exists():
+                return self._finished(folder), None
+            if (folder / CHECKPOINT).exists():
+                found = Checkpoint.read(folder / CHECKPOINT, self.identity)
+                self._compare(folder / CHECKPOINT, found)
+                return None, found
+            if (folder / WEIGHTS).exists():
+                raise ValueError(
+                    f"'{folder / WEIGHTS}' is not of this training; name another `output`, or give "
+                    "`overwrite=True` (--overwrite) to replace it"
+                )
+        except ValueError:
+            if not overwrite:
+                raise
+        return None, None
+
+    def _finished(self, folder: Path) -> TrainingRecord:
+        """Return the record of this training, with its weights in the network."""
+        try:
+            record = TrainingRecord.load(folder / RECORD)
+        except ValueError as error:
+            raise ValueError(
+                f"'{folder / RECORD}' cannot be read: {error}; name another `output`, or give "
+                "`overwrite=True` (--overwrite) to begin anew"
+            ) from error
+        if record.key != fingerprint(self.identity):
+            there = {
+                "options": record.options.to_dict(),
+                "data set": record.dataset.sha256,
+                "test images": None if record.test is None else record.test.sha256,
+            }
+            here = {name: self.identity[name] for name in there}
+            other = differences(there, here) or "another network"
+            raise ValueError(
+                f"'{folder / RECORD}' is of another training: {other}; name another `output`, or "
+                "give `overwrite=True` (--overwrite) to begin anew"
+            )
+        try:
+            load_weights(self.network, folder / WEIGHTS)
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"the training of '{folder / RECORD}' has lost its weights: {error}; put them "
+                "back, or give `overwrite=True` (--overwrite) to begin anew"
+            ) from error
+        if fingerprint_weights(self.network) != record.model.sha256:
+            raise ValueError(
+                f"'{folder / WEIGHTS}' does not hold the weights of '{folder / RECORD}'; put them "
+                "back, or give `overwrite=True` (--overwrite) to begin anew"
+            )
+        return record
+
+    def _compare(self, path: Path, found: Checkpoint) -> None:
+        """Tell of a checkpoint that was computed otherwise, to other rounding."""
+        other = [k for k, value in self.environment.items() if found.environment.get(k) != value]
+        if other:
+            note = (
+                f"the checkpoint '{path}' was made with other {', '.join(other)}: the result may "
+                "differ from that of one run"
+            )
+            self.notes.append(note)
+            warnings.warn(note, stacklevel=2)
+
+    def _clear(self) -> None:
+        """Remove the files of another training, so that a new one can be taken up."""
+        if self.folder is None:
+            return
+        remove_stale(self.folder)
+        old = [self.folder / name for name in (RECORD, CHECKPOINT, WEIGHTS)]
+        for path in [*old, *self.folder.glob("tensorboard/events.out.tfevents.*")]:
+            path.unlink(missing_ok=True)
+
+    def _copies(self) -> Copies | None:
+        if not self.options.copies or self.cache is None:
+            return None
+        return Copies(self.cache, self.data, self.options, self.processes, self.device)
+
+    def _trainer(self, checkpoint: Checkpoint | None) -> Trainer:
+        trainer = Trainer(
+            self.network, self.data, self.test, self.options, self.processes, self.device
+        )
+        if checkpoint is not None:
+            checkpoint.restore(trainer)
+        return trainer
+
+    def _train(self, trainer: Trainer, board: Board) -> None:
+        """Train to the end, and keep checkpoints."""
+        saved = time.monotonic()
+        for ended in trainer.updates():
+            if ended:
+                board.add(trainer.position.history[-1])
+            if ended or time.monotonic() - saved > INTERVAL:
+                self._save(trainer)
+                saved = time.monotonic()
+
+    def _save(self, trainer: Trainer) -> None:
+        checkpoint = Checkpoint.of(trainer, self.identity, self.environment)
+        if not checkpoint.finite:
+            raise trainer.diverged()
+        path = self._path(CHECKPOINT)
+        if path is not None and self.processes.first:
+            checkpoint.write(path)
+
+    def _finish(self, trainer: Trainer) -> TrainingResult:
+        """Put the weights of the result into the network, and write what is to be kept."""
+        if trainer.average is not None:
+            self.network.load_state_dict(trainer.average.module.state_dict())
+        attack = self.options.build_attack()
+        record = TrainingRecord(
+            key=fingerprint(self.identity),
+            options=self.options,
+            defense_repr=repr(self.options.build_defense()),
+            attack=None if attack is None else attack.to_dict(),
+            model=NetworkInfo(self.name, fingerprint_weights(self.network)),
+            dataset=self.dataset_info,
+            test=self.test_info,
+            history=trainer.position.history,
+            processes=self.processes.count,
+            provenance=Provenance(
+                versions=package_versions(),
+                code=code_fingerprint(),
+                machine=describe_machine(self.device),
+                command=self.command,
+                date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            ),
+            notes=tuple(self.notes),
+        )
+        if self.folder is not None and self.processes.first:
+            write_tensors(self.folder / WEIGHTS, self.network.state_dict())
+            write_text(self.folder / RECORD, record.to_json())
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self.processes.wait()
+        return TrainingResult(self.network.eval(), record)
+
+
+def _architecture(network: nn.Module) -> str:
+    """Return the SHA-256 of the classes, parameters and shapes of a network."""
+    return fingerprint(
+        {
+            "kinds": [f"{type(m).__module__}.{type(m).__qualname__}" for m in network.modules()],
+            "repr": repr(network),
+            "shapes": {
+                name: f"{value.dtype}{tuple(value.shape)}"
+                for name, value in network.state_dict().items()
+                if isinstance(value, torch.Tensor)
+            },
+        }
+    )
+
+
+def _count(trainer: Trainer) -> None:
+    """Count what an earlier run has done, with the time that it took."""
+    plan, epochs = trainer.plan(), trainer.options.epochs
+    for epoch in trainer.position.history:
+        seconds = epoch.seconds
+        trainer.progress.advance(
+            "training", plan["training"] // epochs, seconds.total - seconds.test
+        )
+        if "testing" in plan:
+            trainer.progress.advance("testing", plan["testing"] // epochs, seconds.test)
+    trainer.progress.advance("training", trainer.position.images, trainer.position.seconds.total)
+
+
+@contextmanager
+def _told(options: TrainingOptions) -> Iterator[None]:
+    """Say which option is to blame when memory or the compiler of torch fails."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise MemoryError(
+                f"not enough memory for batches of {options.batch_size} images: "
+                f"{str(error).splitlines()[0]}; use a smaller `batch_size`"
+            ) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise ValueError(
+                f"`compile` must be False here, since torch.compile failed: "
+                f"{str(error).strip().splitlines()[0]}; leave it out"
+            ) from error
+        raise
