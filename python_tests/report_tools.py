@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from splic_ext.evaluation import (  # noqa: E402
 )
 from splic_ext.experiments import ExperimentResult, Gallery, Point, Row  # noqa: E402
 from splic_ext.experiments.rows import encode_picture  # noqa: E402
+from splic_ext.report import collect, make_page  # noqa: E402
 
 ORIGIN = Provenance(
     versions={"splic_ext": "1.0", "torch": "2.0", "foolbox": None},
@@ -154,7 +156,10 @@ def search(**changes):
 def digits(folder):
     """Write real results of digits into a folder: an evaluation, curves, pictures."""
     images, network = load_dataset("digits", limit=12), fit_digits()
-    parts = {"none": defenses.Identity(), "SPLIC": defenses.defense_from_spec("splic:max_iterations=14")}
+    parts = {
+        "none": defenses.Identity(),
+        "SPLIC": defenses.defense_from_spec("splic:max_iterations=14"),
+    }
     attacks = {f"{e}/255": Step(ThreatModel(epsilon=e / 255)) for e in (16, 32, 64)}
     options = {"defenses": parts, "draws": 2, "progress": False, "model_name": "linear"}
     evaluate(network, images, attacks=attacks, output=folder / "evaluation", **options)
@@ -205,3 +210,80 @@ def digits(folder):
     write(folder, result)
     (folder / "speed.json").write_text(json.dumps(benchmarks()), encoding="utf-8")
     (folder / "preset.json").write_text(json.dumps(search()), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    digits(folder)
+    return folder
+
+
+@pytest.fixture
+def table():
+    return make_result(
+        make_row("no defence", right=90),
+        make_row("no defence", "FGSM", 20),
+        make_row("no defence", "PGD", 10),
+        make_row("SPLIC", right=60, paper=95.9),
+        make_row("SPLIC", "FGSM", 41, paper=40.0, draws=3),
+        make_row("SPLIC", "PGD", 31, paper=63.6),
+        make_row("SPLIC, more", right=65, paper=95.9),
+        make_row("SPLIC, more", "PGD", 45, paper=63.6),
+        make_row("blur", right=70),
+        make_row("blur", "PGD", 40),
+        make_row("strong blur", right=50),
+        make_row("strong blur", "PGD", 49),
+        title="Table 4: made",
+        notes=("seed 0",),
+    )
+
+
+class Reader(HTMLParser):
+    """Notes tags with their attributes, the names and links, and the visible text."""
+
+    VOID = ("meta", "link", "img")
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open[-1:]:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def read(html):
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert not reader.open, "tags that do not end"
+    return reader
+
+
+def shown(*results, folder=None, **files):
+    """The page of results, read."""
+    for i, result in enumerate(results):
+        write(folder, result, f"{i}")
+    for name, values in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
+    return read(make_page(collect([folder])).to_html())

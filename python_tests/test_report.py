@@ -1,222 +1,37 @@
-"""One page of all results: what is found, what is shown, what is refused."""
+"""One page of all results: what is shown, and that it needs nothing else."""
 
 from __future__ import annotations
 
-import errno
 import json
 import re
-from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 
 import pytest
 from report_tools import (
+    ORIGIN,
     benchmarks,
-    digits,
+    made,
     make_result,
     make_row,
+    read,
     search,
+    shown,
+    table,
     write,
 )
 
-from splic_ext.evaluation import EvaluationReport
-from splic_ext.experiments import ExperimentResult, Gallery, Point
+from splic_ext.evaluation import DatasetInfo, NetworkInfo
+from splic_ext.experiments import Gallery, Point
 from splic_ext.report import collect, make_page, write_report
 from splic_ext.report.figures import curve_points, family_points, show_gallery
 from splic_ext.report.svg import diagram_svg
 from splic_ext.report.views import percent_cell, row_table
+from splic_ext.training import EpochRecord, EpochSeconds, TrainingOptions, TrainingRecord
+
+__all__ = ["made", "table"]  # fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class Reader(HTMLParser):
-    """Notes tags with their attributes, the names and links, and the visible text."""
-
-    VOID = ("meta", "link", "img")
-
-    def __init__(self):
-        super().__init__()
-        self.tags, self.open, self.texts = [], [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open[-1:]:
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def read(html):
-    reader = Reader()
-    reader.feed(html)
-    reader.close()
-    assert not reader.open, "tags that do not end"
-    return reader
-
-
-def shown(*results, folder=None, **files):
-    """The page of results, read."""
-    for i, result in enumerate(results):
-        write(folder, result, f"{i}")
-    for name, values in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
-    return read(make_page(collect([folder])).to_html())
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    digits(folder)
-    return folder
-
-
-@pytest.fixture
-def table():
-    return make_result(
-        make_row("no defence", right=90),
-        make_row("no defence", "FGSM", 20),
-        make_row("no defence", "PGD", 10),
-        make_row("SPLIC", right=60, paper=95.9),
-        make_row("SPLIC", "FGSM", 41, paper=40.0, draws=3),
-        make_row("SPLIC", "PGD", 31, paper=63.6),
-        make_row("SPLIC, more", right=65, paper=95.9),
-        make_row("SPLIC, more", "PGD", 45, paper=63.6),
-        make_row("blur", right=70),
-        make_row("blur", "PGD", 40),
-        make_row("strong blur", right=50),
-        make_row("strong blur", "PGD", 49),
-        title="Table 4: made",
-        notes=("seed 0",),
-    )
-
-
-# Files
-
-
-def test_all_kinds_are_told_apart(made, tmp_path):
-    found = collect([made])
-    assert [Path(source.path).name for source in found.results] == ["figure8.json"]
-    assert [Path(source.path).parent.name for source in found.evaluations] == ["evaluation"]
-    assert (len(found.benchmarks), len(found.searches), len(found)) == (1, 1, 4)
-    assert found.unread == ()
-    assert isinstance(found.results[0].content, ExperimentResult)
-    assert isinstance(found.evaluations[0].content, EvaluationReport)
-
-
-def test_what_is_passed_over(table, tmp_path):
-    """Finished parts, hidden files, schemas, other suffixes; and what is reached twice."""
-    path = write(tmp_path / "b", table)
-    for place in ("b/work/networks", "parts", ".hidden"):
-        write(tmp_path / place, table)
-    write(tmp_path, table, ".table")
-    (tmp_path / "schema.json").write_text('{"$schema": "x", "type": "object"}')
-    (tmp_path / "notes.txt").write_text("none")
-    found = collect([tmp_path, path, tmp_path / "b"])
-    assert [source.path for source in found.results] == [path.as_posix()]
-    assert found.unread == ()
-    named = collect([tmp_path / "schema.json", tmp_path / "parts"])
-    assert [file.reason for file in named.unread] == ["it holds no result of splic_ext"]
-    assert len(named) == 1, "a folder that is named is read, whatever its name"
-
-
-def test_files_that_cannot_be_used(table, tmp_path, made):
-    """Each with its reason; the others are shown."""
-    write(tmp_path, table)
-    text = table.to_json()
-    old = text.replace('"schema_version": 2', '"schema_version": 99')
-    report = json.loads((made / "evaluation" / "report.json").read_text())
-    files = {
-        "a.json": (text[:-40], "it is damaged, or no JSON: "),
-        "b.json": ("[1, 2]", "it holds no result of splic_ext"),
-        "c.json": (old, "must have the schema version 2, got 99"),
-        "d.json": (text.replace('"draws": 1,', "", 1), "missing draws, unknown none"),
-        "e.json": ("[" * 100_000, "nested too deeply"),
-        "f.json": (json.dumps(benchmarks(results=[{}])), r"`benchmarks.results\[0\]` must have"),
-        "g.json": (json.dumps(search(round_2=3)), "`search.round_2` must be a list, got 3"),
-        "h.json": (json.dumps(report | {"records": []}), "it has no records"),
-        "i.json": ("", "it is damaged, or no JSON: "),
-    }
-    for name, (content, _) in files.items():
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    (tmp_path / "j.json").write_bytes(b"\xff\xfe{}")
-    (tmp_path / "k.json").symlink_to(tmp_path / "gone")
-    page = make_page(collect([tmp_path]))
-    reasons = {Path(file.path).name: file.reason for file in page.unread}
-    assert len(reasons) == 11
-    for name, (_, reason) in files.items():
-        assert re.search(reason, reasons[name]), reasons[name]
-    assert reasons["j.json"] == "it is no text in UTF-8"
-    assert reasons["k.json"] == "No such file or directory"
-    assert [entry.title for entry in page.entries] == ["Table 4: made"]
-    html = read(page.to_html())
-    assert "Files that could not be used" in html.text
-    assert all(name in html.text for name in reasons)
-    assert "11 files could not be used" in html.text
-
-
-def test_what_is_refused(table, tmp_path, monkeypatch):
-    path = write(tmp_path, table)
-    out = tmp_path / "page.html"
-    with pytest.raises(TypeError, match="`paths` must be a list, got '.*'; put a single one"):
-        write_report(str(path), out)
-    with pytest.raises(FileNotFoundError, match="the path '.*none' does not exist; check"):
-        write_report([path, tmp_path / "none"], out)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"must hold a result at least; make one .*reproduce`$"):
-        write_report([tmp_path / "empty"], out)
-    (tmp_path / "empty" / "bad.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"reproduce`; '.*bad.json': it holds no result of spl"):
-        write_report([tmp_path / "empty"], out)
-    with pytest.raises(ValueError, match="`output` must be a file, got the folder"):
-        write_report([path], tmp_path / "empty")
-    with pytest.raises(OSError, match="the page cannot be written to '.*json/page.html': "):
-        write_report([path], path / "page.html")
-    assert not out.exists()
-
-
-def test_the_page_appears_at_once_and_replaces_nothing_unasked(table, tmp_path, monkeypatch):
-    path, out = write(tmp_path / "in", table), tmp_path / "deep" / "page.html"
-    write_report([path], out)
-    first = out.read_bytes()
-    with pytest.raises(FileExistsError, match=r"page.html' exists; give --overwrite"):
-        write_report([path], out)
-    write_report([path], out, overwrite=True, title="Another")
-    second = out.read_bytes()
-    assert first != second
-
-    def fill_up(path, content):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", fill_up)
-    with pytest.raises(OSError, match="cannot be written to '.*page.html': No space left on devi"):
-        write_report([path], out, overwrite=True)
-    assert out.read_bytes() == second
-    assert [file.name for file in out.parent.iterdir()] == ["page.html"]
-
-
-def test_the_same_files_give_the_same_page(made, tmp_path):
-    pages = [write_report([made], tmp_path / name) for name in ("a.html", "b.html")]
-    assert pages[0] == pages[1]
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-
-
-# What is shown
 
 
 def test_the_page_needs_nothing_else(made):
@@ -252,8 +67,8 @@ def test_tables_are_marked_up(made):
 def test_every_number_of_a_row_is_there(table, tmp_path):
     text = shown(table, folder=tmp_path).text
     assert "100 images of made, a network, gray box, 3 draws" in text
-    assert "41.0 31.0–51.0 paper 40.0, agrees every draw 41.0" in text
-    assert "31.0 21.0–41.0 paper 63.6, ours 32.6 lower" in text
+    assert "41.0 31.0\u201351.0 paper 40.0, agrees every draw 41.0" in text
+    assert "31.0 21.0\u201341.0 paper 63.6, ours 32.6 lower" in text
     for words in (
         "2026-01-02", "a processor, 2 cores, Linux, cpu", "splic_ext 1.0, torch 2.0", "seed 0",
         "splic-ext reproduce table4", "c0dec0dec0de", "SPLIC(rank=None, n_masks=4)",
@@ -294,7 +109,10 @@ def test_summary_of_known_defences(tmp_path):
     rows = []
     for section, clean, worst in (("gradients", 60, 20), ("steps", 58, 15)):
         more = {"section": section, "scenario": "white"}
-        rows += [make_row(right=clean, **more), make_row(attack="worst of them", right=worst, **more)]
+        rows += [
+            make_row(right=clean, **more),
+            make_row(attack="worst of them", right=worst, **more),
+        ]
     rows.append(make_row(attack="identity", right=1, section="masks held still", scenario="white"))
     result = make_result(*rows, name="adaptive", title="Adaptive attacks on splic")
     page = make_page(collect([write(tmp_path, result)]))
@@ -304,6 +122,38 @@ def test_summary_of_known_defences(tmp_path):
     text = read(page.to_html()).text
     assert "Must be near 0 %: otherwise the attack is broken" in text
     assert "Masks held still" in text
+
+
+def test_summary_beside_the_attack_of_the_paper(table, tmp_path):
+    rows = []
+    for method, paper in (("SPLIC", 68.5), ("blur", None)):
+        rows.append(make_row(method, right=80))
+        for attack, right in (("BPDA", 30), ("through it", 12), ("worst of them", 10)):
+            printed = paper if attack == "BPDA" else None
+            rows.append(make_row(method, attack, right, scenario="white", paper=printed))
+    result = make_result(*rows, name="table2", title="Table 2")
+    (card,) = make_page(collect([write(tmp_path, result)])).summary.known
+    assert card.table.header == ("defence", "clean", "the paper's attack", "worst attack")
+    assert [(c.text, c.paper) for c in card.table.lines[0].cells] == [
+        ("80.0", None), ("30.0", 68.5), ("10.0", None)
+    ]  # fmt: skip
+    assert [cell.text for cell in card.table.lines[1].cells] == ["80.0", "30.0", "10.0"]
+
+
+def test_summary_leaves_out_what_differs_in_more_than_the_defence(table, tmp_path):
+    """Hypotheses; and a surrogate, which is attacked itself."""
+    rows = (*table.rows, *(
+        make_row("the surrogate", a, r, defense="Identity()", scenario="white")
+        for a, r in (("clean", 95), ("PGD", 0))
+    ))  # fmt: skip
+    black = [row for row in rows if row.scenario == "gray"]
+    summaries = [
+        make_page(collect([write(tmp_path / name, make_result(*some, name=name))])).summary
+        for name, some in (("table1", rows), ("table4", black), ("hypotheses", rows))
+    ]
+    assert [card.table for card in summaries[0].unknown] == [c.table for c in summaries[1].unknown]
+    assert len(summaries[1].unknown) == 1
+    assert summaries[2].unknown == ()
 
 
 def test_methods_down_or_attacks_down(table):
@@ -454,9 +304,36 @@ def test_benchmarks(table, tmp_path):
 
 def test_the_search_for_a_preset(tmp_path, table):
     page = shown(table, folder=tmp_path, preset=search())
-    assert "68.0 63.0–73.0" in page.text
+    assert "68.0 63.0\u201373.0" in page.text
     assert "tv_weight=0.1" in page.text
     assert "preset paper" in page.text
+
+
+def test_a_training(tmp_path, table):
+    seconds = EpochSeconds(defense=2.0, network=1.5)
+    record = TrainingRecord(
+        key="k",
+        options=TrainingOptions(epochs=3, defense="splic", adversarial="bpda"),
+        defense_repr="SPLIC()",
+        attack={"name": "bpda"},
+        model=NetworkInfo("resnet20", "0123" * 16),
+        dataset=DatasetInfo("cifar10", "train", 50_000, (3, 32, 32), "da7a" * 16),
+        test=None,
+        history=tuple(EpochRecord(i, 2.0 / i, 0.3 * i, 0.2 * i, 0.1, seconds) for i in (1, 2, 3)),
+        processes=2,
+        provenance=ORIGIN,
+    )
+    (tmp_path / "training.json").write_text(record.to_json())
+    (entry,) = make_page(collect([tmp_path])).entries
+    assert entry.title == "Training of resnet20 on cifar10"
+    assert entry.subtitle == "50,000 images behind splic, attacked by bpda; 3 epochs"
+    loss, accuracy = entry.blocks[0].diagrams
+    assert "loss over epoch" in loss.text
+    assert "training images; test images. Values from 20 to 90" in accuracy.text
+    assert entry.blocks[1].tables[0].lines[0].cells[0].text == "6.0"
+    text = shown(table, folder=tmp_path).text
+    for words in ("weight_decay 0.0005", "Processes 2", "network 4.5"):
+        assert words in text
 
 
 def test_smoke_tests_and_what_was_not_run(table, tmp_path):

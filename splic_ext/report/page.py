@@ -11,23 +11,27 @@ from typing import Any
 from splic_ext import __version__
 from splic_ext.atomicfiles import atomic_path
 from splic_ext.errors import MissingExtraError
-from splic_ext.experiments import TABLES
+from splic_ext.experiments import EXPERIMENTS
 from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry
 from splic_ext.report.sources import Collection, Unread, collect
 from splic_ext.report.speedview import benchmark_entry
 from splic_ext.report.summary import Summary, parts_of, summarize
+from splic_ext.report.trainings import training_entry
 from splic_ext.report.views import Entry, one_line
 
 __all__ = ["Page", "make_page", "write_report"]
 
 #: Title of the page.
 TITLE = "SPLIC: results"
+#: What is no experiment of the paper, nor made by the same command.
+ADAPTIVE = {"adaptive": "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
 #: Part of the collection -> heading of its entries, and what makes one.
 GROUPS: dict[str, tuple[str, Callable[[Any], Entry]]] = {
     "results": ("Experiments", result_entry),
     "evaluations": ("Evaluations", evaluation_entry),
     "benchmarks": ("Speed", benchmark_entry),
     "searches": ("Presets", search_entry),
+    "trainings": ("Networks", training_entry),
 }
 
 
@@ -118,7 +122,7 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
     MissingExtraError
         Matplotlib is not installed, and there are curves.
     """
-    order = {name: i for i, name in enumerate(TABLES)}
+    order = {name: i for i, name in enumerate(EXPERIMENTS)}
     results = sorted(found.results, key=lambda source: order.get(source.content.name, len(order)))
     found = replace(found, results=tuple(results))
     unread = list(found.unread)
@@ -138,7 +142,8 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
             groups.append(Group(heading, _titled(entries)))
     all_entries = [entry for group in groups for entry in group.entries]
     done = {source.content.name for source in found.results}
-    missing = tuple((name, table.title) for name, table in TABLES.items() if name not in done)
+    known = {name: experiment.title for name, experiment in EXPERIMENTS.items()} | ADAPTIVE
+    missing = tuple((name, text) for name, text in known.items() if name not in done)
     keys = {entry.path: (entry.title, entry.key) for entry in all_entries}
     summary = summarize(
         parts_of(found, keys),

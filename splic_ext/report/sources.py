@@ -14,6 +14,7 @@ from splic_ext.experiments import ExperimentResult
 from splic_ext.report.speed import BenchmarkRun
 from splic_ext.report.tuning import TuningRun
 from splic_ext.runs.plain import told_if_nested
+from splic_ext.training.records import TrainingRecord
 
 __all__ = ["Collection", "Source", "Unread", "collect"]
 
@@ -27,6 +28,7 @@ KINDS: Mapping[str, tuple[frozenset[str], Callable[[str], Any]]] = {
     "evaluations": (frozenset({"key", "records"}), EvaluationReport.from_json),
     "benchmarks": (frozenset({"commit", "machine", "results"}), BenchmarkRun.from_json),
     "searches": (frozenset({"chosen", "round_1", "round_2"}), TuningRun.from_json),
+    "trainings": (frozenset({"key", "options", "history", "model"}), TrainingRecord.from_json),
 }
 
 
@@ -59,7 +61,7 @@ class Collection:
 
     Attributes
     ----------
-    results, evaluations, benchmarks, searches : tuple of Source
+    results, evaluations, benchmarks, searches, trainings : tuple of Source
     unread : tuple of Unread
     """
 
@@ -67,6 +69,7 @@ class Collection:
     evaluations: tuple[Source[EvaluationReport], ...] = ()
     benchmarks: tuple[Source[BenchmarkRun], ...] = ()
     searches: tuple[Source[TuningRun], ...] = ()
+    trainings: tuple[Source[TrainingRecord], ...] = ()
     unread: tuple[Unread, ...] = ()
 
     def __len__(self) -> int:

@@ -16,6 +16,10 @@ __all__ = ["Card", "Part", "Summary", "parts_of", "summarize"]
 KNOWN = ("white", "mixed")
 #: What the worst of several attacks is called.
 WORST = "worst"
+#: The attack of the paper's white box.
+PAPERS = "BPDA"
+#: Results whose rows differ in more than the defence.
+LEFT_OUT = ("hypotheses",)
 #: Fewer images than this are few.
 FEW = 1000
 
@@ -26,12 +30,15 @@ class Part:
 
     Attributes
     ----------
+    name : str
+        Of the experiment; empty for an evaluation.
     title, key : str
         Of the entry.
     section : str
     rows : tuple of Row
     """
 
+    name: str
     title: str
     key: str
     section: str
@@ -94,11 +101,11 @@ def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Par
     keys : mapping
         Path of a file -> title and key of its entry.
     """
-    rows = {source.path: source.content.rows for source in found.results}
-    rows |= {source.path: evaluation_rows(source.content) for source in found.evaluations}
+    rows = {s.path: (s.content.name, s.content.rows) for s in found.results}
+    rows |= {s.path: ("", evaluation_rows(s.content)) for s in found.evaluations}
     return [
-        Part(*keys[path], section, tuple(row for row in some if row.section == section))
-        for path, some in rows.items()
+        Part(name, *keys[path], section, tuple(row for row in some if row.section == section))
+        for path, (name, some) in rows.items()
         if path in keys
         for section in dict.fromkeys(row.section for row in some)
     ]
@@ -136,7 +143,7 @@ def _is_splic(row: Row) -> bool:
 
 def _is_other(row: Row) -> bool:
     """Whether a defence has no part of the paper's method; SRF is one."""
-    return not (_is_splic(row) or "SRF(" in row.defense or row.defense.startswith("Identity("))
+    return not (_is_splic(row) or "SRF(" in row.defense)
 
 
 def _unknown(part: Part) -> Card | None:
@@ -145,15 +152,22 @@ def _unknown(part: Part) -> Card | None:
     clean = {row.method: row for row in part.rows if row.attack == "clean"}
     rows = [row for row in rows if row.method in clean]
     plain = [row for row in rows if row.defense.startswith("Identity(")]
-    if not plain or not any(map(_is_splic, rows)):
+    if not plain or part.name in LEFT_OUT:
         return None
-    bare = min(plain, key=lambda row: row.mean.value)
-    rows = [row for row in rows if row.attack == bare.attack]
+    bare = min(
+        (row for row in plain if row.method == plain[0].method), key=lambda row: row.mean.value
+    )
+    rows = [row for row in rows if (row.attack, row.scenario) == (bare.attack, bare.scenario)]
     best = max(filter(_is_splic, rows), key=lambda row: row.mean.value, default=None)
     if best is None:
         return None
-    own = clean[best.method].mean
-    rivals = [row for row in rows if _is_other(row) and clean[row.method].mean.value >= own.value]
+    accurate = clean[best.method].mean.value
+    rivals = [
+        row
+        for row in rows
+        if _is_other(row) and row.method != bare.method
+        if clean[row.method].mean.value >= accurate
+    ]
     rival = max(rivals, key=lambda row: row.mean.value, default=None)
     own_row = next((row for row in rows if _is_splic(row) and row.paper is not None), best)
     lines = [_line(clean[row.method], row) for row in dict.fromkeys((bare, own_row, best))]
@@ -179,20 +193,34 @@ def _known(parts: Sequence[Part]) -> list[Card]:
             found.setdefault((part.title, part.key, row.dataset.name), []).append(row)
     cards = []
     for (title, key, data), rows in found.items():
-        lines = []
-        for method in dict.fromkeys(row.method for row in rows):
-            own = [row for row in rows if row.method == method]
-            worst = [row for row in own if row.attack.startswith(WORST) and row.scenario in KNOWN]
-            if not worst:
-                continue
-            lowest = min(worst, key=lambda row: row.mean.value)
-            clean = [r for r in own if r.attack == "clean" and r.section == lowest.section]
-            if clean:
-                lines.append(_line(clean[0], lowest))
+        printed = any(row.paper is not None and row.scenario in KNOWN for row in rows)
+        lines = [
+            line
+            for method in dict.fromkeys(row.method for row in rows)
+            if (line := _worst([row for row in rows if row.method == method], printed)) is not None
+        ]
         if lines:
-            header = ("defence", "clean", "worst attack")
+            paper = ("the paper's attack",) if printed else ()
+            header = ("defence", "clean", *paper, "worst attack")
             cards.append(Card(title, key, data, Table("", header, tuple(lines))))
     return cards
+
+
+def _worst(rows: Sequence[Row], printed: bool) -> Line | None:
+    """Return clean images, the attack that the paper prints, if it does, and the worst."""
+    known = [row for row in rows if row.scenario in KNOWN and row.attack != "clean"]
+    worst = [row for row in known if row.attack.startswith(WORST)]
+    if not worst:
+        return None
+    lowest = min(worst, key=lambda row: row.mean.value)
+    clean = [row for row in rows if row.attack == "clean" and row.section == lowest.section]
+    if not clean:
+        return None
+    cells = [percent_cell(clean[0].mean)]
+    if printed:
+        own = next((row for row in known if row.attack == PAPERS), None)
+        cells.append(Cell("") if own is None else percent_cell(own.mean, paper=own.paper))
+    return Line(one_line(lowest.method), (*cells, percent_cell(lowest.mean)))
 
 
 def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
