@@ -216,6 +216,20 @@ def test_strengths_of_a_method_are_a_family():
     assert family_points(rows[:4]) == ()
 
 
+def test_diagrams_stand_beside_each_other(table, tmp_path):
+    """Those of sections that have nothing else."""
+    points = tuple(
+        Point(section, "a", "x", x, "y", x)
+        for section in ("one", "two", "made")
+        for x in (1.0, 2.0)
+    )
+    result = make_result(make_row(), make_row("blur"), points=points)
+    (entry,) = make_page(collect([write(tmp_path, result)])).entries
+    assert [block.title for block in entry.blocks] == ["made", ""]
+    assert [diagram.title for diagram in entry.blocks[1].diagrams] == ["one", "two"]
+    assert [diagram.title for diagram in entry.blocks[0].diagrams] == [""]
+
+
 def test_diagrams_take_the_colours_of_the_page():
     points = [Point("s", name, "x", x, "y", x, 0.0, 5.0) for name in "ab" for x in (1.0, 2.0)]
     svg = diagram_svg(points)
@@ -339,6 +353,9 @@ def test_a_training(tmp_path, table):
 def test_smoke_tests_and_what_was_not_run(table, tmp_path):
     html = shown(make_result(*table.rows, budget="smoke"), folder=tmp_path)
     assert "Caution. A smoke test" in html.text
+    assert "1 result is a smoke test: such numbers mean nothing, and none of them is" in html.text
+    assert "Attackers who do not know" not in html.text
+    assert "Against the paper" not in html.text
     assert "No file here has a result of these experiments" in html.text
     assert "frontier" in html.text.partition("Not run No file")[2]
     assert "table4" not in html.text.partition("Not run No file")[2]

@@ -90,7 +90,7 @@ def result_entry(source: Source[ExperimentResult]) -> Entry:
         facts=provenance_facts(result.provenance),
         command=result.provenance.command,
         notes=tuple(map(one_line, result.notes)),
-        blocks=tuple(_block(result, section) for section in sections),
+        blocks=_side_by_side([_block(result, section) for section in sections]),
         details=_details(result.rows),
         warning=SMOKE if result.budget == "smoke" else "",
     )
@@ -215,6 +215,23 @@ def _block(result: ExperimentResult, section: str) -> Block:
         tuple(map(show_gallery, galleries)),
         READING.get(section, "") if adaptive else "",
     )
+
+
+def _side_by_side(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Put blocks that are diagrams alone together with their neighbours of this kind."""
+    found: list[Block] = []
+    for block in blocks:
+        alone = bool(block.diagrams) and not (block.tables or block.grids or block.text)
+        if not alone:
+            found.append(block)
+            continue
+        titled = tuple(replace(diagram, title=block.title) for diagram in block.diagrams)
+        last = found[-1] if found else None
+        if last is not None and not (last.title or last.tables or last.grids):
+            found[-1] = replace(last, diagrams=last.diagrams + titled)
+        else:
+            found.append(Block("", diagrams=titled))
+    return tuple(found)
 
 
 def _details(rows: Sequence[Row]) -> tuple[Table, ...]:

@@ -93,7 +93,7 @@ class Summary:
 
 
 def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Part]:
-    """Return the sections of all results and evaluations.
+    """Return the sections of all results and evaluations but smoke tests.
 
     Parameters
     ----------
@@ -101,7 +101,11 @@ def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Par
     keys : mapping
         Path of a file -> title and key of its entry.
     """
-    rows = {s.path: (s.content.name, s.content.rows) for s in found.results}
+    rows = {
+        s.path: (s.content.name, s.content.rows)
+        for s in found.results
+        if s.content.budget != "smoke"
+    }
     rows |= {s.path: ("", evaluation_rows(s.content)) for s in found.evaluations}
     return [
         Part(name, *keys[path], section, tuple(row for row in some if row.section == section))
@@ -125,8 +129,10 @@ def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -
     paper, counts = _paper(parts)
     limits = _limits(parts, bool(known), any(counts))
     if smoke:
-        limits.append(f"{_count(smoke, 'result is a smoke test', 'results are smoke tests')}: "
-                      "their numbers mean nothing.")  # fmt: skip
+        limits.append(
+            f"{_count(smoke, 'result is a smoke test', 'results are smoke tests')}: such numbers "
+            "mean nothing, and none of them is above."
+        )
     if missing:
         limits.append(
             f"{_count(missing, 'experiment has', 'experiments have')} no result here; "

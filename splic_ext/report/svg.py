@@ -22,6 +22,8 @@ SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 NO_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Size of the names in a legend; the drawing's own is too small for a telephone.
 LEGEND = 8
+#: Names of places on an axis that have more letters in all are turned.
+WIDE = 28
 #: Colours of the drawing -> those of the style sheet, which has them light and dark.
 PALETTE = {color: f"var(--plot-{i})" for i, color in enumerate(COLORS)}
 PALETTE |= {
@@ -60,6 +62,10 @@ def diagram_svg(points: Sequence[Point], *, joined: bool = True) -> str:
             legend = axes.get_legend()
             for name in () if legend is None else legend.get_texts():
                 name.set_fontsize(LEGEND)
+            places = axes.get_xticklabels()
+            if sum(len(place.get_text()) for place in places) > WIDE:
+                for place in places:
+                    place.set(rotation=20, horizontalalignment="right", rotation_mode="anchor")
             for axis in (axes.xaxis, axes.yaxis):
                 if axis.get_scale() == "log":
                     axis.set_major_formatter("{x:g}")
@@ -122,6 +128,11 @@ def themed(text: str, key: str) -> str:
     return ElementTree.tostring(root, encoding="unicode").strip()
 
 
+def _mix(color: str) -> str:
+    """Return a colour that is no part of the palette, drawn towards that of text."""
+    return f"color-mix(in srgb, {color} 75%, var(--ink))"
+
+
 def _attribute(name: str, value: str, key: str) -> tuple[str, str]:
     if name == "id":
         return name, f"{key}-{value}"
@@ -132,6 +143,6 @@ def _attribute(name: str, value: str, key: str) -> tuple[str, str]:
     if name in ("style", "fill", "stroke"):
         value = re.sub(r"font-family: [^;]*;?\s*", "", value)
         value = re.sub(r"font: (.*?)(\d[\d.]*px) [^;]*", r"font-size: \2", value)
-        value = re.sub(r"#[0-9a-f]{6}", lambda found: PALETTE.get(found[0], found[0]), value)
+        value = re.sub(r"#[0-9a-f]{6}", lambda found: PALETTE.get(found[0], _mix(found[0])), value)
         value = re.sub(r"url\(#", f"url(#{key}-", value)
     return name, " ".join(value.split())
