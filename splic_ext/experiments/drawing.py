@@ -29,7 +29,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Curves of more points than this have no marks.
 MARKED = 20
 #: From this ratio of the largest to the smallest value on, an axis is logarithmic.
-DECADES_X, DECADES_Y = 50.0, 1000.0
+DECADES_X, DECADES_Y = 50.0, 100.0
 #: Inches.
 DIAGRAM, CELL, SIDE, TOP = (5.0, 4.0), (1.15, 1.45), 1.3, 0.9
 NARROWEST = 4.5
@@ -49,7 +49,7 @@ def require_matplotlib() -> None:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        raise MissingExtraError("figures of experiments", "matplotlib", "report") from None
+        raise MissingExtraError("`splic_ext.experiments.drawing`", "matplotlib", "report") from None
 
 
 def diagrams(points: Sequence[Point]) -> dict[Key, list[Point]]:
@@ -206,7 +206,7 @@ def _diagram(axes: Axes, points: Sequence[Point], *, titled: bool) -> None:
     names = axes.get_legend_handles_labels()[1]
     if len(names) > 1:
         columns = 2 if max(map(len, names)) > 12 else 5
-        below = (0.5, -0.08 if first.kind == "scatter" else -0.2)
+        below = (0.5, {"scatter": -0.08, "bar": -0.25}.get(first.kind, -0.2))
         axes.legend(
             fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=below
         )

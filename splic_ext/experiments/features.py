@@ -38,7 +38,7 @@ def require_sklearn() -> None:
     try:
         import_module("sklearn.manifold")
     except ImportError:
-        raise MissingExtraError("figure 10", "scikit-learn", "data") from None
+        raise MissingExtraError("`figure10`", "scikit-learn", "data") from None
 
 
 def last_features(model: nn.Module, images: torch.Tensor) -> Features:
