@@ -16,6 +16,7 @@ from splic_ext.cliflags import resolve_options, solver_flags
 from splic_ext.clihtml import report
 from splic_ext.clireport import ConsoleReporter, demo_table, installation_tables
 from splic_ext.clireproduce import reproduce
+from splic_ext.clitrain import train
 from splic_ext.demo import run_demo, save_picture
 from splic_ext.diagnostics import describe_installation
 from splic_ext.filejobs import JobSettings, run_jobs
@@ -224,3 +225,4 @@ def demo(
 app.command()(evaluate)
 app.command()(reproduce)
 app.command()(report)
+app.command()(train)

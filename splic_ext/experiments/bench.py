@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from splic_ext.attacks import Attack
+from splic_ext.attacks import FGSM, PGD, Attack, CarliniWagner
 from splic_ext.data import Dataset
+from splic_ext.data.cifar import CIFAR10_CLASSES
+from splic_ext.data.dataset import DIGITS
 from splic_ext.defenses import Defense
 from splic_ext.evaluation import EvaluationReport, Record, evaluate
 from splic_ext.experiments.budgets import Budget, Recipe
@@ -26,6 +28,8 @@ __all__ = ["SURROGATE_SEED", "Bench", "Outcome"]
 
 #: Of networks that are attacked in place of others, and must differ from them.
 SURROGATE_SEED = 1
+#: Of the attack of Carlini and Wagner, in the paper.
+PAPER_ITERATIONS = 1000
 
 
 @dataclass
@@ -59,6 +63,8 @@ class Bench:
         Folder of the results; finished parts and networks are below ``work``.
     networks : dict
         Those of this run, see :func:`splic_ext.experiments.networks.train_network`.
+    cw_iterations : int
+        Of the attack of Carlini and Wagner.
     """
 
     name: str
@@ -75,6 +81,7 @@ class Bench:
     progress: bool = True
     command: str | None = None
     networks: dict[str, Network] = field(default_factory=dict)
+    cw_iterations: int = PAPER_ITERATIONS
 
     def __post_init__(self) -> None:
         self.notes: list[str] = []
@@ -177,6 +184,24 @@ class Bench:
             command=self.command,
         )
 
+    def paper_attacks(self, names: Sequence[str]) -> dict[str, Attack]:
+        """Return the attacks of an experiment, with the paper's constants, by name.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Some of "fgsm", "pgd" and "cw".
+        """
+        known: dict[str, Attack] = {
+            "fgsm": FGSM(),
+            "pgd": PGD(),
+            "cw": CarliniWagner(iterations=self.cw_iterations),
+        }
+        if "cw" in names and self.cw_iterations != PAPER_ITERATIONS:
+            note = f"CW: {self.cw_iterations} iterations in place of {PAPER_ITERATIONS}"
+            self.notes += [note] if note not in self.notes else []
+        return {name: known[name] for name in names}
+
     def by_speed(
         self, attacks: Sequence[str], slow: Sequence[str]
     ) -> list[tuple[list[str], int | None]]:
@@ -204,9 +229,12 @@ class Bench:
         return found
 
     def shown(self, subject: Subject, limit: int) -> Dataset:
-        """Return the first images, at most `limit` and those of the bench."""
+        """Return the first images, at most `limit` and those of the bench, with names to show."""
         most = limit if self.images is None else min(limit, self.images)
-        return subject.dataset.first(most)
+        data = subject.dataset.first(most)
+        if subject.kind == "cifar10" and data.classes == DIGITS:  # an archive without names
+            data = replace(data, classes=CIFAR10_CLASSES)
+        return data
 
     def provenance(self) -> Provenance:
         """Return versions, code, machine, command and the time of now."""

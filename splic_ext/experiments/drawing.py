@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,10 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MARKED = 20
 DASHES = ("-", "--", "-.", ":")
 #: From this ratio of the largest to the smallest value on, an axis is logarithmic.
-DECADES_X, DECADES_Y = 50.0, 1000.0
+DECADES_X, DECADES_Y = 50.0, 100.0
 #: Inches.
 DIAGRAM, CELL, SIDE, TOP = (5.0, 4.0), (1.15, 1.45), 1.3, 0.9
+NARROWEST = 4.5
 
 Key = tuple[str, str, str]
 
@@ -48,7 +50,7 @@ def require_matplotlib() -> None:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        raise MissingExtraError("figures of experiments", "matplotlib", "report") from None
+        raise MissingExtraError("`splic_ext.experiments.drawing`", "matplotlib", "report") from None
 
 
 def diagrams(points: Sequence[Point]) -> dict[Key, list[Point]]:
@@ -81,10 +83,10 @@ def draw(title: str, points: Sequence[Point], galleries: Sequence[Gallery]) -> F
     lines = [found[i : i + 2] for i in range(0, len(found), 2)]
     sizes = [(DIAGRAM[0] * len(line), DIAGRAM[1]) for line in lines]
     sizes += [_size(gallery) for gallery in galleries]
-    width = max((size[0] for size in sizes), default=DIAGRAM[0])
+    width = max([NARROWEST, *(size[0] for size in sizes)])
     heights = [size[1] for size in sizes] or [DIAGRAM[1]]
     figure = _figure(width, sum(heights) + 0.4)
-    figure.suptitle(" ".join(title.split()), fontsize=11)
+    figure.suptitle(_wrapped(title, width, 11), fontsize=11)
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, size, line in zip(parts, sizes, lines, strict=False):
         grid = _left(part, size[0], width).subplots(1, len(line), squeeze=False)[0]
@@ -133,7 +135,8 @@ def draw_gallery(gallery: Gallery) -> Figure:
     MissingExtraError
         Matplotlib is not installed.
     """
-    figure = _figure(*_size(gallery))
+    width, height = _size(gallery)
+    figure = _figure(max(width, NARROWEST), height)
     _gallery(figure, gallery)
     return figure
 
@@ -204,8 +207,9 @@ def _diagram(axes: Axes, points: Sequence[Point], *, titled: bool) -> None:
     names = axes.get_legend_handles_labels()[1]
     if len(names) > 1:
         columns = 2 if max(map(len, names)) > 12 else 5
+        below = (0.5, {"scatter": -0.08, "bar": -0.25}.get(first.kind, -0.2))
         axes.legend(
-            fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.2)
+            fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=below
         )
 
 
@@ -269,7 +273,9 @@ def _bars(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
             axes.hlines(point.paper, *ends, color="#000000", linewidth=1.6, label=label)
     if i == count - 1:
         places = sorted({(p.x, p.label) for p in points})
-        axes.set_xticks([place for place, _ in places], [text for _, text in places])
+        turned = 20 if len(places) > 4 else 0
+        names = [text for _, text in places]
+        axes.set_xticks([place for place, _ in places], names, fontsize=8, rotation=turned)
 
 
 def _cloud(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
@@ -323,7 +329,7 @@ def _size(gallery: Gallery) -> tuple[float, float]:
 def _gallery(figure: Any, gallery: Gallery) -> None:
     from matplotlib.image import imread
 
-    figure.suptitle(" ".join(gallery.title.split()), fontsize=10)
+    figure.suptitle(_wrapped(gallery.title, _size(gallery)[0], 10), fontsize=10)
     grid = figure.subplots(len(gallery.rows), len(gallery.columns), squeeze=False)
     for i, row in enumerate(gallery.rows):
         for j, column in enumerate(gallery.columns):
@@ -342,6 +348,11 @@ def _gallery(figure: Any, gallery: Gallery) -> None:
             if gallery.images[i][j]:
                 picture = imread(io.BytesIO(base64.b64decode(gallery.images[i][j])), format="png")
                 axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _wrapped(text: str, width: float, size: float) -> str:
+    """Return a title in lines that fit a width in inches."""
+    return "\n".join(textwrap.wrap(" ".join(text.split()), max(20, int(110 * width / size))))
 
 
 def _color(right: bool | None) -> str:

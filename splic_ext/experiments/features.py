@@ -38,7 +38,7 @@ def require_sklearn() -> None:
     try:
         import_module("sklearn.manifold")
     except ImportError:
-        raise MissingExtraError("figure 10", "scikit-learn", "data") from None
+        raise MissingExtraError("`figure10`", "scikit-learn", "data") from None
 
 
 def last_features(model: nn.Module, images: torch.Tensor) -> Features:
@@ -88,6 +88,8 @@ def figure10(bench: Bench) -> Outcome:
     for subject in bench.subjects:
         data = bench.shown(subject, bench.budget.features)
         outcome.datasets.append(describe_dataset(data))
+        planes: dict[str, list[Point]] = {"clean": [], "PGD": []}
+        numbers: list[Point] = []
         for title, spec in (("without defence", "identity"), ("SPLIC", "splic")):
             model = bench.trained(subject, defense=spec).model
             device = next(model.parameters()).device
@@ -98,8 +100,9 @@ def figure10(bench: Bench) -> Outcome:
                 defense = defense_from_spec(spec)
                 features = last_features(model, _defend(defense, images, bench.seed))
                 section = f"{outcome.datasets[-1].name}, {title}, {kind}"
-                outcome.points += _plane(features, data.labels, data.classes, section, bench.seed)
-                outcome.points += _numbers(features, data.labels, title, place, kind, outcome)
+                planes[kind] += _plane(features, data.labels, data.classes, section, bench.seed)
+                numbers += _numbers(features, data.labels, title, place, kind, outcome)
+        outcome.points += [*planes["clean"], *planes["PGD"], *numbers]
     outcome.notes += [
         "what a network hands to its last layer, by t-SNE; both networks are trained alike, one "
         "on completed images",

@@ -123,13 +123,14 @@ def make_table(bench: Bench) -> Outcome:
     search steps, learning rate 0.005, 1000 iterations, which is an L2 attack.
     """
     table = TABLES[bench.name]
-    chosen = tuple(table.attacks if bench.attacks is None else bench.attacks)
+    attacks = bench.paper_attacks(table.attacks if bench.attacks is None else bench.attacks)
     outcome = Outcome()
     for subject in bench.subjects:
         network = bench.undefended(subject)
         found: list[Record] = []
-        for some, most in bench.by_speed(chosen, SLOW):
-            report = bench.evaluate(subject, network, list(table.methods), some, limit=most)
+        for some, most in bench.by_speed(list(attacks), SLOW):
+            chosen = {name: attacks[name] for name in some}
+            report = bench.evaluate(subject, network, list(table.methods), chosen, limit=most)
             # The clean images of the fast attacks are enough.
             found += [r for r in report.records if r.attack is not None or not found]
         outcome.rows += [_row(table, subject, record) for record in found]

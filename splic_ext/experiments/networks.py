@@ -60,10 +60,11 @@ class Plan:
         options = self.options
         count = min(self.images, len(dataset))
         behind = "" if options.defense == "identity" else f" behind {options.defense}"
+        plural = "" if options.epochs == 1 else "s"
         how = "" if options.adversarial is None else f", attacked by {options.adversarial}"
         return (
-            f"{self.architecture}, trained for {options.epochs} epochs on {count:,} images of "
-            f"{dataset.name}{behind}{how}, seed {options.seed}"
+            f"{self.architecture}, trained for {options.epochs} epoch{plural} on {count:,} images "
+            f"of {dataset.name}{behind}{how}, seed {options.seed}"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from splic_ext.checks import check_integer
 from splic_ext.data import load_dataset
 from splic_ext.evaluation.guards import check_output
-from splic_ext.experiments.bench import Bench, Outcome
+from splic_ext.experiments.bench import PAPER_ITERATIONS, Bench, Outcome
 from splic_ext.experiments.budgets import BUDGETS, Budget, resolve_budget
 from splic_ext.experiments.drawing import require_matplotlib
 from splic_ext.experiments.features import figure10, require_sklearn
@@ -306,6 +306,7 @@ def _prepare(
         progress=progress,
         command=command,
         networks={} if networks is None else networks,
+        cw_iterations=budget.cw_iterations if own else PAPER_ITERATIONS,
     )
     if experiment.trains:
         for subject in subjects:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,13 +119,36 @@ class ExperimentResult:
         for section in dict.fromkeys(sections):
             rows = self.select(section=section)
             points = [point for point in self.points if point.section == section]
-            tables = [row_table(rows)] if rows else []
-            tables += [lines] if (lines := point_tables(points)) else []
-            if tables:
-                parts += ["", f"## {section}"]
-            for lines in tables:
-                parts += ["", *lines]
+            # The rows of a section with a curve are its points.
+            lines = point_tables(points) if points else row_table(rows)
+            if lines:
+                parts += ["", f"## {section}", "", *lines]
         return "\n".join(parts) + "\n"
+
+    def to_png(self) -> bytes:
+        """Return points and pictures, drawn.
+
+        Raises
+        ------
+        MissingExtraError
+            Matplotlib is not installed.
+        """
+        from splic_ext.experiments.drawing import draw, render
+
+        return render(draw(self.title, self.points, self.galleries), "png")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that :meth:`save` writes."""
+        rows, points = bool(self.rows), bool(self.points)
+        suffixes = {
+            ".json": True,
+            ".csv": rows or not (points or self.galleries),
+            "_points.csv": points,
+            ".md": True,
+            ".png": points or bool(self.galleries),
+        }
+        return tuple(f"{self.name}{suffix}" for suffix, there in suffixes.items() if there)
 
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Write NAME.json and NAME.md into a folder, and what else there is.
@@ -149,21 +172,18 @@ class ExperimentResult:
         OSError
             A file cannot be written.
         """
-        picture = None
-        if self.points or self.galleries:
-            from splic_ext.experiments.drawing import draw, render
-
-            picture = render(draw(self.title, self.points, self.galleries), "png")
-        forms = {".json": self.to_json()}
-        if self.rows or not self.points:
-            forms[".csv"] = self.to_csv()
-        if self.points:
-            forms["_points.csv"] = points_to_csv(self.points)
-        forms[".md"] = self.to_markdown()
-        paths = [Path(folder) / f"{self.name}{suffix}" for suffix in forms]
-        for path, text in zip(paths, forms.values(), strict=True):
-            write_text(path, text)
-        if picture is not None:
-            paths.append(Path(folder) / f"{self.name}.png")
-            write_bytes(paths[-1], picture)
-        return tuple(paths)
+        forms: dict[str, Callable[[], str | bytes]] = {
+            ".json": self.to_json,
+            ".csv": self.to_csv,
+            "_points.csv": lambda: points_to_csv(self.points),
+            ".md": self.to_markdown,
+            ".png": self.to_png,
+        }
+        contents = {name: forms[name.removeprefix(self.name)]() for name in self.files}
+        for name, content in contents.items():
+            path = Path(folder) / name
+            if isinstance(content, str):
+                write_text(path, content)
+            else:
+                write_bytes(path, content)
+        return tuple(Path(folder) / name for name in contents)

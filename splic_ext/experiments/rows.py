@@ -251,7 +251,7 @@ def encode_picture(image: npt.NDArray[Any], *, magnify: int = 1) -> str:
     except ModuleNotFoundError as error:
         if error.name != "PIL":
             raise
-        raise MissingExtraError("pictures of experiments", "pillow", "report") from None
+        raise MissingExtraError("`encode_picture`", "pillow", "report") from None
     values = np.asarray(image)
     if values.dtype != np.uint8:
         values = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)

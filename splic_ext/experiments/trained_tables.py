@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from splic_ext.attacks import BPDA, EOTPGD, FGSM, PGD, Attack, CarliniWagner, ThreatModel
+from splic_ext.attacks import BPDA, EOTPGD, Attack, ThreatModel
 from splic_ext.defenses import Defense, defense_from_spec, gradient_mode
 from splic_ext.evaluation import Record, worst_case
 from splic_ext.experiments import paper
@@ -21,7 +21,6 @@ __all__ = [
     "Method",
     "figure7",
     "gradient_modes",
-    "paper_attacks",
     "table1",
     "table2",
     "white_box_records",
@@ -79,16 +78,6 @@ ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "cw": "CW"}
 WORST = "worst of them"
 
 
-def paper_attacks(bench: Bench) -> dict[str, Attack]:
-    """Return FGSM, PGD and CW with the paper's constants; CW with the iterations of the budget."""
-    found: dict[str, Attack] = {
-        "fgsm": FGSM(),
-        "pgd": PGD(),
-        "cw": CarliniWagner(iterations=bench.budget.cw_iterations),
-    }
-    return {name: a for name, a in found.items() if bench.attacks is None or name in bench.attacks}
-
-
 def gradient_modes(defense: Defense) -> list[str]:
     """Return the gradients that a defence has, each of them once.
 
@@ -122,7 +111,7 @@ def table1(bench: Bench) -> Outcome:
     outcome = Outcome()
     for subject in bench.subjects:
         surrogate = bench.surrogate(subject)
-        attacks = paper_attacks(bench)
+        attacks = bench.paper_attacks(tuple(ATTACKS) if bench.attacks is None else bench.attacks)
         own = bench.records(subject, surrogate, attacks, defenses=["identity"])
         for method in BLACK_BOX:
             network = _network(bench, subject, method)
@@ -137,10 +126,7 @@ def table1(bench: Bench) -> Outcome:
             outcome.rows += _rows(subject, method, network, records, paper.TABLE1)
         title = f"the surrogate itself ({surrogate.name})"
         outcome.rows += _rows(subject, Method("", title), surrogate, own, {})
-    outcome.notes = [
-        f"CW: {bench.budget.cw_iterations} iterations",
-        "every attack is made on the surrogate, and transferred",
-    ]
+    outcome.notes = ["every attack is made on the surrogate, and transferred"]
     return outcome
 
 
@@ -165,7 +151,7 @@ def table2(bench: Bench) -> Outcome:
 def white_box_records(
     bench: Bench, subject: Subject, network: Network, spec: str, *, adaptive: bool = True
 ) -> list[Record]:
-    """Return the records of clean images, BPDA, the adaptive attacks and the worst of all."""
+    """Return the records of clean images, BPDA, the worst of all attacks, adaptive ones."""
     defense = defense_from_spec(spec)
     threat = ThreatModel(steps=bench.budget.steps, step_size=1 / 255)
     names = {"identity": "past it", "exact": "through it", "surrogate": "smooth cut"}
@@ -180,22 +166,23 @@ def white_box_records(
         subject, network, {spec: defense}, attacks, scenario="white", limit=limit
     )
     records = list(report.records)
-    return [*records, worst_case(records[1:], WORST)] if adaptive else records
+    if adaptive:
+        records.insert(2, worst_case(records[1:], WORST))
+    return records
 
 
 def figure7(bench: Bench) -> Outcome:
     """SPLIC and filters that keep edges, each with a network trained on it."""
     outcome = Outcome()
+    attacks = bench.paper_attacks(tuple(ATTACKS) if bench.attacks is None else bench.attacks)
     for subject in bench.subjects:
         names: list[str] = []
         for method in FILTERS:
             network = _network(bench, subject, method)
-            records = bench.records(
-                subject, network, paper_attacks(bench), defenses=[method.defense]
-            )
+            records = bench.records(subject, network, attacks, defenses=[method.defense])
             if bench.attacks is None:
                 white = white_box_records(bench, subject, network, method.defense)
-                records += [white[1], white[-1]]
+                records += white[1:3]
             for row in _rows(subject, method, network, records, {}):
                 names += [row.attack] if row.attack not in names else []
                 outcome.rows.append(row)
@@ -206,8 +193,7 @@ def figure7(bench: Bench) -> Outcome:
                 )
     budget = bench.budget
     outcome.notes = [
-        "FGSM, PGD, CW: made on the network that was trained on the filter, without the filter; "
-        f"CW with {budget.cw_iterations} iterations",
+        "FGSM, PGD, CW: made on the network that was trained on the filter, without the filter",
         "BPDA: past the filter, 7 steps of 2/255; worst of them: also with "
         f"{budget.steps} steps of 1/255, {budget.eot} draws, and through the filter",
         "the paper says white box, and prints no numbers",

@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("`splic_ext.training`", error.name, "train") from None
 
 from splic_ext.training.options import PRECISIONS, SCHEDULES, TrainingOptions
+from splic_ext.training.processes import is_first_process
 from splic_ext.training.records import (
     SCHEMA_VERSION,
     EpochRecord,
@@ -39,5 +40,6 @@ __all__ = [
     "TrainingOptions",
     "TrainingRecord",
     "TrainingResult",
+    "is_first_process",
     "train",
 ]

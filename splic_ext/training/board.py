@@ -11,7 +11,10 @@ from typing import Any
 
 from splic_ext.training.records import EpochRecord
 
-__all__ = ["Board"]
+__all__ = ["MISSING", "Board"]
+
+#: What a record notes then.
+MISSING = "no logs for TensorBoard, which is not installed; the extra `train` has it"
 
 
 class Board:
@@ -44,9 +47,7 @@ class Board:
         try:
             tensorboard: Any = import_module("torch.utils.tensorboard")
         except ImportError:
-            self.notes.append(
-                "no logs for TensorBoard, which is not installed; the extra `train` has it"
-            )
+            self.notes.append(MISSING)
             return
         self._guarded(
             lambda: setattr(

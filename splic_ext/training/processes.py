@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
-__all__ = ["Processes", "limited_threads", "started_by_torchrun"]
+__all__ = [
+    "Processes",
+    "is_first_process",
+    "limited_threads",
+    "local_device",
+    "started_by_torchrun",
+]
 
 #: Longer than any process may have to wait for another, which may be defending a data set.
 PATIENCE = timedelta(days=7)
@@ -71,11 +77,14 @@ class Processes:
         if self.count == 1 or not any(p.requires_grad for p in network.parameters()):
             return network
         parallel: nn.Module = nn.parallel.DistributedDataParallel(
-            network,
-            device_ids=[device.index] if device.type == "cuda" else None,
-            broadcast_buffers=False,
+            network, device_ids=[device.index] if device.type == "cuda" else None
         )
         return parallel
+
+
+def is_first_process() -> bool:
+    """Say whether this process is the only one, or the first of those that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def local_device(device: Any) -> Any:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from splic_ext.atomicfiles import remove_stale
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
-from splic_ext.models import build_model, load_weights
+from splic_ext.models import build_model
 from splic_ext.runs.fingerprints import (
     code_fingerprint,
     derive_seed,
@@ -39,8 +37,9 @@ from splic_ext.runs.progress import Progress, ProgressBar
 from splic_ext.runs.records import NetworkInfo, Provenance
 from splic_ext.training.batches import batch_bounds
 from splic_ext.training.board import Board
-from splic_ext.training.checkpoint import Checkpoint, differences, write_tensors, write_text
+from splic_ext.training.checkpoint import Checkpoint
 from splic_ext.training.copies import Copies
+from splic_ext.training.folder import TrainingFolder
 from splic_ext.training.options import TrainingOptions
 from splic_ext.training.processes import (
     Processes,
@@ -52,9 +51,6 @@ from splic_ext.training.records import TrainingRecord, TrainingResult
 from splic_ext.training.trainer import Trainer
 
 __all__ = ["train"]
-
-#: Names of the files in the folder of a training.
-RECORD, WEIGHTS, CHECKPOINT = "training.json", "weights.safetensors", "checkpoint.safetensors"
 
 #: Longest time between two checkpoints, in seconds; one is written after each epoch in any case.
 INTERVAL = 120.0
@@ -190,12 +186,11 @@ class _Run:
     data: Dataset
     test: Dataset | None
     options: TrainingOptions
-    folder: Path | None
+    output: Path | None
     cache: Path | None
     device: torch.device
     processes: Processes
     command: str | None
-    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         options, data = self.options, self.data
@@ -217,13 +212,14 @@ class _Run:
             "data set": self.dataset_info.sha256,
             "test images": None if self.test_info is None else self.test_info.sha256,
         }
-        self.environment: dict[str, Any] = {
+        self.environment = {
             "versions": package_versions(),
             "code": code_fingerprint(),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
             "processes": self.processes.count,
         }
+        self.folder = TrainingFolder(self.output, self.identity, self.environment)
 
     def _check(self) -> None:
         options, images = self.options, self.data.images
@@ -254,12 +250,12 @@ class _Run:
 
     def result(self, overwrite: bool, progress: bool) -> TrainingResult:
         """Train, or go on, or return what is there."""
-        done, checkpoint = self._found(overwrite)
+        done, checkpoint = self.folder.find(self.network, overwrite)
         self.processes.wait()  # all have read before the first one writes
         if done is not None:
             return TrainingResult(self.network.eval(), done)
         if self.processes.first and checkpoint is None:
-            self._clear()
+            self.folder.clear()
         copies = self._copies()
         trainer = self._trainer(checkpoint)
         plan = trainer.plan()
@@ -269,94 +265,12 @@ class _Run:
             _count(trainer)
             if copies is not None:
                 trainer.copies = copies.all(trainer.progress)
-                self.notes += copies.notes
-            with Board(self._path("tensorboard"), trainer.position.epoch) as board:
-                self.notes += board.notes
+                self.folder.notes += copies.notes
+            with Board(self.folder.logs, trainer.position.epoch) as board:
+                self.folder.notes += board.notes
                 with _told(self.options):
                     self._train(trainer, board)
         return self._finish(trainer)
-
-    def _path(self, name: str) -> Path | None:
-        return None if self.folder is None else self.folder / name
-
-    def _found(self, overwrite: bool) -> tuple[TrainingRecord | None, Checkpoint | None]:
-        """Return the record of the same training, if it is finished; else its checkpoint."""
-        folder = self.folder
-        if folder is None:
-            return None, None
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"`output` must be a folder, got the file '{folder}'; name another")
-        try:
-            if (folder / RECORD).exists():
-                return self._finished(folder), None
-            if (folder / CHECKPOINT).exists():
-                found = Checkpoint.read(folder / CHECKPOINT, self.identity)
-                self._compare(folder / CHECKPOINT, found)
-                return None, found
-            if (folder / WEIGHTS).exists():
-                raise ValueError(
-                    f"'{folder / WEIGHTS}' is not of this training; name another `output`, or give "
-                    "`overwrite=True` (--overwrite) to replace it"
-                )
-        except ValueError:
-            if not overwrite:
-                raise
-        return None, None
-
-    def _finished(self, folder: Path) -> TrainingRecord:
-        """Return the record of this training, with its weights in the network."""
-        try:
-            record = TrainingRecord.load(folder / RECORD)
-        except ValueError as error:
-            raise ValueError(
-                f"'{folder / RECORD}' cannot be read: {error}; name another `output`, or give "
-                "`overwrite=True` (--overwrite) to begin anew"
-            ) from error
-        if record.key != fingerprint(self.identity):
-            there = {
-                "options": record.options.to_dict(),
-                "data set": record.dataset.sha256,
-                "test images": None if record.test is None else record.test.sha256,
-            }
-            here = {name: self.identity[name] for name in there}
-            other = differences(there, here) or "another network"
-            raise ValueError(
-                f"'{folder / RECORD}' is of another training: {other}; name another `output`, or "
-                "give `overwrite=True` (--overwrite) to begin anew"
-            )
-        try:
-            load_weights(self.network, folder / WEIGHTS)
-        except (FileNotFoundError, ValueError) as error:
-            raise ValueError(
-                f"the training of '{folder / RECORD}' has lost its weights: {error}; put them "
-                "back, or give `overwrite=True` (--overwrite) to begin anew"
-            ) from error
-        if fingerprint_weights(self.network) != record.model.sha256:
-            raise ValueError(
-                f"'{folder / WEIGHTS}' does not hold the weights of '{folder / RECORD}'; put them "
-                "back, or give `overwrite=True` (--overwrite) to begin anew"
-            )
-        return record
-
-    def _compare(self, path: Path, found: Checkpoint) -> None:
-        """Tell of a checkpoint that was computed otherwise, to other rounding."""
-        other = [k for k, value in self.environment.items() if found.environment.get(k) != value]
-        if other:
-            note = (
-                f"the checkpoint '{path}' was made with other {', '.join(other)}: the result may "
-                "differ from that of one run"
-            )
-            self.notes.append(note)
-            warnings.warn(note, stacklevel=2)
-
-    def _clear(self) -> None:
-        """Remove the files of another training, so that a new one can be taken up."""
-        if self.folder is None:
-            return
-        remove_stale(self.folder)
-        old = [self.folder / name for name in (RECORD, CHECKPOINT, WEIGHTS)]
-        for path in [*old, *self.folder.glob("tensorboard/events.out.tfevents.*")]:
-            path.unlink(missing_ok=True)
 
     def _copies(self) -> Copies | None:
         if not self.options.copies or self.cache is None:
@@ -385,9 +299,8 @@ class _Run:
         checkpoint = Checkpoint.of(trainer, self.identity, self.environment)
         if not checkpoint.finite:
             raise trainer.diverged()
-        path = self._path(CHECKPOINT)
-        if path is not None and self.processes.first:
-            checkpoint.write(path)
+        if self.processes.first:
+            self.folder.save(checkpoint)
 
     def _finish(self, trainer: Trainer) -> TrainingResult:
         """Put the weights of the result into the network, and write what is to be kept."""
@@ -411,12 +324,10 @@ class _Run:
                 command=self.command,
                 date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             ),
-            notes=tuple(self.notes),
+            notes=tuple(self.folder.notes),
         )
-        if self.folder is not None and self.processes.first:
-            write_tensors(self.folder / WEIGHTS, self.network.state_dict())
-            write_text(self.folder / RECORD, record.to_json())
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        if self.processes.first:
+            self.folder.finish(self.network, record)
         self.processes.wait()
         return TrainingResult(self.network.eval(), record)
 

@@ -187,10 +187,7 @@ class Trainer:
         options, position = self.options, self.position
         start, stop = self._bounds[position.batch : position.batch + 2]
         began = clock.total
-        # Dropout and the like: a function of the seed, too.
-        torch.manual_seed(
-            derive_seed(options.seed, "network", plan.number, start, self.processes.rank)
-        )
+        self._seed(derive_seed(options.seed, "network", plan.number, start, self.processes.rank))
         images, labels, index = self._batch(plan, self.processes.part(start, stop))
         images = self._prepare(plan, images, labels, index, clock)
         with clock.phase("network"):
@@ -210,6 +207,12 @@ class Trainer:
             raise self.diverged()
         self.progress.advance("training", stop - start, clock.total - began)
         return rate
+
+    def _seed(self, seed: int) -> None:
+        """Make dropout and the like a function of the seed, too."""
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow without CUDA
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def diverged(self) -> FloatingPointError:
         """Return the error that tells of a loss or of weights that are not finite."""
@@ -246,7 +249,7 @@ class Trainer:
             return images
         seed = self.options.seed
         if self._attack is not None:
-            self.network.eval()
+            self._defended.model.eval()
             with clock.phase("attack"), self._autocast(attack=True):
                 images = self._attack.run(
                     self._defended,
@@ -263,7 +266,7 @@ class Trainer:
         self, images: torch.Tensor, labels: torch.Tensor, count: int, rate: float
     ) -> tuple[float, int]:
         """Update the weights; return the sum of the loss, and how many images were right."""
-        self.network.train()
+        self._module.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)

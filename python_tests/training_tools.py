@@ -1,0 +1,72 @@
+"""What the tests of trainings share: small images and networks, options of a second.
+
+Importing this skips the test module where torch is absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("safetensors", reason="safetensors is not installed")
+
+from splic_ext.data import Dataset, load_dataset  # noqa: E402
+from splic_ext.training import TrainingOptions, train  # noqa: E402
+
+FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05, "crop": 1, "flip": False}
+
+
+def make_data(count=48, name="made/train", seed=0):
+    """Images of 3 x 8 x 8 whose class is the brightest quarter."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, count)
+    images = rng.integers(0, 120, (count, 3, 8, 8), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 100
+    return Dataset(name, images, labels.astype(np.int64), tuple("abcd"))
+
+
+def make_network(seed=0, dropout=0.0):
+    """A small network with batch normalisation."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3, padding=1),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(dropout),
+            torch.nn.AdaptiveAvgPool2d(2),
+            torch.nn.Flatten(),
+            torch.nn.Linear(16, 4),
+        )
+
+
+def fit(model=None, data=None, **arguments):
+    """Train quickly; options and arguments of `train` as they come."""
+    known = {field.name for field in dataclasses.fields(TrainingOptions)}
+    changes = {name: arguments.pop(name) for name in list(arguments) if name in known}
+    options = TrainingOptions(**(FAST | changes))
+    arguments = {"progress": False, **arguments}
+    model = make_network() if model is None else model
+    return train(model, make_data() if data is None else data, options, **arguments)
+
+
+def digits(count=200):
+    return load_dataset("digits", "train", limit=count)
+
+
+def timeless(result):
+    """The history without its times."""
+    return [dataclasses.replace(epoch, seconds=None) for epoch in result.history]
+
+
+def same_weights(one, other):
+    """Whether two networks have the same weights, bit for bit."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )

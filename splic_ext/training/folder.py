@@ -1,0 +1,160 @@
+"""The files of a training: what is there already, and what is kept."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from splic_ext.atomicfiles import remove_stale
+from splic_ext.models import load_weights
+from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
+from splic_ext.training.checkpoint import Checkpoint, differences, write_tensors, write_text
+from splic_ext.training.records import TrainingRecord
+
+__all__ = ["CHECKPOINT", "RECORD", "WEIGHTS", "TrainingFolder"]
+
+#: Names of the files.
+RECORD, WEIGHTS, CHECKPOINT = "training.json", "weights.safetensors", "checkpoint.safetensors"
+
+
+class TrainingFolder:
+    """The folder of a training.
+
+    Parameters
+    ----------
+    path : Path or None
+        Made when something is written; None keeps nothing.
+    identity : dict
+        What determines the training.
+    environment : dict
+        What decides its rounding.
+
+    Attributes
+    ----------
+    notes : list of str
+        What was warned of.
+    """
+
+    def __init__(
+        self, path: Path | None, identity: dict[str, Any], environment: dict[str, Any]
+    ) -> None:
+        self.path, self.identity, self.environment = path, identity, environment
+        self.notes: list[str] = []
+
+    @property
+    def logs(self) -> Path | None:
+        """Where TensorBoard's files go."""
+        return None if self.path is None else self.path / "tensorboard"
+
+    def find(
+        self, network: nn.Module, overwrite: bool
+    ) -> tuple[TrainingRecord | None, Checkpoint | None]:
+        """Return the record of the same training if it is finished, or else its checkpoint.
+
+        Parameters
+        ----------
+        network : nn.Module
+            Gets the weights of a finished training.
+        overwrite : bool
+            Whether what is damaged, or of another training, counts as missing.
+
+        Raises
+        ------
+        ValueError
+            Something is damaged, or of another training.
+        """
+        folder = self.path
+        if folder is None:
+            return None, None
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"`output` must be a folder, got the file '{folder}'; name another")
+        try:
+            if (folder / RECORD).exists():
+                return self._finished(folder, network), None
+            if (folder / CHECKPOINT).exists():
+                found = Checkpoint.read(folder / CHECKPOINT, self.identity)
+                self._compare(folder / CHECKPOINT, found)
+                return None, found
+            if (folder / WEIGHTS).exists():
+                raise ValueError(
+                    f"'{folder / WEIGHTS}' is not of this training; name another `output`, or give "
+                    "`overwrite=True` (--overwrite) to replace it"
+                )
+        except ValueError:
+            if not overwrite:
+                raise
+        return None, None
+
+    def clear(self) -> None:
+        """Remove the files of another training, so that a new one can be taken up."""
+        if self.path is None:
+            return
+        remove_stale(self.path)
+        old = [self.path / name for name in (RECORD, CHECKPOINT, WEIGHTS)]
+        for path in [*old, *self.path.glob("tensorboard/events.out.tfevents.*")]:
+            path.unlink(missing_ok=True)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint in place of the last one."""
+        if self.path is not None:
+            checkpoint.write(self.path / CHECKPOINT)
+
+    def finish(self, network: nn.Module, record: TrainingRecord) -> None:
+        """Keep the result, which makes the checkpoint needless."""
+        if self.path is None:
+            return
+        write_tensors(self.path / WEIGHTS, network.state_dict())
+        write_text(self.path / RECORD, record.to_json())
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def _finished(self, folder: Path, network: nn.Module) -> TrainingRecord:
+        """Return the record of this training, with its weights in the network."""
+        try:
+            record = TrainingRecord.load(folder / RECORD)
+        except ValueError as error:
+            raise ValueError(
+                f"'{folder / RECORD}' cannot be read: {error}; name another `output`, or give "
+                "`overwrite=True` (--overwrite) to begin anew"
+            ) from error
+        if record.key != fingerprint(self.identity):
+            there = {
+                "options": record.options.to_dict(),
+                "data set": record.dataset.sha256,
+                "test images": None if record.test is None else record.test.sha256,
+            }
+            here = {name: self.identity[name] for name in there}
+            other = differences(there, here) or "another network"
+            raise ValueError(
+                f"'{folder / RECORD}' is of another training: {other}; name another `output`, or "
+                "give `overwrite=True` (--overwrite) to begin anew"
+            )
+        trial = copy.deepcopy(network)  # the network itself may have to begin anew
+        try:
+            load_weights(trial, folder / WEIGHTS)
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"the training of '{folder / RECORD}' has lost its weights: {error}; put them "
+                "back, or give `overwrite=True` (--overwrite) to begin anew"
+            ) from error
+        if fingerprint_weights(trial) != record.model.sha256:
+            raise ValueError(
+                f"'{folder / WEIGHTS}' does not hold the weights of '{folder / RECORD}'; put them "
+                "back, or give `overwrite=True` (--overwrite) to begin anew"
+            )
+        network.load_state_dict(trial.state_dict())
+        return record
+
+    def _compare(self, path: Path, found: Checkpoint) -> None:
+        """Tell of a checkpoint that was computed otherwise, to other rounding."""
+        other = [k for k, value in self.environment.items() if found.environment.get(k) != value]
+        if other:
+            note = (
+                f"the checkpoint '{path}' was made with other {', '.join(other)}: the result may "
+                "differ from that of one run"
+            )
+            self.notes.append(note)
+            warnings.warn(note, stacklevel=2)
