@@ -28,12 +28,14 @@ def test_all_kinds_are_told_apart(made, tmp_path):
 
 
 def test_what_is_passed_over(table, tmp_path):
-    """Finished parts, hidden files, schemas, other suffixes; and what is reached twice."""
+    """Finished parts, hidden files, schemas, cached copies, and what is reached twice."""
     path = write(tmp_path / "b", table)
     for place in ("b/work/networks", "parts", ".hidden"):
         write(tmp_path / place, table)
     write(tmp_path, table, ".table")
     (tmp_path / "schema.json").write_text('{"$schema": "x", "type": "object"}')
+    for suffix in ("npy", "json"):
+        (tmp_path / f"copy.{suffix}").write_text("{}")
     (tmp_path / "notes.txt").write_text("none")
     found = collect([tmp_path, path, tmp_path / "b"])
     assert [source.path for source in found.results] == [path.as_posix()]

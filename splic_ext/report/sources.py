@@ -80,9 +80,9 @@ class Collection:
 def collect(paths: Iterable[str | os.PathLike[str]]) -> Collection:
     """Read all files of results among and below the paths, in the order of their names.
 
-    Below a folder these are the files ``*.json``; hidden ones, JSON schemas, and folders ``work``
-    and ``parts``, where finished parts are, are passed over. A file that is reached twice counts
-    once.
+    Below a folder these are the files ``*.json``; hidden ones, JSON schemas, those that describe
+    an array beside them, and folders ``work`` and ``parts``, where finished parts are, are passed
+    over. A file that is reached twice counts once.
 
     Parameters
     ----------
@@ -141,8 +141,11 @@ def _files(given: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(given):
         folders[:] = sorted(n for n in folders if n not in WORK and not n.startswith("."))
         for name in sorted(names):
-            if name.endswith(".json") and not name.startswith("."):
-                yield Path(folder, name)
+            path = Path(folder, name)
+            # What stands beside an array describes it: the cached copies of a training.
+            described = path.with_suffix(".npy").name in names
+            if path.suffix == ".json" and not name.startswith(".") and not described:
+                yield path
 
 
 def _read(path: Path, *, named: bool) -> tuple[str | None, Any]:

@@ -14,6 +14,9 @@ from splic_ext.training.records import EpochSeconds, TrainingRecord
 
 __all__ = ["training_entry"]
 
+#: Parts of the time that tables name otherwise.
+PARTS = {"defense": "defence"}
+
 
 def training_entry(source: Source[TrainingRecord]) -> Entry:
     """Return the entry of a training.
@@ -35,7 +38,8 @@ def training_entry(source: Source[TrainingRecord]) -> Entry:
     options = record.options
     total = sum((epoch.seconds for epoch in record.history), EpochSeconds())
     spent = tuple(
-        Line(part.name, (Cell(f"{getattr(total, part.name):,.1f}"),)) for part in fields(total)
+        Line(PARTS.get(part.name, part.name), (Cell(f"{getattr(total, part.name):,.1f}"),))
+        for part in fields(total)
     )
     chosen = tuple(
         Line(name, (Cell("none" if value is None else one_line(str(value))),))
