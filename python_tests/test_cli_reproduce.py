@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_tools import invoke
+from data_tools import write_cifar
 from evaluation_tools import no_work, part_times
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -107,12 +108,23 @@ def test_both_kinds_into_the_default_folder(files):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("table5", *SVHN), 2, "`name` must be one of table3, table4, frontier, got 'table5'"),
+        (("table5", *SVHN), 2, "`name` must be one of table1, table2, table3, "),
         (("table3",), 2, "`subjects` of table3 must not be empty; give images and a network"),
-        (("table4", *CIFAR10), 2, "`subjects` of table4 must be of svhn, got 'cifar10'"),
-        (("table4", *SVHN[:2]), 2, "--svhn and --svhn-weights belong together; give both"),
-        (("table4", *SVHN[2:]), 2, "--svhn and --svhn-weights belong together; give both"),
-        (("table3", *CIFAR10[2:], *SVHN), 2, "--cifar10 and --cifar10-weights belong together"),
+        (("table4", *CIFAR10), 2, "`subjects` of table4 must be of svhn or digits, got 'cifar10'"),
+        (
+            ("table4", *SVHN[:2]),
+            2,
+            "--svhn mine.npz must come with --svhn-train, images to train net",
+        ),
+        (("figure6", *SVHN), 2, "--svhn-train, images to train networks on; give it"),
+        (("table4", *SVHN[2:]), 2, "--svhn-weights and --svhn-train belong to --svhn, the test i"),
+        (("table3", "--svhn-train", "mine.npz"), 2, "--svhn-train belong to --svhn, the test ima"),
+        (("table3", *CIFAR10[2:], *SVHN), 2, "--cifar10-weights and --cifar10-train belong to --"),
+        (("all", *SVHN, *QUICK), 2, "--attack is for a single experiment; leave it out"),
+        (("all", *SVHN), 2, "--svhn mine.npz must come with --svhn-train"),
+        (("table3", *SVHN, "--budget", "big"), 2, "`budget` must be one of smoke, cpu, gpu, or a"),
+        (("figure4", *SVHN, "--attack", "pgd"), 2, "`attacks` is for table1, table3, table4, fig"),
+        (("table3", *SVHN[:2], "--svhn-train", "mine.npz", "--budget", "smoke"), 2, "has no netw"),
         (("table4", *SVHN, "--svhn", "mine.npz"), 2, "got 'mine' twice; rename one"),
         (("table3", *SVHN, "--attack", "cw"), 2, "`attacks` of table3 must be among fgsm, pgd, go"),
         (("table4", "--svhn", "none.npz", *SVHN[2:]), 1, "data set 'none.npz' does not exist"),
@@ -150,8 +162,55 @@ def test_all_flags_and_ctrl_c(files, monkeypatch):
     assert given.pop("command").startswith("splic-ext")
     assert given == {
         "draws": 1, "seed": 0, "limit": 2, "slow_limit": 5, "attacks": ["fgsm"], "batch_size": 7,
-        "output": Path("here"), "device": "cpu", "progress": False,
+        "budget": None, "output": Path("here"), "device": "cpu", "progress": False,
     }  # fmt: skip
+
+
+def test_smoke_needs_no_data(files, monkeypatch):
+    shown = reproduced("figure12", "--budget", "smoke", "-o", "out")
+    result = ExperimentResult.from_json((files / "out" / "figure12.json").read_text())
+    assert result.budget == "smoke"
+    assert {point.dataset for point in result.points} == {"digits"}
+    assert "result: out/figure12.json, _points.csv, .md, .png" in shown.stderr.replace(os.sep, "/")
+    assert (files / "out" / "figure12.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_training_images(files, monkeypatch):
+    """By path, or those of the same name; without weights no network is given."""
+    given = []
+
+    def keep(name, subjects, **arguments):
+        given.extend(subjects)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("splic_ext.experiments.reproduce", keep)
+    reproduced("figure6", *SVHN, "--svhn-train", "other.npz", code=130)
+    reproduced("table3", *SVHN[:2], "--svhn-train", "other.npz", code=130)
+    reproduced("table3", *SVHN, "--svhn-train", "other.npz", code=130)
+    assert [subject.model is None for subject in given] == [False, True, False]
+    assert [subject.training is None for subject in given] == [False, False, True]
+    assert given[0].training.name == "other"
+    write_cifar(files / "data" / "cifar-10-batches-py")
+    reproduced("figure6", "--cifar10", "cifar10", "--root", "data", code=130)
+    assert (given[3].dataset.name, given[3].training.name) == ("cifar10/test", "cifar10/train")
+    reproduced("table3", "--cifar10", "cifar10", *CIFAR10[2:], "--root", "data", code=130)
+    assert given[4].training is None, "images that nothing is trained on were read"
+
+
+def test_all_of_them(files, monkeypatch):
+    """Those that the images are for, one after the other, with the budget of two cores."""
+    seen = {}
+
+    def keep(subjects, **arguments):
+        seen.update(arguments)
+        yield from ()
+
+    monkeypatch.setattr("splic_ext.experiments.reproduce_all", keep)
+    reproduced("all", "-q")
+    assert seen["budget"] == "cpu"
+    reproduced("all", "--budget", "smoke", "-q")
+    assert seen["budget"] == "smoke"
+    assert "attacks" not in seen
 
 
 def test_without_torch(run_python):

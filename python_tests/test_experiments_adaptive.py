@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.defenses import defense_from_spec  # noqa: E402
 from splic_ext.experiments import SIZES, ExperimentResult, Size, evaluate_adaptively  # noqa: E402
-from splic_ext.experiments.adaptive import _modes  # noqa: E402
+from splic_ext.experiments.trained_tables import gradient_modes  # noqa: E402
 
 DIGITS = load_dataset("digits", limit=8)
 BOTH = "splic:rank=4,max_iterations=14,anchor_fraction=0.9,alternate=false+tv:weight=0.03"
@@ -207,7 +207,7 @@ def test_what_has_a_derivative_is_attacked_through_it(adaptive, section, method,
 )
 def test_each_gradient_once(spec, modes):
     """The surrogate of a defence without one is its derivative."""
-    assert _modes(defense_from_spec(spec)) == modes
+    assert gradient_modes(defense_from_spec(spec)) == modes
 
 
 def test_files_of_the_protocol(adaptive):

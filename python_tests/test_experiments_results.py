@@ -8,12 +8,14 @@ import dataclasses
 import errno
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from splic_ext.errors import MissingExtraError
 from splic_ext.evaluation import (
     Accuracy,
     DatasetInfo,
@@ -22,7 +24,7 @@ from splic_ext.evaluation import (
     Provenance,
     mean_accuracy,
 )
-from splic_ext.experiments import ExperimentResult, Row
+from splic_ext.experiments import ExperimentResult, Gallery, Point, Row
 from splic_ext.experiments.results import SCHEMA_VERSION
 
 ORIGIN = Provenance(
@@ -84,7 +86,7 @@ def test_round_trip(result):
 
 def test_json_is_plain_with_a_line_for_each_row(result):
     plain = json.loads(result.to_json())
-    assert plain["schema_version"] == SCHEMA_VERSION == 1
+    assert plain["schema_version"] == SCHEMA_VERSION == 2
     assert plain["rows"][3]["mean"] == {"value": 0.75, "low": 0.125, "high": 0.875, "n": 4}
     assert plain["rows"][3]["paper"] == 60.0
     assert plain["rows"][0]["paper"] is None
@@ -95,8 +97,8 @@ def test_json_is_plain_with_a_line_for_each_row(result):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema_version=2), "must have the schema version 1, got 2; read it"),
-        (lambda d: d.pop("schema_version"), "must have the schema version 1, got None"),
+        (lambda d: d.update(schema_version=3), "must have the schema version 2, got 3; read it"),
+        (lambda d: d.pop("schema_version"), "must have the schema version 2, got None"),
         (lambda d: d.pop("title"), "`result` must have the keys .* missing title, unknown none"),
         (lambda d: d.update(more=1), "missing none, unknown more"),
         (lambda d: d.update(rows={}), "`result.rows` must be a list"),
@@ -118,7 +120,7 @@ def test_what_is_no_json(result):
     for text in ("", result.to_json()[:-9]):
         with pytest.raises(ValueError, match="an experiment must be a text in JSON: "):
             ExperimentResult.from_json(text)
-    with pytest.raises(ValueError, match="schema version 1, got None"):
+    with pytest.raises(ValueError, match="schema version 2, got None"):
         ExperimentResult.from_json("[]")
 
 
@@ -233,3 +235,112 @@ def test_a_folder_that_is_a_file(result, tmp_path):
     (tmp_path / "x").write_text("")
     with pytest.raises(OSError, match=r"the results cannot be written to '.*x/made.json'"):
         result.save(tmp_path / "x")
+
+
+# Curves and pictures
+
+CURVE = tuple(
+    Point("made", series, "rank", x, "accuracy (%)", y, y - 5, y + 5, 200, paper, "made")
+    for series, y, paper in (("clean", 80.0, None), ("PGD", 40.5, 68.5))
+    for x in (8.0, 4.0)
+)
+GALLERY = Gallery(
+    "made", "Pictures", ("a",), ("b", "c"), (("", ""),), (("x", "y"),), ((True, None),)
+)
+
+
+def test_an_earlier_version_is_read(result):
+    """As it was written before there were curves and pictures."""
+    plain = json.loads(result.to_json())
+    for name in ("points", "galleries", "datasets", "budget"):
+        del plain[name]
+    text = json.dumps({**plain, "schema_version": 1})
+    assert ExperimentResult.from_json(text) == result
+    with pytest.raises(ValueError, match="missing points, galleries, datasets, budget"):
+        ExperimentResult.from_json(json.dumps({**plain, "schema_version": 2}))
+
+
+def test_curves_and_pictures_come_back(result):
+    full = dataclasses.replace(
+        result,
+        points=CURVE,
+        galleries=(GALLERY,),
+        datasets=(result.rows[0].dataset,),
+        budget="cpu",
+    )
+    again = ExperimentResult.from_json(full.to_json())
+    assert again == full
+    assert again.galleries[0].right == ((True, None),)
+    lines = [line.strip().rstrip(",") for line in full.to_json().splitlines()]
+    assert sum(line.startswith('{"section": "made", "series"') for line in lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["points"][1].update(kind="pie"), "`kind` of a point must be one of"),
+        (lambda d: d["points"][1].update(y="3"), r"points\[1\].y` must be of type float"),
+        (lambda d: d["galleries"][0]["right"].append([]), "`right` of a gallery must have 1 rows"),
+        (lambda d: d.update(budget=3), "result.budget` must be of type str"),
+    ],
+)
+def test_damaged_curves_and_pictures(change, message):
+    plain = json.loads(make_result(points=CURVE, galleries=(GALLERY,)).to_json())
+    change(plain)
+    with pytest.raises(ValueError, match=message):
+        ExperimentResult.from_json(json.dumps(plain))
+
+
+def test_a_curve_as_a_table():
+    """Places down, series across; the rows of the section are these points."""
+    text = make_result(make_row(), points=CURVE).to_markdown()
+    assert "\n![A table](made.png)\n" in text
+    assert text.partition("## made\n\n")[2].splitlines() == [
+        "accuracy (%); 200 images.",
+        "",
+        "| rank | clean | PGD | paper |",
+        "| --- | ---: | ---: | ---: |",
+        "| 4 | 80.0 [75.0, 85.0] | 40.5 [35.5, 45.5] | 68.5 |",
+        "| 8 | 80.0 [75.0, 85.0] | 40.5 [35.5, 45.5] | 68.5 |",
+    ]
+
+
+def test_long_curves_clouds_and_places_with_names():
+    long = tuple(Point("a", "x", "iteration", i, "change", 1 / i) for i in range(1, 71))
+    cloud = (Point("b", "cat", "t-SNE 1", 1.0, "t-SNE 2", 2.0, kind="scatter"),)
+    named = (Point("c", "SPLIC", "data set", 0, "PSNR (dB)", 25.0, label="made", kind="bar"),)
+    text = make_result(points=(*long, *cloud, *named)).to_markdown()
+    assert "change; 12 of 70 places." in text
+    assert "\n| 1 | 1 |\n" in text
+    assert "\n| 70 | 0.01429 |\n" in text
+    assert "## b" not in text
+    assert "\n| made | 25 |\n" in text
+    assert "Accuracy in %" not in text, "how to read accuracies, and there is none"
+
+
+def test_points_as_csv(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    result = make_result(points=CURVE, galleries=(GALLERY,))
+    paths = result.save(tmp_path)
+    assert [path.name for path in paths] == [
+        "made.json", "made_points.csv", "made.md", "made.png",
+    ]  # fmt: skip
+    assert tuple(path.name for path in paths) == result.files
+    lines = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    assert lines[2] == {
+        "section": "made", "series": "PGD", "x_name": "rank", "x": "8.0", "label": "",
+        "y_name": "accuracy (%)", "y": "40.5", "low": "35.5", "high": "45.5", "n": "200",
+        "paper": "68.5", "dataset": "made",
+    }  # fmt: skip
+    assert paths[3].read_bytes() == result.to_png()
+    assert make_result(make_row(), points=CURVE).files == (
+        "made.json", "made.csv", "made_points.csv", "made.md", "made.png",
+    )  # fmt: skip
+
+
+def test_nothing_is_written_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match="report"):
+        make_result(points=CURVE).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert len(make_result(make_row()).save(tmp_path)) == 3

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,19 +17,27 @@ from splic_ext.clirun import (
     RUN,
     BatchSize,
     Device,
-    Draws,
     Quiet,
     Root,
     Seed,
     command_line,
 )
-from splic_ext.data import load_dataset
+from splic_ext.data import DATASETS, load_dataset
+
+if TYPE_CHECKING:
+    from splic_ext.experiments import ExperimentResult, Subject
 
 __all__ = ["reproduce"]
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="table3, table4 or frontier.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="table1 to table4, figure3 to figure12, frontier, hypotheses, or all.",
+        ),
+    ],
     cifar10: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,7 +48,20 @@ def reproduce(
     ] = None,
     cifar10_weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Weights of a ResNet-20.", rich_help_panel=DATA),
+        typer.Option(
+            metavar="FILE",
+            help="Weights of a ResNet-20 that never saw a completed image. Default: a network is "
+            "trained.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    cifar10_train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="CIFAR-10 training images. Default: those of the same name as the test images.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     svhn: Annotated[
         list[str] | None,
@@ -51,45 +73,77 @@ def reproduce(
     ] = None,
     svhn_weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Weights of the small VGG.", rich_help_panel=DATA),
+        typer.Option(
+            metavar="FILE",
+            help="Weights of a small VGG, likewise.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    svhn_train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH", help="SVHN training images, likewise.", rich_help_panel=DATA
+        ),
     ] = None,
     root: Root = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="smoke|cpu|gpu",
+            help="How much is run. smoke: minutes, without data, numbers mean nothing; cpu: hours "
+            "on two cores; gpu: the paper's sizes. Default: cpu, and for table3, table4 and "
+            "frontier all images.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Folder for NAME.json, NAME.csv, NAME.md, in place of what is there, and, below "
-            "work, for finished parts.",
+            help="Folder for NAME.json, NAME.csv, NAME.md, NAME.png, in place of what is there, "
+            "and, below work, for finished parts and networks.",
             rich_help_panel=RUN,
         ),
     ] = Path("results"),
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Most images of a data set.", rich_help_panel=RUN),
+        typer.Option(
+            min=1, help="Most images of a data set. Default: the budget.", rich_help_panel=RUN
+        ),
     ] = None,
     slow_limit: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, help="Most images for attacks of thousands of steps.", rich_help_panel=RUN
+            min=1,
+            help="Most images for attacks of thousands of steps. Default: the budget, else 500.",
+            rich_help_panel=RUN,
         ),
-    ] = 500,
+    ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this attack. Repeatable.", rich_help_panel=RUN),
     ] = None,
-    draws: Draws = 10,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Fresh draws of the masks for each finished image. Default: the budget, else 10.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = 100,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a table of the paper anew, its numbers beside the paper's.
+    """Make a table or a figure of the paper anew, its numbers beside the paper's, or all of them.
 
-    table3 and table4 attack the networks without a defence (gray box); frontier compares SPLIC
-    with plain denoising at equal clean accuracy, which the paper does not. Killed or interrupted,
-    the same command goes on where it was. Exit codes as for `splic-ext evaluate`.
+    Networks are trained where they must be. frontier compares SPLIC with plain denoising at equal
+    clean accuracy, and hypotheses looks for what explains the distance to the paper; the paper has
+    neither. Killed or interrupted, the same command goes on where it was. Exit codes as for
+    `splic-ext evaluate`.
     """
     with (
         exit_codes(
@@ -97,35 +151,81 @@ def reproduce(
         ),
         notes_on_stderr(),
     ):
-        from splic_ext import evaluation, experiments
+        from splic_ext import experiments
 
-        subjects = []
-        for kind, network, places, weights in (
-            ("cifar10", "resnet20", cifar10, cifar10_weights),
-            ("svhn", "svhn_vgg", svhn, svhn_weights),
-        ):
-            if bool(places) != (weights is not None):
-                raise ValueError(f"--{kind} and --{kind}-weights belong together; give both")
-            if not places or weights is None:
-                continue
-            for place in places:
-                data = load_dataset(place, "test", root, limit)
-                model = evaluation.load_network(network, weights, len(data.classes))
-                subjects.append(experiments.Subject(kind, data, model, network))
-        result = experiments.reproduce(
-            name,
-            subjects,
-            draws=draws,
-            seed=seed,
-            limit=limit,
-            slow_limit=slow_limit,
-            attacks=attack,
-            batch_size=batch_size,
-            output=out,
-            device=device,
-            progress=not quiet,
-            command=command_line(),
-        )
+        if name == "all" and attack:
+            raise ValueError("--attack is for a single experiment; leave it out")
+        chosen = experiments.EXPERIMENTS.get(name)
+        trains = name == "all" or (chosen is not None and chosen.trains)
+        subjects = [
+            subject
+            for kind, network, places, weights, training in (
+                ("cifar10", "resnet20", cifar10, cifar10_weights, cifar10_train),
+                ("svhn", "svhn_vgg", svhn, svhn_weights, svhn_train),
+            )
+            for subject in _subjects(
+                kind, network, places or [], weights, training, root, limit, trains
+            )
+        ]
+        given: dict[str, Any] = {
+            "budget": budget,
+            "draws": draws,
+            "seed": seed,
+            "limit": limit,
+            "slow_limit": slow_limit,
+            "batch_size": batch_size,
+            "output": out,
+            "device": device,
+            "progress": not quiet,
+            "command": command_line(),
+        }
+        found = subjects if subjects or budget != "smoke" else None
+        if name == "all":
+            given["budget"] = budget or "cpu"
+            for result in experiments.reproduce_all(found, **given):
+                _tell(result, out, quiet)
+            return
+        result = experiments.reproduce(name, found, attacks=attack, **given)
     if not quiet:
         Console().print(Markdown(result.to_markdown()))
-        print_message(f"result: {out / name}.json, .csv, .md")
+    _tell(result, out, quiet)
+
+
+def _subjects(
+    kind: str,
+    network: str,
+    places: list[str],
+    weights: Path | None,
+    training: str | None,
+    root: Path | None,
+    limit: int | None,
+    trains: bool,
+) -> Iterator[Subject]:
+    """Yield the images of a kind with their network, or with images to train one on."""
+    if not places and (weights or training):
+        raise ValueError(
+            f"--{kind}-weights and --{kind}-train belong to --{kind}, the test images; give them"
+        )
+    from splic_ext.evaluation import load_network
+    from splic_ext.experiments import Subject
+
+    for place in places:
+        source = training or (place if place in DATASETS else None)
+        if source is None and (trains or weights is None):
+            raise ValueError(
+                f"--{kind} {place} must come with --{kind}-train, images to train networks on"
+                f"{'' if trains else f', or with --{kind}-weights'}; give it"
+            )
+        data = load_dataset(place, "test", root, limit)
+        model = None if weights is None else load_network(network, weights, len(data.classes))
+        learned = None
+        if source is not None and (trains or model is None):
+            learned = load_dataset(source, "train", root)
+        yield Subject(kind, data, model, None if model is None else network, learned)
+
+
+def _tell(result: ExperimentResult, folder: Path, quiet: bool) -> None:
+    if not quiet:
+        first, *others = result.files
+        rest = ", ".join(name.removeprefix(result.name) for name in others)
+        print_message(f"result: {folder / first}, {rest}")

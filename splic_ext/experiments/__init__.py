@@ -21,17 +21,28 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("`splic_ext.experiments`", "torch", "torch") from None
 
 from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
-from splic_ext.experiments.gray_box import TABLES, GrayBoxTable, Subject, reproduce
-from splic_ext.experiments.results import ExperimentResult, Row
+from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
+from splic_ext.experiments.gray_box import TABLES, GrayBoxTable
+from splic_ext.experiments.registry import EXPERIMENTS, Experiment, reproduce, reproduce_all
+from splic_ext.experiments.results import ExperimentResult, Gallery, Point, Row
+from splic_ext.experiments.subjects import Subject
 
 __all__ = [
+    "BUDGETS",
+    "EXPERIMENTS",
     "SIZES",
     "TABLES",
+    "Budget",
+    "Experiment",
     "ExperimentResult",
+    "Gallery",
     "GrayBoxTable",
+    "Point",
+    "Recipe",
     "Row",
     "Size",
     "Subject",
     "evaluate_adaptively",
     "reproduce",
+    "reproduce_all",
 ]

@@ -13,15 +13,15 @@ from torch import nn
 from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel, Within
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
-from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec, gradient_mode
+from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec
 from splic_ext.evaluation import Record, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
 from splic_ext.experiments.results import ExperimentResult, Row
+from splic_ext.experiments.trained_tables import gradient_modes
 from splic_ext.runs.inputs import check_dataset
 
 __all__ = ["SIZES", "Size", "evaluate_adaptively"]
 
-GRADIENTS = ("identity", "exact", "surrogate")
 #: Defences that are known to be broken: an attack that leaves them standing is none.
 KNOWN = {"usvt": "ME-Net (USVT)"}
 NONE = {"identity": "no defence"}
@@ -216,7 +216,7 @@ class _Section:
 def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequence[_Section]:
     steps = ThreatModel(steps=size.steps, step_size=1 / 255)
     this = {spec: defense}
-    modes = _modes(defense)
+    modes = gradient_modes(defense)
 
     def attack(gradient: str = "identity", eot: int = size.sweep_eot, **change: Any) -> Attack:
         loss = change.pop("loss", "ce")
@@ -314,19 +314,6 @@ def _ablations(spec: str, full: int) -> dict[str, Defense]:
 def _build(titles: Mapping[str, str]) -> dict[str, Defense]:
     """Return the defences by title."""
     return {title: defense_from_spec(text) for text, title in titles.items()}
-
-
-def _modes(defense: Defense) -> list[str]:
-    """Return the gradients that the defence has, each of them once."""
-    parts = [part for part in defense.modules() if isinstance(part, Defense)]
-    found: dict[tuple[str, ...], str] = {}
-    for mode in GRADIENTS:
-        try:
-            with gradient_mode(defense, mode):
-                found.setdefault(tuple(part.gradient for part in parts), mode)
-        except ValueError:
-            continue
-    return list(found.values())
 
 
 def _choose(size: str | Size) -> Size:

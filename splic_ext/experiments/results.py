@@ -1,115 +1,59 @@
-"""Results of experiments: rows with intervals beside the paper's numbers; JSON, CSV, Markdown."""
+"""Results of experiments: accuracies, curves and pictures beside the paper's numbers."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Provenance, Record
-from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.evaluation import DatasetInfo, Provenance
+from splic_ext.experiments.layout import (
+    head,
+    point_tables,
+    points_to_csv,
+    row_table,
+    rows_to_csv,
+)
+from splic_ext.experiments.rows import Gallery, Point, Row
 from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
-from splic_ext.runs.store import write_text
+from splic_ext.runs.store import write_bytes, write_text
 
-__all__ = ["SCHEMA_VERSION", "ExperimentResult", "Row"]
+__all__ = ["SCHEMA_VERSION", "ExperimentResult", "Gallery", "Point", "Row"]
 
 #: Of the JSON form.
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of an experiment.
-
-    Attributes
-    ----------
-    section : str
-        Part of the experiment.
-    method : str
-        The defence, as a table names it.
-    defense : str
-        All of its parameters.
-    attack : str
-        "clean", or the attack as a table names it.
-    parameters : str
-        All of the attack's parameters; empty for clean images.
-    scenario : str
-        "gray", "black", "white" or "mixed".
-    dataset : DatasetInfo
-    model : NetworkInfo
-    draws : int
-        Fresh draws of the masks for each image.
-    mean, all_draws, majority : Accuracy
-        As of :class:`splic_ext.evaluation.Record`.
-    paper : float or None
-        The number that the paper prints, in %.
-    seconds : float
-        What it took.
-    """
-
-    section: str
-    method: str
-    defense: str
-    attack: str
-    parameters: str
-    scenario: str
-    dataset: DatasetInfo
-    model: NetworkInfo
-    draws: int
-    mean: Accuracy
-    all_draws: Accuracy
-    majority: Accuracy
-    paper: float | None
-    seconds: float
-
-    @classmethod
-    def from_record(
-        cls, record: Record, section: str, method: str, attack: str, paper: float | None = None
-    ) -> Row:
-        """Return the row of a record.
-
-        Parameters
-        ----------
-        record : Record
-        section, method, attack : str
-            How it is named.
-        paper : float, optional
-            The paper's number, in %.
-        """
-        return cls(
-            section=section,
-            method=method,
-            defense=record.defense_repr,
-            attack=attack,
-            parameters="" if record.parameters is None else json.dumps(record.parameters),
-            scenario=record.scenario,
-            dataset=record.dataset,
-            model=record.model,
-            draws=record.draws,
-            mean=record.mean,
-            all_draws=record.all_draws,
-            majority=record.majority,
-            paper=paper,
-            seconds=record.seconds.total,
-        )
+SCHEMA_VERSION = 2
+#: Earlier versions that are read as well -> what they lack.
+OLDER: Mapping[int, Mapping[str, Any]] = {
+    1: {"points": [], "galleries": [], "datasets": [], "budget": None}
+}
+#: Lists that are written with a line for each item.
+LISTS = ("rows", "points", "galleries")
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """The rows of an experiment, and how they came about.
+    """What an experiment found, and how it came about.
 
     Attributes
     ----------
     name, title : str
     rows : tuple of Row
+        Accuracies.
     provenance : Provenance
         Versions, code, machine, command and date.
     notes : tuple of str
         What a reader should know.
+    points : tuple of Point
+        Curves, bars and clouds of points.
+    galleries : tuple of Gallery
+        Pictures.
+    datasets : tuple of DatasetInfo
+        The images that points and galleries are of.
+    budget : str or None
+        Name of the budget, where there was one.
     """
 
     name: str
@@ -117,6 +61,10 @@ class ExperimentResult:
     rows: tuple[Row, ...]
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    points: tuple[Point, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    datasets: tuple[DatasetInfo, ...] = ()
+    budget: str | None = None
 
     def select(
         self, *, section: str | None = None, method: str | None = None, attack: str | None = None
@@ -133,13 +81,16 @@ class ExperimentResult:
     def to_json(self) -> str:
         """Return JSON, which :meth:`from_json` reads."""
         values = {"schema_version": SCHEMA_VERSION, **encode(self)}
-        rows = ",\n".join("    " + json.dumps(row, allow_nan=False) for row in values.pop("rows"))
-        head = json.dumps(values, indent=2, allow_nan=False)
-        return head[:-2] + f',\n  "rows": [\n{rows}\n  ]\n}}\n'
+        lists = {name: values.pop(name) for name in LISTS}
+        text = json.dumps(values, indent=2, allow_nan=False)[:-2]
+        for name, items in lists.items():
+            lines = ",\n".join("    " + json.dumps(item, allow_nan=False) for item in items)
+            text += f',\n  "{name}": [\n{lines}\n  ]'
+        return text + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str) -> ExperimentResult:
-        """Return the result that :meth:`to_json` wrote.
+        """Return the result that :meth:`to_json` wrote, in this version or an earlier one.
 
         Parameters
         ----------
@@ -152,38 +103,58 @@ class ExperimentResult:
         """
         what = "the result of an experiment"
         with told_if_nested(what):
-            return decode(cls, read_versioned(text, SCHEMA_VERSION, what), "result")
+            return decode(cls, read_versioned(text, SCHEMA_VERSION, what, OLDER), "result")
 
     def to_csv(self) -> str:
         """Return one line for each row, accuracies in %."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        accuracies = ("mean", "all_draws", "majority")
-        writer.writerow(
-            ["section", "dataset", "images", "network", "scenario", "method", "attack", "draws"]
-            + [f"{name}{end}" for name in accuracies for end in ("", "_low", "_high")]
-            + ["paper", "defense", "parameters"]
-        )
-        for row in self.rows:
-            values = [getattr(row, name) for name in accuracies]
-            writer.writerow(
-                [row.section, row.dataset.name, row.mean.n, row.model.name, row.scenario]
-                + [row.method, row.attack, row.draws]
-                + [f"{100 * x:.2f}" for a in values for x in (a.value, a.low, a.high)]
-                + ["" if row.paper is None else row.paper, row.defense, row.parameters]
-            )
-        return text.getvalue()
+        return rows_to_csv(self.rows)
 
     def to_markdown(self) -> str:
-        """Return the sections as tables, methods down and attacks across, in %."""
-        parts = [f"# {' '.join(self.title.split())}", "", *_head(self)]
-        for section in dict.fromkeys(row.section for row in self.rows):
+        """Return the sections as tables, in %; of the pictures their titles."""
+        parts = [f"# {' '.join(self.title.split())}", ""]
+        parts += head(self.provenance, self.notes, accuracies=bool(self.rows))
+        if self.points or self.galleries:
+            parts += ["", f"![{' '.join(self.title.split())}]({self.name}.png)"]
+        sections = [row.section for row in self.rows] + [point.section for point in self.points]
+        for section in dict.fromkeys(sections):
             rows = self.select(section=section)
-            parts += ["", f"## {section}", "", *_table(rows)]
+            points = [point for point in self.points if point.section == section]
+            # The rows of a section with a curve are its points.
+            lines = point_tables(points) if points else row_table(rows)
+            if lines:
+                parts += ["", f"## {section}", "", *lines]
         return "\n".join(parts) + "\n"
 
+    def to_png(self) -> bytes:
+        """Return points and pictures, drawn.
+
+        Raises
+        ------
+        MissingExtraError
+            Matplotlib is not installed.
+        """
+        from splic_ext.experiments.drawing import draw, render
+
+        return render(draw(self.title, self.points, self.galleries), "png")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that :meth:`save` writes."""
+        rows, points = bool(self.rows), bool(self.points)
+        suffixes = {
+            ".json": True,
+            ".csv": rows or not (points or self.galleries),
+            "_points.csv": points,
+            ".md": True,
+            ".png": points or bool(self.galleries),
+        }
+        return tuple(f"{self.name}{suffix}" for suffix, there in suffixes.items() if there)
+
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
-        """Write NAME.json, NAME.csv and NAME.md into a folder, each at once or not at all.
+        """Write NAME.json and NAME.md into a folder, and what else there is.
+
+        NAME.csv has the rows, NAME_points.csv the points, NAME.png points and pictures. Each file
+        is written at once or not at all.
 
         Parameters
         ----------
@@ -196,71 +167,23 @@ class ExperimentResult:
 
         Raises
         ------
+        MissingExtraError
+            Matplotlib is not installed, and there are points or pictures. Nothing is written.
         OSError
-            It cannot be written.
+            A file cannot be written.
         """
-        forms = {"json": self.to_json(), "csv": self.to_csv(), "md": self.to_markdown()}
-        paths = tuple(Path(folder) / f"{self.name}.{suffix}" for suffix in forms)
-        for path, text in zip(paths, forms.values(), strict=True):
-            write_text(path, text)
-        return paths
-
-
-def _head(result: ExperimentResult) -> list[str]:
-    origin = result.provenance
-    versions = ", ".join(
-        f"{name} {version}" for name, version in origin.versions.items() if version
-    )
-    lines = [
-        "Accuracy in %, mean over the draws, with 95 % Wilson intervals over the images; in round "
-        "brackets the share of images that are right in every draw.",
-        "",
-        f"- {origin.date[:10]}, {origin.machine.cpu}, {origin.machine.cores} cores; {versions}",
-    ]
-    if origin.command is not None:
-        lines.append(f"- `{origin.command}`")
-    return lines + [f"- {note}" for note in result.notes]
-
-
-def _table(rows: Sequence[Row]) -> list[str]:
-    first = rows[0]
-    most = max(row.mean.n for row in rows)
-    fewer = {row.attack: row.mean.n for row in rows if row.mean.n < most}
-    methods = dict.fromkeys(row.method for row in rows)
-    caption = f"{most:,} images of {first.dataset.name}, {first.model.name}"
-    caption += "".join(f"; {attack}: the first {n:,}" for attack, n in fewer.items())
-    if len(methods) == 1:
-        caption = f"{first.method}: {caption}"
-    lines = _by_attack(rows) if len(methods) == 1 else _by_method(rows, list(methods))
-    return [f"{' '.join(caption.split())}.", "", *markdown_table(lines)]
-
-
-def _by_attack(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["attack", "one draw", "every draw", "vote"]]
-    for row in rows:
-        lines.append([row.attack, *map(percent, (row.mean, row.all_draws, row.majority))])
-    return lines
-
-
-def _by_method(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
-    attacks = list(dict.fromkeys(row.attack for row in rows))
-    printed = {row.attack for row in rows if row.paper is not None}
-    header = ["method"]
-    for attack in attacks:
-        header += [attack, "paper"] if attack in printed else [attack]
-    lines = [header]
-    for method in methods:
-        line = [method]
-        for attack in attacks:
-            found = [row for row in rows if (row.method, row.attack) == (method, attack)]
-            line.append(_cell(found[0]) if found else "")
-            if attack in printed:
-                paper = found[0].paper if found else None
-                line.append("" if paper is None else f"{paper:.1f}")
-        lines.append(line)
-    return lines
-
-
-def _cell(row: Row) -> str:
-    text = percent(row.mean)
-    return text if row.draws == 1 else f"{text} ({100 * row.all_draws.value:.1f})"
+        forms: dict[str, Callable[[], str | bytes]] = {
+            ".json": self.to_json,
+            ".csv": self.to_csv,
+            "_points.csv": lambda: points_to_csv(self.points),
+            ".md": self.to_markdown,
+            ".png": self.to_png,
+        }
+        contents = {name: forms[name.removeprefix(self.name)]() for name in self.files}
+        for name, content in contents.items():
+            path = Path(folder) / name
+            if isinstance(content, str):
+                write_text(path, content)
+            else:
+                write_bytes(path, content)
+        return tuple(Path(folder) / name for name in contents)

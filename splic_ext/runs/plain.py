@@ -73,7 +73,12 @@ def told_if_nested(what: str) -> Iterator[None]:
         raise ValueError(f"{what} must be a text in JSON: it is nested too deeply") from None
 
 
-def read_versioned(text: str, version: int, what: str) -> dict[str, Any]:
+def read_versioned(
+    text: str,
+    version: int,
+    what: str,
+    older: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({}),
+) -> dict[str, Any]:
     """Return the object that a text in JSON holds, without its "schema_version".
 
     Parameters
@@ -83,6 +88,8 @@ def read_versioned(text: str, version: int, what: str) -> dict[str, Any]:
         Of the schema; another one is refused.
     what : str
         Names the file in messages.
+    older : mapping, optional
+        Earlier version that is read as well -> the keys that it lacks, with their values.
 
     Raises
     ------
@@ -93,13 +100,17 @@ def read_versioned(text: str, version: int, what: str) -> dict[str, Any]:
     --------
     >>> read_versioned('{"schema_version": 1, "key": 3}', 1, "a report")
     {'key': 3}
+    >>> read_versioned('{"schema_version": 1, "key": 3}', 2, "a report", {1: {"new": []}})
+    {'key': 3, 'new': []}
     """
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{what} must be a text in JSON: {error}") from None
     found = values.pop("schema_version", None) if isinstance(values, dict) else None
-    if type(found) is not int or found != version:
+    if type(found) is int and found in older:
+        values = {**values, **older[found]}
+    elif type(found) is not int or found != version:
         raise ValueError(
             f"{what} must have the schema version {version}, got {found!r}; read it with the "
             "version of splic_ext that wrote it, or make it anew"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from splic_ext.atomicfiles import atomic_path, remove_stale
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
-__all__ = ["Part", "PartStore", "write_text"]
+__all__ = ["Part", "PartStore", "write_bytes", "write_text"]
 
 FORMAT = 1
 
@@ -162,6 +162,27 @@ def write_text(path: Path, text: str) -> None:
     try:
         with atomic_path(path, overwrite=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file at once, in place of any that is there.
+
+    Parameters
+    ----------
+    path : Path
+        Its folders are made.
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    try:
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise _not_written(path, error) from error
 

@@ -1,0 +1,181 @@
+"""Figure 10: features of a network with and without SPLIC, on a plane and as numbers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from splic_ext.attacks import PGD
+from splic_ext.defenses import Defense, seeded_masks
+from splic_ext.defenses.registry import defense_from_spec
+from splic_ext.errors import MissingExtraError
+from splic_ext.evaluation.statistics import wilson_interval
+from splic_ext.experiments.bench import Bench, Outcome
+from splic_ext.experiments.rows import Point
+from splic_ext.runs.fingerprints import derive_seed
+from splic_ext.runs.inputs import describe_dataset
+
+__all__ = ["figure10", "last_features", "require_sklearn"]
+
+#: Of the classifier by neighbours, which says whether classes are apart.
+NEIGHBOURS = 10
+
+Features = npt.NDArray[np.float32]
+
+
+def require_sklearn() -> None:
+    """Raise the error that names the extra where scikit-learn is not installed.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    try:
+        import_module("sklearn.manifold")
+    except ImportError:
+        raise MissingExtraError("`figure10`", "scikit-learn", "data") from None
+
+
+def last_features(model: nn.Module, images: torch.Tensor) -> Features:
+    """Return what a network hands to its last linear layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode, with a linear layer.
+    images : tensor of shape (N, C, H, W)
+
+    Returns
+    -------
+    ndarray of shape (N, F), float32
+
+    Raises
+    ------
+    ValueError
+        There is no linear layer.
+
+    Examples
+    --------
+    >>> from splic_ext.models import build_model
+    >>> last_features(build_model("digits_cnn").eval(), torch.rand(2, 1, 8, 8)).shape
+    (2, 64)
+    """
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise ValueError(
+            f"`model` must have a linear layer for its features, got {type(model).__name__}; "
+            "give a network that ends with one"
+        )
+    found: list[torch.Tensor] = []
+    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        hook.remove()
+    features: Features = found[-1].flatten(1).float().cpu().numpy()
+    return features
+
+
+def figure10(bench: Bench) -> Outcome:
+    """Features of clean and of attacked images, without a defence and with SPLIC."""
+    outcome = Outcome()
+    for subject in bench.subjects:
+        data = bench.shown(subject, bench.budget.features)
+        outcome.datasets.append(describe_dataset(data))
+        planes: dict[str, list[Point]] = {"clean": [], "PGD": []}
+        numbers: list[Point] = []
+        for title, spec in (("without defence", "identity"), ("SPLIC", "splic")):
+            model = bench.trained(subject, defense=spec).model
+            device = next(model.parameters()).device
+            clean = torch.from_numpy(data.to_float()).to(device)
+            labels = torch.from_numpy(data.labels).to(device)
+            attacked = PGD().run(model, clean, labels, index=0, seed=bench.seed)
+            for place, (kind, images) in enumerate((("clean", clean), ("PGD", attacked))):
+                defense = defense_from_spec(spec)
+                features = last_features(model, _defend(defense, images, bench.seed))
+                section = f"{outcome.datasets[-1].name}, {title}, {kind}"
+                planes[kind] += _plane(features, data.labels, data.classes, section, bench.seed)
+                numbers += _numbers(features, data.labels, title, place, kind, outcome)
+        outcome.points += [*planes["clean"], *planes["PGD"], *numbers]
+    outcome.notes += [
+        "what a network hands to its last layer, by t-SNE; both networks are trained alike, one "
+        "on completed images",
+        "PGD of 7 steps of 2/255 on the network itself, without its defence (gray box)",
+        f"neighbours: share of images whose {NEIGHBOURS} nearest ones, without itself, vote for "
+        "its class; silhouette: from -1 to 1, larger where classes lie apart",
+        "a plane of t-SNE shows neighbours; its distances and gaps mean nothing",
+    ]
+    return outcome
+
+
+def _defend(defense: Defense, images: torch.Tensor, seed: int) -> torch.Tensor:
+    with torch.no_grad(), seeded_masks(derive_seed(seed, "features")):
+        defended: torch.Tensor = defense(images, index=0)
+    return defended
+
+
+def _plane(
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    classes: tuple[str, ...],
+    section: str,
+    seed: int,
+) -> list[Point]:
+    """Return the images as points of a plane."""
+    manifold: Any = import_module("sklearn.manifold")
+    embedding = manifold.TSNE(
+        perplexity=min(30.0, (len(features) - 1) / 3),
+        init="pca",
+        learning_rate="auto",
+        random_state=seed % 2**32,
+    )
+    places = embedding.fit_transform(features)
+    name = section.partition(",")[0]
+    return [
+        Point(
+            section, classes[label], "t-SNE 1", round(float(x), 2), "t-SNE 2", round(float(y), 2),
+            dataset=name, kind="scatter",
+        )
+        for (x, y), label in sorted(zip(places, labels, strict=True), key=lambda pair: pair[1])
+    ]  # fmt: skip
+
+
+def _numbers(
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    title: str,
+    place: int,
+    kind: str,
+    outcome: Outcome,
+) -> list[Point]:
+    """Return how well the classes are apart."""
+    metrics: Any = import_module("sklearn.metrics")
+    name = outcome.datasets[-1].name
+    right = int(_neighbours_agree(features, labels).sum())
+    low, high = wilson_interval(right, len(labels))
+    silhouette = float(metrics.silhouette_score(features, labels))
+    common: dict[str, Any] = {"n": len(labels), "dataset": name, "label": kind, "kind": "bar"}
+    return [
+        Point(
+            f"{name}, neighbours", title, "images", place, "accuracy (%)",
+            100 * right / len(labels), 100 * low, 100 * high, **common,
+        ),
+        Point(f"{name}, silhouette", title, "images", place, "silhouette", silhouette, **common),
+    ]  # fmt: skip
+
+
+def _neighbours_agree(features: Features, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whether the nearest images of each vote for its class."""
+    neighbors: Any = import_module("sklearn.neighbors")
+    count = min(NEIGHBOURS, len(labels) - 1)
+    search = neighbors.NearestNeighbors(n_neighbors=count).fit(features)
+    nearest = labels[search.kneighbors(return_distance=False)]  # without the image itself
+    votes = np.stack([np.bincount(line, minlength=labels.max() + 1) for line in nearest])
+    agree: npt.NDArray[np.bool_] = votes.argmax(axis=1) == labels
+    return agree

@@ -1,0 +1,148 @@
+"""What may explain the distance to the paper's numbers: one change at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from splic_ext.attacks import BPDA, PGD, Attack
+from splic_ext.experiments.bench import SURROGATE_SEED, Bench, Outcome
+from splic_ext.experiments.networks import Network
+from splic_ext.experiments.rows import Row
+from splic_ext.experiments.subjects import Subject
+from splic_ext.experiments.sweeps import scaled_ranks
+
+__all__ = ["VARIATIONS", "Variation", "hypotheses"]
+
+BASE = "splic"
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A network that is trained, and the defence before it.
+
+    Attributes
+    ----------
+    title : str
+    defense : str, default "splic"
+        In training and test; "{rank}" stands for half the full rank.
+    test : str, optional
+        In the test alone.
+    epochs : float, default 1
+        By which the epochs are multiplied.
+    plan : mapping
+        What else differs in :func:`splic_ext.experiments.networks.make_plan`; "architecture" of
+        "other" is that of another size.
+    """
+
+    title: str
+    defense: str = BASE
+    test: str | None = None
+    epochs: float = 1.0
+    plan: Mapping[str, object] = field(default_factory=dict)
+
+
+#: The base setting first.
+VARIATIONS = (
+    Variation("base: SPLIC, paper's constants"),
+    Variation("another seed", plan={"seed": 2}),
+    Variation("60 % anchors", "splic:anchor_fraction=0.6"),
+    Variation("70 % anchors", "splic:anchor_fraction=0.7"),
+    Variation("80 % anchors", "splic:anchor_fraction=0.8"),
+    Variation("90 % anchors", "splic:anchor_fraction=0.9"),
+    Variation("one pass instead of two", "splic:alternate=false"),
+    Variation("lambda 0.1", "splic:tv_weight=0.1"),
+    Variation("lambda 0", "splic:tv_weight=0.0"),
+    Variation("half the full rank", "splic:rank={rank}"),
+    Variation("mean of 4 masks", "splic:n_masks=4"),
+    Variation("mean of 4 masks in the test alone", test="splic:n_masks=4"),
+    Variation("SPLIC, recommended", "splic:recommended"),
+    Variation("SPLIC in the test alone", "identity", test=BASE),
+    Variation("SPLIC in training alone", test="identity"),
+    Variation("total variation, 0.1, in place of SPLIC", "tv:weight=0.1"),
+    Variation("no defence", "identity"),
+    Variation("a third of the epochs", epochs=1 / 3),
+    Variation("twice the epochs", epochs=2.0),
+    Variation("a network of another size", plan={"architecture": "other"}),
+    Variation("adversarial training through SPLIC", plan={"adversarial": True}),
+)
+
+PGD_BLACK, BPDA_WHITE = "PGD, black box", "BPDA, white box"
+
+
+def hypotheses(bench: Bench) -> Outcome:
+    """Vary the base setting, one thing at a time, and the surrogate of the black box."""
+    outcome = Outcome()
+    for subject in bench.subjects:
+        surrogate = bench.surrogate(subject)
+        name = subject.dataset.name.partition("/")[0]
+        base = _network(bench, subject, VARIATIONS[0])
+        for variation in VARIATIONS:
+            network = _network(bench, subject, variation)
+            spec = _spec(subject, variation.test or variation.defense)
+            outcome.rows += _measure(
+                bench, subject, network, spec, surrogate, (name, variation.title)
+            )
+        section = f"{name}, surrogates of the black box"
+        for title, other in _surrogates(bench, subject).items():
+            rows = _measure(bench, subject, base, BASE, other, (section, title), white=False)
+            outcome.rows += rows
+    outcome.notes = [
+        "each row is a network of its own, where training differs; one seed, so that differences "
+        "of a few points may be chance: compare `another seed`",
+        "PGD and BPDA of 7 steps of 2/255",
+    ]
+    return outcome
+
+
+def _spec(subject: Subject, text: str) -> str:
+    (rank,) = scaled_ranks((16,), min(subject.dataset.images.shape[2:]))
+    return text.format(rank=rank)
+
+
+def _network(bench: Bench, subject: Subject, variation: Variation) -> Network:
+    recipe = bench.recipe(subject)
+    plan = dict(variation.plan)
+    if plan.get("architecture") == "other":
+        plan["architecture"] = recipe.other_size
+    if variation.epochs != 1:
+        plan["epochs"] = max(1, round(recipe.epochs * variation.epochs))
+    return bench.trained(subject, defense=_spec(subject, variation.defense), **plan)
+
+
+def _surrogates(bench: Bench, subject: Subject) -> dict[str, Network]:
+    """Return networks that may be attacked in place of the base network."""
+    recipe = bench.recipe(subject)
+    found = {} if subject.model is None else {"as it was given": bench.undefended(subject)}
+    found["same architecture, another seed"] = bench.trained(subject, seed=SURROGATE_SEED)
+    found["another architecture"] = bench.trained(
+        subject, seed=SURROGATE_SEED, architecture=recipe.surrogate
+    )
+    found["trained on completed images, another seed"] = bench.trained(
+        subject, seed=SURROGATE_SEED, defense=BASE
+    )
+    return {f"{title} ({network.name})": network for title, network in found.items()}
+
+
+def _measure(
+    bench: Bench,
+    subject: Subject,
+    network: Network,
+    spec: str,
+    surrogate: Network,
+    names: tuple[str, str],
+    *,
+    white: bool = True,
+) -> list[Row]:
+    """Return the rows of a network: clean, black box, white box."""
+    limit = bench.shown(subject, bench.budget.attacked)
+    black: dict[str, Attack] = {PGD_BLACK: PGD()}
+    records = bench.evaluate(
+        subject, network, [spec], black, scenario="black", surrogate=surrogate, limit=bench.images
+    ).records
+    if white:
+        records += bench.evaluate(
+            subject, network, [spec], {BPDA_WHITE: BPDA()}, scenario="white", limit=len(limit)
+        ).records[1:]
+    section, method = names
+    return [Row.from_record(r, section, method, r.attack or "clean") for r in records]

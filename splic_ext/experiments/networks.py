@@ -1,0 +1,176 @@
+"""Networks that experiments train: each once, shared by all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from splic_ext.data import Dataset
+from splic_ext.experiments.budgets import Budget, Recipe
+from splic_ext.runs.fingerprints import code_fingerprint, fingerprint, fingerprint_arrays
+from splic_ext.training import TrainingOptions, train
+
+__all__ = ["Network", "Plan", "make_plan", "train_network"]
+
+#: What adversarial training attacks with: 7 steps of 2/255, past the defence.
+ADVERSARY = "bpda"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network, and what a result says of it.
+
+    Attributes
+    ----------
+    model : nn.Module
+        In eval mode.
+    name : str
+        Of its architecture, or as the caller called it.
+    note : str
+        How it was trained.
+    """
+
+    model: nn.Module
+    name: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that determines a training, besides the images.
+
+    Attributes
+    ----------
+    architecture : str
+        Name for :func:`splic_ext.models.build_model`.
+    options : TrainingOptions
+    images : int
+        Most training images, the first ones.
+    """
+
+    architecture: str
+    options: TrainingOptions
+    images: int
+
+    def describe(self, dataset: Dataset) -> str:
+        """Return a note for a result."""
+        options = self.options
+        count = min(self.images, len(dataset))
+        behind = "" if options.defense == "identity" else f" behind {options.defense}"
+        plural = "" if options.epochs == 1 else "s"
+        how = "" if options.adversarial is None else f", attacked by {options.adversarial}"
+        return (
+            f"{self.architecture}, trained for {options.epochs} epoch{plural} on {count:,} images "
+            f"of {dataset.name}{behind}{how}, seed {options.seed}"
+        )
+
+
+def make_plan(
+    budget: Budget,
+    recipe: Recipe,
+    *,
+    defense: str = "identity",
+    adversarial: bool = False,
+    seed: int = 0,
+    architecture: str | None = None,
+    epochs: int | None = None,
+) -> Plan:
+    """Return how a network of a budget is trained.
+
+    Parameters
+    ----------
+    budget : Budget
+    recipe : Recipe
+        Of the kind of data.
+    defense : str, default "identity"
+        Text of a defence: the network learns the defended images.
+    adversarial : bool, default False
+        Whether they are attacked in training.
+    seed : int, default 0
+    architecture : str, optional
+        Default: as the recipe says.
+    epochs : int, optional
+        Likewise.
+    """
+    usual = recipe.adversarial_architecture if adversarial else recipe.architecture
+    length = recipe.adversarial_epochs if adversarial else recipe.epochs
+    options = TrainingOptions(
+        epochs=length if epochs is None else epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        schedule=budget.schedule,
+        precision=budget.precision,
+        crop=recipe.crop,
+        flip=recipe.flip,
+        defense=defense,
+        copies=0 if adversarial or defense == "identity" else budget.copies,
+        adversarial=ADVERSARY if adversarial else None,
+        seed=seed,
+    )
+    images = recipe.adversarial_images if adversarial else recipe.images
+    return Plan(usual if architecture is None else architecture, options, images)
+
+
+def train_network(
+    plan: Plan,
+    dataset: Dataset,
+    *,
+    folder: Path | None,
+    known: dict[str, Network],
+    device: str | None = None,
+    progress: bool = True,
+    command: str | None = None,
+) -> Network:
+    """Train a network, or take it up where an earlier run of the same plan left it.
+
+    Parameters
+    ----------
+    plan : Plan
+    dataset : Dataset
+        Training images.
+    folder : Path or None
+        For ``networks/FINGERPRINT`` and ``copies``; None: nothing is kept.
+    known : dict
+        Networks of this run, by their fingerprint; the new one is added.
+    device, progress, command
+        As in :func:`splic_ext.training.train`.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError, OSError
+        As :func:`splic_ext.training.train`.
+    """
+    chosen = dataset.first(plan.images)
+    key = fingerprint(_description(plan, chosen))
+    if key not in known:
+        place = None if folder is None else folder / "networks" / key[:40]
+        result = train(
+            plan.architecture,
+            chosen,
+            plan.options,
+            output=place,
+            cache=None if folder is None else folder / "copies",
+            device=device,
+            progress=progress,
+            command=command,
+        )
+        network = result.network.eval().requires_grad_(False)
+        known[key] = Network(network, plan.architecture, plan.describe(dataset))
+    return known[key]
+
+
+def _description(plan: Plan, dataset: Dataset) -> Mapping[str, object]:
+    return {
+        "code": code_fingerprint(),
+        "architecture": plan.architecture,
+        "options": plan.options.to_dict(),
+        "images": fingerprint_arrays(dataset.images, dataset.labels),
+        "classes": len(dataset.classes),
+    }

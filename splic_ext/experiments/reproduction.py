@@ -1,0 +1,238 @@
+"""The paper's numbers beside ours, as a page of the documentation, made from files of results.
+
+``python -m splic_ext.experiments.reproduction results docs/reproduction.md`` writes it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.experiments import paper
+from splic_ext.experiments.gray_box import ATTACKS, METHODS
+from splic_ext.experiments.layout import row_table
+from splic_ext.experiments.registry import EXPERIMENTS
+from splic_ext.experiments.results import ExperimentResult
+from splic_ext.experiments.rows import Point, Row
+from splic_ext.experiments.trained_tables import BLACK_BOX, WHITE_BOX
+from splic_ext.runs.store import write_text
+
+__all__ = ["Source", "find_results", "reproduction_page"]
+
+#: Data of the paper -> how the page calls it.
+DATA = {"cifar10": "CIFAR-10", "svhn": "SVHN"}
+#: Methods that the paper quotes from others and that are no part of this library.
+QUOTED = {
+    "thermometer": "Thermometer",
+    "tla-rn": "TLA-RN",
+    "tla-sa": "TLA-SA",
+    "tla": "TLA",
+}
+_GRAY = {
+    **{key: (title,) for key, title in METHODS.items()},
+    "splic": (METHODS["splic"], METHODS["splic:recommended"]),
+}
+#: Table -> its method in the paper's numbers -> ours, the first for a row that was not run.
+NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "table1": {m.key: (m.title,) for m in BLACK_BOX if m.key},
+    "table2": {m.key: (m.title,) for m in WHITE_BOX if m.key},
+    "table3": _GRAY,
+    "table4": _GRAY,
+}
+#: Why a number may differ, by table; the second for SPLIC itself.
+OPEN = "choices that the paper leaves open"
+REASONS = {
+    "table1": ("smaller networks, fewer images and epochs, another surrogate", OPEN),
+    "table2": ("smaller networks, fewer images and epochs", OPEN),
+    "table3": ("another network; fewer images", OPEN),
+    "table4": ("another network; fewer images", OPEN),
+}
+INTRODUCTION = """\
+# Reproduction
+
+Every number that the paper prints, beside what the committed results say. The page is made from
+the files below [results](../results), and a test holds it to them:
+
+```console
+$ python -m splic_ext.experiments.reproduction results docs/reproduction.md
+```
+
+- *ours*: accuracy in %, one draw of the masks, with the 95 % Wilson interval over the images.
+- *why*: *within the interval* says that the paper's number lies in ours. Otherwise what may
+  explain the difference: each is a possible cause, and none has been shown to be one unless
+  [hypotheses](#hypotheses) says so. The choices that the paper leaves open are in
+  [how it works](how_it_works.md).
+- *not run*: there is no committed result. *not implemented*: a method of others that the paper
+  quotes, and that has no part in SPLIC.
+- *run* is the number of a result among the [runs](#runs), with the command that made it.
+  Experiments and budgets are explained in [experiments](experiments.md).
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A result, and where it is.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the folder of all results, with slashes.
+    result : ExperimentResult
+    """
+
+    path: str
+    result: ExperimentResult
+
+
+def find_results(folder: str | os.PathLike[str]) -> list[Source]:
+    """Return the results of experiments below a folder, in the order of their paths.
+
+    Files that are no result of an experiment of the paper are left out by their name, and runs of
+    the budget "smoke", whose numbers mean nothing.
+
+    Parameters
+    ----------
+    folder : path
+
+    Raises
+    ------
+    ValueError
+        A file of that name is damaged.
+    """
+    found = []
+    place = Path(folder)
+    for path in sorted(place.rglob("*.json")):
+        if path.stem not in EXPERIMENTS or "work" in path.relative_to(place).parts:
+            continue
+        try:
+            result = ExperimentResult.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"'{path}' is no result of an experiment: {error}") from error
+        if result.budget != "smoke":
+            found.append(Source(path.relative_to(place).as_posix(), result))
+    return found
+
+
+def reproduction_page(sources: Sequence[Source], results: str = "../results") -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    results : str, default "../results"
+        Where links find the folder of all results.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    numbers = {source.path: i for i, source in enumerate(sources, 1)}
+    parts = [INTRODUCTION]
+    for name in paper.TABLES:
+        parts += [f"## {EXPERIMENTS[name].title}", "", *_table(name, sources, numbers), ""]
+    parts += ["## Figures", "", "The paper's figures print no numbers; what they claim:", ""]
+    parts += [*_figures(sources, numbers), ""]
+    parts += ["## Hypotheses", "", *_hypotheses(sources, numbers), "", "## Runs", ""]
+    for source in sources:
+        origin = source.result.provenance
+        command = f"`{origin.command}`" if origin.command else "from Python"
+        parts.append(
+            f"{numbers[source.path]}. [{source.path}]({results}/{source.path}), "
+            f"{origin.date[:10]}, {origin.machine.cpu}, {origin.machine.cores} cores: {command}"
+        )
+    if not sources:
+        parts.append("None.")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _kind(row: Row) -> str | None:
+    return next((kind for kind in DATA if kind in row.dataset.name.lower()), None)
+
+
+def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> list[str]:
+    lines = [["data", "method", "attack", "paper", "ours", "our images, network", "run", "why"]]
+    titles = {"clean": "clean", "bpda": "BPDA", **ATTACKS}
+    for (kind, key, attack), printed in paper.TABLES[name].items():
+        head = [DATA[kind], titles[attack], f"{printed:.1f}"]
+        if key in QUOTED:
+            lines.append([head[0], QUOTED[key], *head[1:], "not implemented", "", "", ""])
+            continue
+        found = [
+            (source, row)
+            for source in sources
+            if source.result.name == name
+            for row in source.result.rows
+            if row.method in NAMES[name][key]
+            and row.attack == titles[attack]
+            and _kind(row) == kind
+        ]
+        for source, row in found:
+            which = f"{row.mean.n:,} of {row.dataset.name}, {row.model.name}"
+            run = f"{numbers[source.path]}"
+            why = _why(name, key, row, printed)
+            lines.append([head[0], row.method, *head[1:], percent(row.mean), which, run, why])
+        if not found:
+            lines.append([head[0], NAMES[name][key][0], *head[1:], "not run", "", "", ""])
+    return markdown_table(lines, left=3)
+
+
+def _why(name: str, key: str, row: Row, printed: float) -> str:
+    # As both are printed.
+    if round(100 * row.mean.low, 1) <= printed <= round(100 * row.mean.high, 1):
+        return "within the interval"
+    usual, own = REASONS[name]
+    return f"{usual}; {own}" if key in ("splic", "srf") else usual
+
+
+def _figures(sources: Sequence[Source], numbers: Mapping[str, int]) -> list[str]:
+    lines = [["figure", "the paper's claim", "what came out", "run"]]
+    for name, claim in paper.FIGURES.items():
+        found = [source for source in sources if source.result.name == name]
+        for source in found:
+            run = f"{numbers[source.path]}"
+            lines.append([name, claim, _finding(source.result), run])
+        if not found:
+            lines.append([name, claim, "not run", ""])
+    return markdown_table(lines, left=4)
+
+
+def _finding(result: ExperimentResult) -> str:
+    """Return for each curve where it is highest, and for each group of bars which is."""
+    sections: dict[tuple[str, str], list[Point]] = {}
+    for point in result.points:
+        if point.kind != "scatter" and not point.y_name.startswith("relative"):
+            group = point.label if point.kind == "bar" else point.series
+            sections.setdefault((point.section, group), []).append(point)
+    told = []
+    for (section, group), points in sections.items():
+        best = max(points, key=lambda point: point.y)
+        where = best.series if best.kind == "bar" else f"{best.x_name} {best.x:g}"
+        least = min(points, key=lambda point: point.y)
+        told.append(f"{section}, {group}: highest for {where}, {best.y:.3g}; lowest {least.y:.3g}")
+    return ". ".join(told) if told else "see its pictures"
+
+
+def _hypotheses(sources: Sequence[Source], numbers: Mapping[str, int]) -> list[str]:
+    lines: list[str] = []
+    for source in sources:
+        if source.result.name != "hypotheses":
+            continue
+        for section in dict.fromkeys(row.section for row in source.result.rows):
+            rows = source.result.select(section=section)
+            lines += [f"Run {numbers[source.path]}, {section}:", "", *row_table(rows), ""]
+    return lines or ["Not run."]
+
+
+def main() -> None:
+    """Write the page: ``python -m splic_ext.experiments.reproduction RESULTS PAGE``."""
+    folder, page = sys.argv[1:]
+    write_text(Path(page), reproduction_page(find_results(folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What an experiment is made on: test images, a network, training images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from splic_ext.data import Dataset
+from splic_ext.runs.inputs import check_dataset
+
+__all__ = ["KINDS", "Subject", "check_subjects"]
+
+#: Whose column of the paper images may belong to; "digits" are in none.
+KINDS = ("cifar10", "svhn", "digits")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images, and the network that is attacked and defended, or what to train it on.
+
+    Parameters
+    ----------
+    kind : {"cifar10", "svhn", "digits"}
+        Whose column of the paper they belong to.
+    dataset : Dataset
+        Test images.
+    model : nn.Module, optional
+        A network that was trained without a defence, in eval mode. None: one is trained.
+    model_name : str, optional
+        For the result; default: the name of its class.
+    training : Dataset, optional
+        Training images, for what has to be trained.
+    """
+
+    kind: str
+    dataset: Dataset
+    model: nn.Module | None = None
+    model_name: str | None = None
+    training: Dataset | None = None
+
+
+def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bool) -> None:
+    """Raise unless the subjects are what an experiment takes.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment, for messages.
+    kinds : sequence of str
+        That it takes.
+    subjects : object
+        What a caller passed.
+    trains : bool
+        Whether it trains networks even where there is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As said.
+    """
+    if not isinstance(subjects, Sequence):
+        raise TypeError(
+            f"`subjects` must be a list, got {type(subjects).__name__}; put a single one into it"
+        )
+    if not subjects:
+        raise ValueError(
+            f"`subjects` of {name} must not be empty; give images and a network of "
+            f"{' or '.join(kinds)}"
+        )
+    sections: set[str] = set()
+    for subject in subjects:
+        if not isinstance(subject, Subject):
+            raise TypeError(
+                f"`subjects` must hold Subject objects, got {type(subject).__name__}; make one "
+                "with Subject(kind, dataset, model)"
+            )
+        if subject.kind not in kinds:
+            raise ValueError(
+                f"`subjects` of {name} must be of {' or '.join(kinds)}, got "
+                f"{subject.kind!r}; leave it out"
+            )
+        check_dataset(subject.dataset)
+        if subject.training is not None:
+            check_dataset(subject.training)
+        elif trains or subject.model is None:
+            raise ValueError(
+                f"`training` of {subject.dataset.name} must be a data set: {name} trains "
+                "networks on it; give training images"
+            )
+        section = subject.dataset.name.partition("/")[0]
+        if section in sections:
+            raise ValueError(
+                f"`subjects` must have data sets of different names, got {section!r} twice; rename "
+                "one, since the sections of the table are named after them"
+            )
+        sections.add(section)
