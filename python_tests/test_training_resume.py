@@ -234,11 +234,11 @@ def stopped(tmp_path, monkeypatch, stop_at):
         ({"epochs": 5}, "`epochs` is 2 there and 5 here"),
         ({"seed": 3, "crop": 2}, "`crop` is 1 there and 2 here, `seed` is 0 there and 3 here"),
         ({"data": make_data(47)}, "another data set"),
-        ({"test": make_data(5)}, "another test images"),
-        ({"model": make_network(1)}, "another first weights"),
+        ({"test": make_data(5)}, "another test set"),
+        ({"model": make_network(1)}, "another initialisation"),
         (
             {"model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))},
-            "another architecture, another first weights",
+            "another architecture, another initialisation",
         ),
     ],
 )

@@ -45,7 +45,8 @@ class MissingExtraError(ImportError):
     Attributes
     ----------
     extra : str
-        The extra of this package that installs it: "attack", "cli", "demo", "data" or "torch".
+        The extra of this package that installs it: "attack", "cli", "demo", "data", "torch"
+        or "train".
 
     Examples
     --------

@@ -153,9 +153,7 @@ class Checkpoint:
             )
         try:
             position = decode(Position, meta["position"], "position")
-            if meta["sha256"] != _checksum(tensors):
-                raise ValueError("the checksum is wrong")
-            return cls(
+            found = cls(
                 meta["identity"],
                 meta["environment"],
                 position,
@@ -163,8 +161,12 @@ class Checkpoint:
                 int(meta["averaged"]),
                 tensors,
             )
+            intact = meta["sha256"] == _checksum(tensors)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise _refused(path, f"is damaged ({error})") from error
+        if not intact:
+            raise _refused(path, "is damaged (the checksum is wrong)")
+        return found
 
 
 def differences(there: Any, here: Mapping[str, Any]) -> str:

@@ -160,27 +160,26 @@ class Copies:
         for k, start in enumerate(starts):
             if k % self.processes.count == self.processes.rank:
                 clock = Clock(self.device)
-                part = self._block(store, description, number, start, clock)
-                progress.advance("copies", len(part.arrays["images"]), clock.total)
+                block = self._block(store, number, start)
+                progress.advance("copies", len(block), clock.total)
         self.processes.wait()
+        if self.processes.first:
+            self._assemble(path, description, [self._block(store, number, s) for s in starts])
+            for start in starts:
+                place = store.path(self._describe(number, start))
+                if place is not None:
+                    place.unlink(missing_ok=True)
         self.notes += store.notes
-        if not self.processes.first:
-            return
+
+    def _assemble(
+        self, path: Path, description: dict[str, Any], blocks: list[npt.NDArray[np.uint8]]
+    ) -> None:
+        """Write a finished copy; not through mapped memory, where a full disk would kill us."""
+        copy = np.concatenate(blocks)
+        meta = {"description": description, "sha256": fingerprint_arrays(copy)}
         try:
-            with atomic_path(path, overwrite=True) as temporary:
-                with temporary.open("xb") as file:  # mapped to memory, a full disk would kill us
-                    header = {
-                        "descr": "|u1",
-                        "fortran_order": False,
-                        "shape": self.data.images.shape,
-                    }
-                    np.lib.format.write_array_header_1_0(file, header)
-                    for start in starts:
-                        block = self._block(store, description, number, start, Clock(self.device))
-                        file.write(block.arrays["images"].tobytes())
-                copy = np.load(temporary, mmap_mode="r", allow_pickle=False)
-                meta = {"description": description, "sha256": fingerprint_arrays(copy)}
-                del copy
+            with atomic_path(path, overwrite=True) as temporary, temporary.open("xb") as file:
+                np.save(file, copy, allow_pickle=False)
             with atomic_path(path.with_suffix(".json"), overwrite=True) as temporary:
                 temporary.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
@@ -188,33 +187,22 @@ class Copies:
                 f"the defended copy '{path}' cannot be written: {error.strerror or error}; make "
                 "room or name another `cache`, and run it again: finished blocks are kept"
             ) from error
-        for start in starts:
-            place = store.path(description | {"start": start})
-            if place is not None:
-                place.unlink(missing_ok=True)
 
-    def _block(
-        self,
-        store: PartStore,
-        description: dict[str, Any],
-        number: int,
-        start: int,
-        clock: Clock,
-    ) -> Part:
+    def _describe(self, number: int, start: int) -> dict[str, Any]:
+        count = min(BLOCK, len(self.data) - start)
+        return self._common | {"copy": number, "start": start, "count": count}
+
+    def _block(self, store: PartStore, number: int, start: int) -> npt.NDArray[np.uint8]:
         """Return some defended images, from a file if they are there."""
-        images = self.data.images[start : start + BLOCK]
-        description = description | {"start": start}
+        images, description = self.data.images[start : start + BLOCK], self._describe(number, start)
         part = store.get(description, {"images": (np.dtype(np.uint8), images.shape)})
-        if part is not None:
-            return part
-        batch = torch.from_numpy(images.astype(np.float32) / np.float32(255)).to(self.device)
-        with (
-            clock.phase("defense"),
-            torch.no_grad(),
-            seeded_masks(derive_seed(self.seed, "copy", number)),
-        ):
-            defended = self.defense(batch, index=start)
-        rounded = (defended * 255).round().to(torch.uint8).cpu().numpy()
-        part = Part({"images": rounded}, clock.phases)
-        store.put(description, part)
-        return part
+        if part is None:
+            clock = Clock(self.device)
+            batch = torch.from_numpy(images.astype(np.float32) / np.float32(255)).to(self.device)
+            masks = seeded_masks(derive_seed(self.seed, "copy", number))
+            with clock.phase("defense"), torch.no_grad(), masks:
+                defended = self.defense(batch, index=start)
+            rounded = (defended * 255).round().to(torch.uint8).cpu().numpy()
+            part = Part({"images": rounded}, clock.phases)
+            store.put(description, part)
+        return part.arrays["images"]

@@ -124,7 +124,7 @@ class TrainingFolder:
             there = {
                 "options": record.options.to_dict(),
                 "data set": record.dataset.sha256,
-                "test images": None if record.test is None else record.test.sha256,
+                "test set": None if record.test is None else record.test.sha256,
             }
             here = {name: self.identity[name] for name in there}
             other = differences(there, here) or "another network"

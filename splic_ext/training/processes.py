@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,9 @@ from torch import distributed, nn
 __all__ = [
     "Processes",
     "is_first_process",
+    "join_processes",
     "limited_threads",
     "local_device",
-    "started_by_torchrun",
 ]
 
 #: Longer than any process may have to wait for another, which may be defending a data set.
@@ -94,9 +95,10 @@ def local_device(device: Any) -> Any:
     return device
 
 
-@contextmanager
-def started_by_torchrun(device: torch.device) -> Iterator[Processes]:
-    """Join the other processes, if ``torchrun`` has started several; leave them afterwards.
+def join_processes(device: torch.device) -> Processes:
+    """Return the processes of ``torchrun``, after joining them, or this one alone.
+
+    They stay together for further trainings, until this process ends.
 
     Parameters
     ----------
@@ -105,23 +107,18 @@ def started_by_torchrun(device: torch.device) -> Iterator[Processes]:
 
     Examples
     --------
-    >>> with started_by_torchrun(torch.device("cpu")) as processes:
-    ...     processes
+    >>> join_processes(torch.device("cpu"))
     Processes(rank=0, count=1)
     """
-    if distributed.is_available() and distributed.is_initialized():
-        yield Processes(distributed.get_rank(), distributed.get_world_size())
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Processes()
-        return
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    try:
-        yield Processes(distributed.get_rank(), distributed.get_world_size())
-    finally:
-        distributed.destroy_process_group()
+    if not (distributed.is_available() and distributed.is_initialized()):
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return Processes()
+        both = torch.cuda.is_available() and distributed.is_nccl_available()
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=PATIENCE)
+        atexit.register(distributed.destroy_process_group)
+    return Processes(distributed.get_rank(), distributed.get_world_size())
 
 
 @contextmanager

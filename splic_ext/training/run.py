@@ -43,9 +43,9 @@ from splic_ext.training.folder import TrainingFolder
 from splic_ext.training.options import TrainingOptions
 from splic_ext.training.processes import (
     Processes,
+    join_processes,
     limited_threads,
     local_device,
-    started_by_torchrun,
 )
 from splic_ext.training.records import TrainingRecord, TrainingResult
 from splic_ext.training.trainer import Trainer
@@ -164,7 +164,8 @@ def train(
         place = folder / "copies"
     with limited_threads(threads):
         found = resolve_device(local_device(device), model)
-        with _own_randomness(found), started_by_torchrun(found) as processes:
+        processes = join_processes(found)
+        with _own_randomness(found):
             run = _Run(model, dataset, test, options, folder, place, found, processes, command)
             return run.result(overwrite, progress and processes.first)
 
@@ -208,9 +209,9 @@ class _Run:
         self.identity: dict[str, Any] = {
             "options": options.to_dict(),
             "architecture": _architecture(self.network),
-            "first weights": weights,
+            "initialisation": weights,
             "data set": self.dataset_info.sha256,
-            "test images": None if self.test_info is None else self.test_info.sha256,
+            "test set": None if self.test_info is None else self.test_info.sha256,
         }
         self.environment = {
             "versions": package_versions(),

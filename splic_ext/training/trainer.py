@@ -281,7 +281,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         right = (logits.argmax(dim=1) == labels).sum()
-        totals = torch.stack([loss.detach().double(), right.double()])
+        totals = torch.stack([loss.detach(), right.float()])
         self._share(totals)
         if self.average is not None:
             self.average.update_parameters(self.network)
@@ -300,7 +300,7 @@ class Trainer:
 
     def _score(self, test: Dataset, clock: Clock) -> float:
         """Return the accuracy on test images behind the defence."""
-        network, right = self.best.eval(), torch.zeros(1, dtype=torch.float64)
+        network, right = self.best.eval(), torch.zeros(1)
         bounds = batch_bounds(len(test), self.options.batch_size)
         seed = derive_seed(self.options.seed, "test", self.position.epoch)
         with clock.phase("test"), torch.no_grad():

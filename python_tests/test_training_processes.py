@@ -1,0 +1,176 @@
+"""Several processes that share each batch: two of gloo, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_tools import fit, make_data, make_network, torch
+
+import splic_ext
+from splic_ext.completion import default_threads
+from splic_ext.models import load_weights
+from splic_ext.training import TrainingRecord
+from splic_ext.training.folder import CHECKPOINT, RECORD, WEIGHTS
+from splic_ext.training.processes import Processes, limited_threads, local_device
+
+distributed = pytest.importorskip("torch.distributed")
+if not (distributed.is_available() and distributed.is_gloo_available()):
+    pytest.skip("torch was built without gloo", allow_module_level=True)
+
+OPTIONS = {
+    "epochs": 2,
+    "batch_size": 24,
+    "defense": "splic",
+    "adversarial": "bpda:steps=1",
+    "ema_decay": 0.8,
+}
+
+SCRIPT = """
+import json, os, signal, sys
+from test_training_processes import make_linear
+from training_tools import fit, make_data, make_network
+from splic_ext.runs.fingerprints import fingerprint_weights
+from splic_ext.training.folder import TrainingFolder
+folder, options, kill = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+save = TrainingFolder.save
+def last(self, checkpoint):
+    save(self, checkpoint)
+    os.kill(os.getpid(), signal.SIGKILL)
+if kill:
+    TrainingFolder.save = last
+for name, network in (("a", make_network()), ("b", make_linear())):
+    result = fit(network, make_data(49), test=make_data(11, seed=1), output=f"{folder}/{name}",
+                 **options)
+    print(fingerprint_weights(result.network), result.record.processes)
+"""
+
+
+def make_linear():
+    """A network without batch statistics."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
+
+
+def start(folder, count=2, kill=False):
+    """Run two trainings in processes as torchrun starts them; return what each printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = str(Path(splic_ext.__file__).parent.parent)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([place, str(Path(__file__).parent)]),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "OMP_NUM_THREADS": "1",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(folder), json.dumps(OPTIONS), str(int(kill))],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    results = [process.communicate(timeout=120) for process in processes]
+    for process, (_, errors) in zip(processes, results, strict=True):
+        assert (process.returncode != 0) == kill, errors
+    return [output.splitlines() for output, _ in results]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """A folder with both trainings by two processes, and what these printed."""
+    folder = tmp_path_factory.mktemp("together")
+    return folder, start(folder)
+
+
+def check_near(folder, network, fresh, weights, **bounds):
+    """Compare with what one process alone comes to."""
+    alone = fit(network, make_data(49), test=make_data(11, seed=1), **OPTIONS)
+    record = TrainingRecord.load(folder / RECORD)
+    assert record.processes == 2
+    found = load_weights(fresh, folder / WEIGHTS).state_dict()
+    for name, value in alone.network.state_dict().items():
+        assert torch.allclose(value.float(), found[name].float(), atol=weights), name
+    for mine, theirs in zip(alone.history, record.history, strict=True):
+        assert theirs.loss == pytest.approx(mine.loss, **bounds)
+        assert theirs.learning_rate == mine.learning_rate
+    return alone, record
+
+
+def test_processes_come_to_the_same_weights(together):
+    folder, (one, other) = together
+    assert one == other
+    for name, line in zip("ab", one, strict=True):
+        record = TrainingRecord.load(folder / name / RECORD)
+        assert line == f"{record.model.sha256} 2"
+
+
+def test_the_network_is_near_that_of_one_process(together):
+    """Batch statistics are those of half a batch each."""
+    check_near(together[0] / "a", make_network(), make_network(), 0.1, rel=0.05)
+
+
+def test_without_batch_statistics_only_rounding_differs(together):
+    alone, record = check_near(together[0] / "b", make_linear(), make_linear(), 1e-5, rel=1e-4)
+    for mine, theirs in zip(alone.history, record.history, strict=True):
+        assert theirs.train_accuracy == mine.train_accuracy
+        assert theirs.test_accuracy == mine.test_accuracy
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
+def test_killed_and_resumed(together, tmp_path):
+    start(tmp_path, kill=True)
+    assert [path.name for path in (tmp_path / "a").glob("*.*")] == [CHECKPOINT]
+    assert start(tmp_path) == together[1]
+
+
+# In one process
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_parts_are_all_of_a_range(count):
+    parts = [Processes(rank, count).part(5, 28) for rank in range(count)]
+    rows = np.concatenate([np.arange(part.start, part.stop) for part in parts])
+    assert rows.tolist() == list(range(5, 28))
+    sizes = [part.stop - part.start for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_each_process_needs_an_image(monkeypatch):
+    from splic_ext.training import run
+
+    monkeypatch.setattr(run, "join_processes", lambda device: Processes(0, 3))
+    with pytest.raises(ValueError, match="`batch_size` must give each of the 3 processes an image"):
+        fit(batch_size=2)
+
+
+def test_the_gpu_of_the_local_rank(monkeypatch):
+    assert local_device("cuda") == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert local_device("cuda") == "cuda:3"
+    assert local_device("cuda:1") == "cuda:1"
+    assert local_device(None) is None
+
+
+def test_threads_are_put_back(monkeypatch):
+    monkeypatch.setenv("SPLIC_NUM_THREADS", "5")
+    before = torch.get_num_threads()
+    with limited_threads(2):
+        assert (torch.get_num_threads(), default_threads()) == (2, 2)
+    assert (torch.get_num_threads(), default_threads()) == (before, 5)
+    monkeypatch.delenv("SPLIC_NUM_THREADS")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    with limited_threads(None):
+        assert default_threads() == 1
+    assert "SPLIC_NUM_THREADS" not in os.environ
