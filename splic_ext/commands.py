@@ -13,6 +13,7 @@ from splic_ext import __version__
 from splic_ext.clievaluate import evaluate
 from splic_ext.cliexit import exit_codes
 from splic_ext.cliflags import resolve_options, solver_flags
+from splic_ext.clihtml import report
 from splic_ext.clireport import ConsoleReporter, demo_table, installation_tables
 from splic_ext.clireproduce import reproduce
 from splic_ext.clitrain import train
@@ -223,4 +224,5 @@ def demo(
 
 app.command()(evaluate)
 app.command()(reproduce)
+app.command()(report)
 app.command()(train)

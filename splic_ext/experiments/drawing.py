@@ -26,8 +26,9 @@ __all__ = ["diagrams", "draw", "draw_gallery", "draw_points", "render", "require
 #: Okabe and Ito's colours, which tell apart without red and green, with a mark for each.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-#: Curves of more points than this have no marks.
+#: Curves of more points than this have no marks, but dashes.
 MARKED = 20
+DASHES = ("-", "--", "-.", ":")
 #: From this ratio of the largest to the smallest value on, an axis is logarithmic.
 DECADES_X, DECADES_Y = 10.0, 100.0
 #: Inches.
@@ -158,7 +159,7 @@ def render(figure: Figure, form: str, *, dpi: int = 110) -> bytes:
 
     file = io.BytesIO()
     metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-    with rc_context({"svg.hashsalt": "splic_ext", "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": "splic_ext", "svg.fonttype": "none"}):
         figure.savefig(
             file, format=form, dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.1
         )
@@ -217,8 +218,17 @@ def _diagram(axes: Axes, points: Sequence[Point], *, titled: bool) -> None:
 def _curve(axes: Axes, points: Sequence[Point], i: int) -> None:
     x, y = [p.x for p in points], [p.y for p in points]
     color = COLORS[i % len(COLORS)]
-    mark = MARKS[i % len(MARKS)] if len(points) <= MARKED else ""
-    axes.plot(x, y, color=color, marker=mark, markersize=4, linewidth=1.4, label=points[0].series)
+    marked = len(points) <= MARKED
+    axes.plot(
+        x,
+        y,
+        color=color,
+        marker=MARKS[i % len(MARKS)] if marked else "",
+        linestyle="-" if marked else DASHES[i % len(DASHES)],
+        markersize=4,
+        linewidth=1.4,
+        label=points[0].series,
+    )
     bounded = [p for p in points if p.low is not None and p.high is not None]
     if bounded:
         low, high = [p.low or 0.0 for p in bounded], [p.high or 0.0 for p in bounded]

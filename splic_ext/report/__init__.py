@@ -1,0 +1,8 @@
+"""All results on one page of HTML, which needs no other file and no network."""
+
+from __future__ import annotations
+
+from splic_ext.report.page import Page, make_page, write_report
+from splic_ext.report.sources import Collection, Source, Unread, collect
+
+__all__ = ["Collection", "Page", "Source", "Unread", "collect", "make_page", "write_report"]

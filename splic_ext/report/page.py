@@ -1,0 +1,253 @@
+"""One page of all results, which needs no other file and no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from splic_ext import __version__
+from splic_ext.atomicfiles import atomic_path
+from splic_ext.errors import MissingExtraError
+from splic_ext.experiments import EXPERIMENTS
+from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry
+from splic_ext.report.sources import Collection, Unread, collect
+from splic_ext.report.speedview import benchmark_entry
+from splic_ext.report.summary import Summary, parts_of, summarize
+from splic_ext.report.trainings import training_entry
+from splic_ext.report.views import Entry, one_line
+
+__all__ = ["Page", "make_page", "write_report"]
+
+#: Title of the page.
+TITLE = "SPLIC: results"
+#: What is no experiment of the paper, nor made by the same command.
+ADAPTIVE = {"adaptive": "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
+#: Part of the collection -> heading of its entries, and what makes one.
+GROUPS: dict[str, tuple[str, Callable[[Any], Entry]]] = {
+    "results": ("Experiments", result_entry),
+    "evaluations": ("Evaluations", evaluation_entry),
+    "benchmarks": ("Speed", benchmark_entry),
+    "searches": ("Presets", search_entry),
+    "trainings": ("Networks", training_entry),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries under one heading."""
+
+    title: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def key(self) -> str:
+        """Its address within the page."""
+        return f"group-{self.title.lower()}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is on the page.
+
+    Attributes
+    ----------
+    title : str
+    groups : tuple of Group
+    summary : Summary
+    missing : tuple of (str, str)
+        Names and titles of the experiments that have no result.
+    unread : tuple of Unread
+    dates : tuple of str
+        The first and the last date of a result.
+    version : str
+        Of this package.
+    """
+
+    title: str
+    groups: tuple[Group, ...]
+    summary: Summary
+    missing: tuple[tuple[str, str], ...]
+    unread: tuple[Unread, ...]
+    dates: tuple[str, ...]
+    version: str = __version__
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All of them."""
+        return tuple(entry for group in self.groups for entry in group.entries)
+
+    def to_html(self) -> str:
+        """Return the page.
+
+        Raises
+        ------
+        MissingExtraError
+            Jinja is not installed.
+        """
+        try:
+            from jinja2 import Environment, PackageLoader, StrictUndefined
+        except ModuleNotFoundError as error:
+            if error.name != "jinja2":
+                raise
+            raise MissingExtraError("`splic_ext.report`", "jinja2", "report") from None
+        templates = Environment(
+            loader=PackageLoader("splic_ext.report"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        return templates.get_template("page.html").render(page=self)
+
+
+def make_page(found: Collection, *, title: str = TITLE) -> Page:
+    """Return the page of what was found.
+
+    Parameters
+    ----------
+    found : Collection
+    title : str
+        Of the page.
+
+    Returns
+    -------
+    Page
+        A file that turns out to be damaged only now is among its `unread`.
+
+    Raises
+    ------
+    MissingExtraError
+        Matplotlib is not installed, and there are curves.
+    """
+    order = {name: i for i, name in enumerate(EXPERIMENTS)}
+    results = sorted(found.results, key=lambda source: order.get(source.content.name, len(order)))
+    found = replace(found, results=tuple(results))
+    unread = list(found.unread)
+    groups, names = [], list[str]()
+    for kind, (heading, make) in GROUPS.items():
+        entries = []
+        for source in getattr(found, kind):
+            try:
+                entry = make(source)
+            except ValueError as error:
+                unread.append(Unread(source.path, str(error)))
+                continue
+            taken = sum(name == entry.key for name in names)
+            names.append(entry.key)
+            entries.append(replace(entry, key=f"{entry.key}-{taken}") if taken else entry)
+        if entries:
+            groups.append(Group(heading, _titled(entries)))
+    all_entries = [entry for group in groups for entry in group.entries]
+    done = {source.content.name for source in found.results}
+    known = {name: experiment.title for name, experiment in EXPERIMENTS.items()} | ADAPTIVE
+    missing = tuple((name, text) for name, text in known.items() if name not in done)
+    keys = {entry.path: (entry.title, entry.key) for entry in all_entries}
+    summary = summarize(
+        parts_of(found, keys),
+        missing=len(missing),
+        unread=len(unread),
+        smoke=sum(entry.warning == SMOKE for entry in all_entries),
+    )
+    dates = sorted({dict(entry.facts)["Date"] for entry in all_entries})
+    limits = tuple(dict.fromkeys((*dates[:1], *dates[-1:])))
+    return Page(one_line(title), tuple(groups), summary, missing, tuple(unread), limits)
+
+
+def write_report(
+    paths: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str] = "report.html",
+    *,
+    overwrite: bool = False,
+    title: str = TITLE,
+) -> Page:
+    """Put all results among and below the paths on one page of HTML.
+
+    These are results of experiments and of the adaptive protocol, reports of evaluations, results
+    of the benchmarks, and the search for the preset "recommended"; see
+    :func:`splic_ext.report.collect`. The same files give the same page, byte for byte.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files and folders.
+    output : path, default "report.html"
+        The page; it appears at once, when it is finished.
+    overwrite : bool, default False
+        Whether a file may be there already.
+    title : str, optional
+        Of the page.
+
+    Returns
+    -------
+    Page
+        What is on it, and in `unread` which files could not be used, and why.
+
+    Raises
+    ------
+    FileExistsError
+        `output` exists.
+    FileNotFoundError
+        One of the paths does not exist.
+    MissingExtraError
+        Jinja or Matplotlib is not installed.
+    OSError
+        `output` cannot be written.
+    ValueError
+        There is no result.
+
+    Examples
+    --------
+    >>> from splic_ext.data import load_dataset
+    >>> from splic_ext.evaluation import evaluate
+    >>> from splic_ext.models import build_model
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     network, digits = build_model("digits_cnn").eval(), load_dataset("digits", limit=5)
+    ...     _ = evaluate(network, digits, defenses=["usvt"], output=folder)
+    ...     page = write_report([folder], Path(folder, "report.html"))
+    >>> [entry.title for entry in page.entries]
+    ['Evaluation of DigitsCNN on digits, gray box']
+    """
+    target = Path(output)
+    if target.is_dir():
+        raise ValueError(f"`output` must be a file, got the folder '{target}'; name a file in it")
+    found = collect(paths)
+    if not found:
+        raise _nothing(found.unread)
+    try:
+        with atomic_path(target, overwrite=overwrite) as temporary:
+            page = make_page(found, title=title)
+            if not page.entries:
+                raise _nothing(page.unread)
+            # Names of files may be no valid text.
+            temporary.write_bytes(page.to_html().encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        if error.errno is None:  # it exists, and says so
+            raise
+        raise OSError(
+            f"the page cannot be written to '{target}': {error.strerror or error}; make room or "
+            "name another file"
+        ) from error
+    return page
+
+
+def _nothing(unread: Sequence[Unread]) -> ValueError:
+    reasons = "".join(f"; '{file.path}': {file.reason}" for file in unread[:3])
+    return ValueError(
+        "`paths` must hold a result at least; make one with `splic-ext evaluate` or "
+        f"`splic-ext reproduce`{reasons}"
+    )
+
+
+def _titled(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Give entries of equal titles their data sets as well."""
+    titles = [entry.title for entry in entries]
+    return tuple(
+        replace(entry, title=f"{entry.title} ({entry.subtitle.partition(',')[0]})")
+        if titles.count(entry.title) > 1
+        else entry
+        for entry in entries
+    )

@@ -1,0 +1,168 @@
+"""Files of results: found below folders, told apart, read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from splic_ext.evaluation import EvaluationReport
+from splic_ext.experiments import ExperimentResult
+from splic_ext.report.speed import BenchmarkRun
+from splic_ext.report.tuning import TuningRun
+from splic_ext.runs.plain import told_if_nested
+from splic_ext.training.records import TrainingRecord
+
+__all__ = ["Collection", "Source", "Unread", "collect"]
+
+Content = TypeVar("Content", covariant=True)
+
+#: Folders of finished parts and networks, which hold no results of their own.
+WORK = ("work", "parts")
+#: What a file holds -> the keys that tell, and how it is read.
+KINDS: Mapping[str, tuple[frozenset[str], Callable[[str], Any]]] = {
+    "results": (frozenset({"name", "title", "rows", "provenance"}), ExperimentResult.from_json),
+    "evaluations": (frozenset({"key", "records"}), EvaluationReport.from_json),
+    "benchmarks": (frozenset({"commit", "machine", "results"}), BenchmarkRun.from_json),
+    "searches": (frozenset({"chosen", "round_1", "round_2"}), TuningRun.from_json),
+    "trainings": (frozenset({"key", "options", "history", "model"}), TrainingRecord.from_json),
+}
+
+
+@dataclass(frozen=True)
+class Source(Generic[Content]):
+    """A file, and what it holds.
+
+    Attributes
+    ----------
+    path : str
+        As it was given, or below the folder that was.
+    content : object
+    """
+
+    path: str
+    content: Content
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A file that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All that was found.
+
+    Attributes
+    ----------
+    results, evaluations, benchmarks, searches, trainings : tuple of Source
+    unread : tuple of Unread
+    """
+
+    results: tuple[Source[ExperimentResult], ...] = ()
+    evaluations: tuple[Source[EvaluationReport], ...] = ()
+    benchmarks: tuple[Source[BenchmarkRun], ...] = ()
+    searches: tuple[Source[TuningRun], ...] = ()
+    trainings: tuple[Source[TrainingRecord], ...] = ()
+    unread: tuple[Unread, ...] = ()
+
+    def __len__(self) -> int:
+        """How many files were read."""
+        return sum(len(getattr(self, kind)) for kind in KINDS)
+
+
+def collect(paths: Iterable[str | os.PathLike[str]]) -> Collection:
+    """Read all files of results among and below the paths, in the order of their names.
+
+    Below a folder these are the files ``*.json``; hidden ones, JSON schemas, those that describe
+    an array beside them, and folders ``work`` and ``parts``, where finished parts are, are passed
+    over. A file that is reached twice counts once.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files and folders.
+
+    Returns
+    -------
+    Collection
+        With the files that cannot be read, are damaged or no results, and the reasons.
+
+    Raises
+    ------
+    FileNotFoundError
+        One of the paths does not exist.
+    TypeError
+        A single path in place of several.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "mine.json").write_text("[1, 2]")
+    ...     found = collect([folder])
+    >>> len(found), found.unread[0].reason
+    (0, 'it holds no result of splic_ext')
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        raise TypeError(f"`paths` must be a list, got {str(paths)!r}; put a single one into it")
+    found: dict[str, list[Source[Any]]] = {kind: [] for kind in KINDS}
+    unread: list[Unread] = []
+    seen: set[Path] = set()
+    for given in map(Path, paths):
+        if not given.exists():
+            raise FileNotFoundError(f"the path '{given}' does not exist; check `paths`")
+        for path in _files(given):
+            place = path.resolve()
+            if place in seen:
+                continue
+            seen.add(place)
+            try:
+                kind, content = _read(path, named=path == given)
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                unread.append(Unread(path.as_posix(), reason))
+                continue
+            if kind is not None:
+                found[kind].append(Source(path.as_posix(), content))
+    return Collection(**{kind: tuple(some) for kind, some in found.items()}, unread=tuple(unread))
+
+
+def _files(given: Path) -> Iterator[Path]:
+    if not given.is_dir():
+        yield given
+        return
+    for folder, folders, names in os.walk(given):
+        folders[:] = sorted(n for n in folders if n not in WORK and not n.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            # What stands beside an array describes it: the cached copies of a training.
+            described = path.with_suffix(".npy").name in names
+            if path.suffix == ".json" and not name.startswith(".") and not described:
+                yield path
+
+
+def _read(path: Path, *, named: bool) -> tuple[str | None, Any]:
+    """Return what a file holds, and the kind of it; None for what is passed over."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8") from None
+    try:
+        with told_if_nested("a file of results"):
+            values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is damaged, or no JSON: {error}") from None
+    keys = values.keys() if isinstance(values, dict) else set()
+    for kind, (needed, read) in KINDS.items():
+        if needed <= keys:
+            return kind, read(text)
+    if "$schema" in keys and not named:
+        return None, None
+    raise ValueError("it holds no result of splic_ext")

@@ -1,0 +1,278 @@
+"""What stands at the top of the page: the comparison in short, and what it does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from splic_ext.experiments import Row
+from splic_ext.report.entries import evaluation_rows
+from splic_ext.report.sources import Collection
+from splic_ext.report.views import Cell, Line, Table, one_line, percent_cell
+
+__all__ = ["Card", "Part", "Summary", "parts_of", "summarize"]
+
+#: Scenarios in which the attacker knows the defence.
+KNOWN = ("white", "mixed")
+#: What the worst of several attacks is called.
+WORST = "worst"
+#: The attack of the paper's white box.
+PAPERS = "BPDA"
+#: Results whose rows differ in more than the defence.
+LEFT_OUT = ("hypotheses",)
+#: Fewer images than this are few.
+FEW = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a section, and where on the page they are.
+
+    Attributes
+    ----------
+    name : str
+        Of the experiment; empty for an evaluation.
+    title, key : str
+        Of the entry.
+    section : str
+    rows : tuple of Row
+    """
+
+    name: str
+    title: str
+    key: str
+    section: str
+    rows: tuple[Row, ...]
+
+    @property
+    def data(self) -> str:
+        """Names of the data sets."""
+        return ", ".join(dict.fromkeys(row.dataset.name for row in self.rows))
+
+
+@dataclass(frozen=True)
+class Card:
+    """A few numbers of a part, and where on the page they are from.
+
+    Attributes
+    ----------
+    title, key : str
+        Of the entry.
+    data : str
+        Data sets, and what else tells it from other cards.
+    table : Table
+    """
+
+    title: str
+    key: str
+    data: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The top of the page.
+
+    Attributes
+    ----------
+    unknown, known : tuple of Card
+        Accuracy against attackers who do not know the defence, and against those who do.
+    paper : Table
+        How many of the paper's numbers lie within the intervals of each part, below and above.
+    counts : tuple of int
+        The same in all.
+    limits : tuple of str
+        What it does not show.
+    """
+
+    unknown: tuple[Card, ...]
+    known: tuple[Card, ...]
+    paper: Table
+    counts: tuple[int, int, int]
+    limits: tuple[str, ...]
+
+
+def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Part]:
+    """Return the sections of all results and evaluations but smoke tests.
+
+    Parameters
+    ----------
+    found : Collection
+    keys : mapping
+        Path of a file -> title and key of its entry.
+    """
+    rows = {
+        s.path: (s.content.name, s.content.rows)
+        for s in found.results
+        if s.content.budget != "smoke"
+    }
+    rows |= {s.path: ("", evaluation_rows(s.content)) for s in found.evaluations}
+    return [
+        Part(name, *keys[path], section, tuple(row for row in some if row.section == section))
+        for path, (name, some) in rows.items()
+        if path in keys
+        for section in dict.fromkeys(row.section for row in some)
+    ]
+
+
+def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -> Summary:
+    """Return the top of the page.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    missing, unread, smoke : int
+        Experiments without a result, files that could not be read, and smoke tests.
+    """
+    unknown = [card for part in parts if (card := _unknown(part)) is not None]
+    known = _known(parts)
+    paper, counts = _paper(parts)
+    limits = _limits(parts, bool(known), any(counts))
+    if smoke:
+        limits.append(
+            f"{_count(smoke, 'result is a smoke test', 'results are smoke tests')}: such numbers "
+            "mean nothing, and none of them is above."
+        )
+    if missing:
+        limits.append(
+            f"{_count(missing, 'experiment has', 'experiments have')} no result here; "
+            "they are listed under “Not run”."
+        )
+    if unread:
+        limits.append(f"{_count(unread, 'file', 'files')} could not be used; see the last section.")
+    return Summary(tuple(unknown), tuple(known), paper, counts, tuple(limits))
+
+
+def _is_splic(row: Row) -> bool:
+    return "SPLIC(" in row.defense
+
+
+def _is_other(row: Row) -> bool:
+    """Whether a defence has no part of the paper's method; SRF is one."""
+    return not (_is_splic(row) or "SRF(" in row.defense)
+
+
+def _unknown(part: Part) -> Card | None:
+    """Compare SPLIC with what is as accurate on clean images, under the hardest attack."""
+    rows = [row for row in part.rows if row.attack != "clean" and row.scenario not in KNOWN]
+    clean = {row.method: row for row in part.rows if row.attack == "clean"}
+    rows = [row for row in rows if row.method in clean]
+    plain = [row for row in rows if row.defense.startswith("Identity(")]
+    if not plain or part.name in LEFT_OUT:
+        return None
+    bare = min(
+        (row for row in plain if row.method == plain[0].method), key=lambda row: row.mean.value
+    )
+    rows = [row for row in rows if (row.attack, row.scenario) == (bare.attack, bare.scenario)]
+    best = max(filter(_is_splic, rows), key=lambda row: row.mean.value, default=None)
+    if best is None:
+        return None
+    accurate = clean[best.method].mean.value
+    rivals = [
+        row
+        for row in rows
+        if _is_other(row) and row.method != bare.method
+        if clean[row.method].mean.value >= accurate
+    ]
+    rival = max(rivals, key=lambda row: row.mean.value, default=None)
+    own_row = next((row for row in rows if _is_splic(row) and row.paper is not None), best)
+    lines = [_line(clean[row.method], row) for row in dict.fromkeys((bare, own_row, best))]
+    lines[-1] = replace(lines[-1], marked=True)
+    if rival is None:
+        lines.append(Line("No other defence is as accurate on clean images.", ()))
+    else:
+        lines.append(_line(clean[rival.method], rival))
+    table = Table("", ("defence", "clean", one_line(best.attack)), tuple(lines))
+    return Card(part.title, part.key, part.data, table)
+
+
+def _line(clean: Row, attacked: Row) -> Line:
+    cells = (percent_cell(clean.mean), percent_cell(attacked.mean, paper=attacked.paper))
+    return Line(one_line(attacked.method), cells)
+
+
+def _known(parts: Sequence[Part]) -> list[Card]:
+    """Show what is left of each method under the worst of the attacks that know it."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for part in parts:
+        for row in part.rows:
+            found.setdefault((part.title, part.key, row.dataset.name), []).append(row)
+    cards = []
+    for (title, key, data), rows in found.items():
+        printed = any(row.paper is not None and row.scenario in KNOWN for row in rows)
+        lines = [
+            line
+            for method in dict.fromkeys(row.method for row in rows)
+            if (line := _worst([row for row in rows if row.method == method], printed)) is not None
+        ]
+        if lines:
+            paper = ("the paper's attack",) if printed else ()
+            header = ("defence", "clean", *paper, "worst attack")
+            cards.append(Card(title, key, data, Table("", header, tuple(lines))))
+    return cards
+
+
+def _worst(rows: Sequence[Row], printed: bool) -> Line | None:
+    """Return clean images, the attack that the paper prints, if it does, and the worst."""
+    known = [row for row in rows if row.scenario in KNOWN and row.attack != "clean"]
+    worst = [row for row in known if row.attack.startswith(WORST)]
+    if not worst:
+        return None
+    lowest = min(worst, key=lambda row: row.mean.value)
+    clean = [row for row in rows if row.attack == "clean" and row.section == lowest.section]
+    if not clean:
+        return None
+    cells = [percent_cell(clean[0].mean)]
+    if printed:
+        own = next((row for row in known if row.attack == PAPERS), None)
+        cells.append(Cell("") if own is None else percent_cell(own.mean, paper=own.paper))
+    return Line(one_line(lowest.method), (*cells, percent_cell(lowest.mean)))
+
+
+def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
+    lines, total = [], [0, 0, 0]
+    for part in parts:
+        cells = [percent_cell(row.mean, paper=row.paper) for row in part.rows]
+        found = [cell.verdict for cell in cells if cell.verdict]
+        if not found:
+            continue
+        counts = [found.count(name) for name in ("within", "below ours", "above ours")]
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+        title = part.title if part.section in part.title else f"{part.title}: {part.section}"
+        lines.append(Line(one_line(title), tuple(Cell(str(count)) for count in counts)))
+    header = ("the paper's number is", "within ours", "below", "above")
+    return Table("", header, tuple(lines)), (total[0], total[1], total[2])
+
+
+def _limits(parts: Sequence[Part], worst: bool, paper: bool) -> list[str]:
+    rows = [row for part in parts for row in part.rows]
+    attacked = [row for row in rows if row.attack != "clean"]
+    limits = []
+    if attacked and not any(row.scenario in KNOWN for row in attacked):
+        limits.append(
+            "Robustness. Nobody who attacks here knows the defence: such numbers say what it does "
+            "to old adversarial images, and nothing of an attacker who adapts."
+        )
+    elif worst:
+        limits.append(
+            "Robustness. An attack that fails proves nothing: what is left under attackers who "
+            "know the defence is an upper bound, and the other numbers are none at all."
+        )
+    if paper:
+        limits.append(
+            "Errors of the paper. Its networks and images are not the ones here, and not all of "
+            "its constants are printed: a difference may come from any of these."
+        )
+    few = [row for row in rows if row.mean.n < FEW]
+    if few:
+        fewest = min(row.mean.n for row in few)
+        widest = max(50 * (row.mean.high - row.mean.low) for row in few)
+        limits.append(
+            f"Small differences. Some numbers are of {_count(fewest, 'image', 'images')} alone, "
+            f"and intervals reach up to {widest:.0f} points to either side."
+        )
+    return limits
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -1,0 +1,86 @@
+"""From the record of a training to what the page shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+from splic_ext.experiments import Point
+from splic_ext.report.entries import address
+from splic_ext.report.figures import draw_diagrams
+from splic_ext.report.sources import Source
+from splic_ext.report.views import Block, Cell, Entry, Line, Table, one_line, provenance_facts
+from splic_ext.training.records import EpochSeconds, TrainingRecord
+
+__all__ = ["training_entry"]
+
+#: Parts of the time that tables name otherwise.
+PARTS = {"defense": "defence"}
+
+
+def training_entry(source: Source[TrainingRecord]) -> Entry:
+    """Return the entry of a training.
+
+    Parameters
+    ----------
+    source : Source
+
+    Returns
+    -------
+    Entry
+
+    Raises
+    ------
+    MissingExtraError
+        Matplotlib is not installed.
+    """
+    record = source.content
+    options = record.options
+    total = sum((epoch.seconds for epoch in record.history), EpochSeconds())
+    spent = tuple(
+        Line(PARTS.get(part.name, part.name), (Cell(f"{getattr(total, part.name):,.1f}"),))
+        for part in fields(total)
+    )
+    chosen = tuple(
+        Line(name, (Cell("none" if value is None else one_line(str(value))),))
+        for name, value in options.to_dict().items()
+    )
+    data = record.dataset
+    attacked = "" if options.adversarial is None else f", attacked by {options.adversarial}"
+    diagrams = draw_diagrams(tuple(_points(record))) if record.history else ()
+    return Entry(
+        key=address("training", source.path),
+        title=one_line(f"Training of {record.model.name} on {data.name}"),
+        subtitle=one_line(
+            f"{data.images:,} images behind {options.defense}{attacked}; "
+            f"{len(record.history)} epochs"
+        ),
+        path=source.path,
+        facts=(
+            *provenance_facts(record.provenance),
+            ("Processes", str(record.processes)),
+            ("Weights", f"SHA-256 {record.model.sha256[:12]}"),
+            ("Defence", record.defense_repr),
+        ),
+        command=record.provenance.command,
+        notes=tuple(map(one_line, record.notes)),
+        blocks=(
+            Block(
+                "Loss and accuracy",
+                diagrams=tuple(replace(diagram, title="") for diagram in diagrams),
+            ),
+            Block("Time", (Table("Seconds of all epochs", ("part", "s"), spent),)),
+        ),
+        details=(Table("Options", ("option", "value"), chosen),),
+    )
+
+
+def _points(record: TrainingRecord) -> Iterator[Point]:
+    for epoch in record.history:
+        yield Point("training", "loss", "epoch", float(epoch.epoch), "loss", epoch.loss)
+    for epoch in record.history:
+        found = {"training images": epoch.train_accuracy, "test images": epoch.test_accuracy}
+        for series, value in found.items():
+            if value is not None:
+                x = float(epoch.epoch)
+                yield Point("training", series, "epoch", x, "accuracy (%)", 100 * value)

@@ -1,0 +1,301 @@
+"""What the page shows: sections of tables, diagrams and pictures, as its template takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from splic_ext.evaluation import Accuracy, Provenance
+from splic_ext.experiments import Row
+
+__all__ = [
+    "Block",
+    "Cell",
+    "Diagram",
+    "Entry",
+    "Grid",
+    "Line",
+    "Picture",
+    "Table",
+    "one_line",
+    "percent_cell",
+    "provenance_facts",
+    "row_table",
+]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: text, or an accuracy in % with its interval.
+
+    Attributes
+    ----------
+    text : str
+    low, value, high : float or None
+        The interval and the number; all of them or none.
+    paper : float or None
+        The paper's number.
+    every : float or None
+        Share of images that are right in every draw.
+    """
+
+    text: str
+    low: float | None = None
+    value: float | None = None
+    high: float | None = None
+    paper: float | None = None
+    every: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Where the paper's number lies; empty where there is none."""
+        if self.paper is None or self.low is None or self.high is None:
+            return ""
+        if self.paper > self.high:
+            return "above ours"
+        return "below ours" if self.paper < self.low else "within"
+
+    @property
+    def verdict_text(self) -> str:
+        """The same in words, seen from ours."""
+        if self.verdict == "within" or self.paper is None or self.value is None:
+            return "agrees"
+        side = "lower" if self.value < self.paper else "higher"
+        return f"ours {abs(self.value - self.paper):.1f} {side}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table; `marked` is one to look at."""
+
+    head: str
+    cells: tuple[Cell, ...]
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the first column of `header` is that of the heads of the lines.
+
+    Attributes
+    ----------
+    caption : str
+    header : tuple of str
+    lines : tuple of Line
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def bars(self) -> bool:
+        """Whether there are accuracies in it."""
+        return any(cell.value is not None for line in self.lines for cell in line.cells)
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A diagram as SVG, its numbers as a table for those who do not see it.
+
+    Attributes
+    ----------
+    title, text : str
+        What stands above it, and what it says in words.
+    svg : str
+    table : Table
+    """
+
+    title: str
+    text: str
+    svg: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, what it shows, and what stands below it.
+
+    Attributes
+    ----------
+    source : str
+        A ``data:`` address; empty where there is none.
+    width, height : int
+    text, caption : str
+    right : bool or None
+        Whether a network takes it for what it is.
+    """
+
+    source: str
+    width: int
+    height: int
+    text: str
+    caption: str
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A gallery: titles of rows and columns, and pictures row by row."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    pictures: tuple[tuple[Picture, ...], ...]
+    right: int = 0
+    judged: int = 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of an entry: a heading, what stands below it, and in `text` how to read it."""
+
+    title: str
+    tables: tuple[Table, ...] = ()
+    diagrams: tuple[Diagram, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A result on the page.
+
+    Attributes
+    ----------
+    key : str
+        Its address within the page.
+    title, subtitle, path : str
+    facts : tuple of (str, str)
+        Date, machine, versions and the like.
+    command : str or None
+    notes : tuple of str
+    blocks : tuple of Block
+    details : tuple of Table
+        For those who want all of it.
+    warning : str
+        Why its numbers mean nothing, if they do not.
+    """
+
+    key: str
+    title: str
+    subtitle: str
+    path: str
+    facts: tuple[tuple[str, str], ...] = ()
+    command: str | None = None
+    notes: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    details: tuple[Table, ...] = field(default=())
+    warning: str = ""
+
+
+def one_line(text: str) -> str:
+    r"""Return a text without line breaks.
+
+    Examples
+    --------
+    >>> one_line(" a\n b")
+    'a b'
+    """
+    return " ".join(text.split())
+
+
+def percent_cell(
+    accuracy: Accuracy, *, paper: float | None = None, every: Accuracy | None = None
+) -> Cell:
+    """Return an accuracy as a cell.
+
+    Parameters
+    ----------
+    accuracy : Accuracy
+    paper : float, optional
+        The paper's number, in %.
+    every : Accuracy, optional
+        Of the images that are right in every draw.
+
+    Examples
+    --------
+    >>> percent_cell(Accuracy(0.5, 0.25, 0.75, 12), paper=80.0).verdict
+    'above ours'
+    """
+    low, value, high = (100 * x for x in (accuracy.low, accuracy.value, accuracy.high))
+    share = None if every is None else 100 * every.value
+    return Cell(f"{value:.1f}", low, value, high, paper, share)
+
+
+def row_table(rows: Sequence[Row]) -> Table:
+    """Return the rows of a section: methods down and attacks across, or attacks down if one.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        At least one.
+
+    Returns
+    -------
+    Table
+    """
+    methods = list(dict.fromkeys(row.method for row in rows))
+    caption = _caption(rows, methods)
+    if len(methods) == 1:
+        names = ("attack", "one draw", "every draw", "vote")
+        lines = tuple(
+            Line(
+                one_line(row.attack),
+                (
+                    percent_cell(row.mean, paper=row.paper),
+                    percent_cell(row.all_draws),
+                    percent_cell(row.majority),
+                ),
+                row.attack.startswith("worst"),
+            )
+            for row in rows
+        )
+        return Table(caption, names, lines)
+    attacks = list(dict.fromkeys(row.attack for row in rows))
+    found: Mapping[tuple[str, str], Row] = {(r.method, r.attack): r for r in reversed(rows)}
+    lines = tuple(
+        Line(one_line(method), tuple(_cell(found.get((method, attack))) for attack in attacks))
+        for method in methods
+    )
+    return Table(caption, ("method", *map(one_line, attacks)), lines)
+
+
+def _cell(row: Row | None) -> Cell:
+    if row is None:
+        return Cell("")
+    every = None if row.draws == 1 else row.all_draws
+    return percent_cell(row.mean, paper=row.paper, every=every)
+
+
+def _caption(rows: Sequence[Row], methods: Sequence[str]) -> str:
+    most = max(row.mean.n for row in rows)
+    fewer = {row.attack: row.mean.n for row in rows if row.mean.n < most}
+    data = _all(row.dataset.name for row in rows)
+    parts = [f"{most:,} images of {data}", _all(row.model.name for row in rows)]
+    parts.append(f"{_all(row.scenario for row in rows if row.attack != 'clean') or 'no'} box")
+    draws = max(row.draws for row in rows)
+    if draws > 1:
+        parts.append(f"{draws} draws")
+    caption = ", ".join(parts)
+    caption += "".join(f"; {attack}: the first {n:,}" for attack, n in fewer.items())
+    return one_line(f"{methods[0]}: {caption}" if len(methods) == 1 else caption)
+
+
+def _all(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(names))
+
+
+def provenance_facts(origin: Provenance) -> tuple[tuple[str, str], ...]:
+    """Return when, on what and with which versions a result was made."""
+    machine = origin.machine
+    threads = f"{machine.network_threads} of torch, {machine.solver_threads} of the solver"
+    versions = ", ".join(f"{name} {v}" for name, v in origin.versions.items() if v)
+    cores = "" if machine.cores is None else f"{machine.cores} cores, "
+    return (
+        ("Date", origin.date[:10]),
+        ("Machine", f"{machine.cpu}, {cores}{machine.system}, {machine.device}"),
+        ("Threads", threads),
+        ("Versions", versions),
+        ("Code", origin.code[:12]),
+    )
