@@ -174,6 +174,14 @@ def test_one_method_has_its_attacks_down():
     ]
 
 
+def test_networks_that_differ_stand_beside_their_methods():
+    other = NetworkInfo("small", "4567")
+    rows = (make_row("a"), make_row("b", model=other), make_row("b", "PGD", model=other))
+    lines = make_result(*rows).to_markdown().splitlines()
+    assert "4 images of made, networks in brackets." in lines
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| a (a network)", "| b (small)"]
+
+
 def test_line_breaks_in_names_do_not_break_the_table():
     result = make_result(make_row("a\n b"), make_row("c"), title="All\n of it")
     lines = result.to_markdown().splitlines()

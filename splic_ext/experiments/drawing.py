@@ -30,7 +30,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MARKED = 20
 DASHES = ("-", "--", "-.", ":")
 #: From this ratio of the largest to the smallest value on, an axis is logarithmic.
-DECADES_X, DECADES_Y = 50.0, 100.0
+DECADES_X, DECADES_Y = 10.0, 100.0
 #: Inches.
 DIAGRAM, CELL, SIDE, TOP = (5.0, 4.0), (1.15, 1.45), 1.3, 0.9
 NARROWEST = 4.5
@@ -160,7 +160,9 @@ def render(figure: Figure, form: str, *, dpi: int = 110) -> bytes:
     file = io.BytesIO()
     metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
     with rc_context({"svg.hashsalt": "splic_ext", "svg.fonttype": "none"}):
-        figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
+        figure.savefig(
+            file, format=form, dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.1
+        )
     return file.getvalue()
 
 

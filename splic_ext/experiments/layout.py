@@ -73,7 +73,9 @@ def row_table(rows: Sequence[Row]) -> list[str]:
     most = max(row.mean.n for row in rows)
     fewer = {row.attack: row.mean.n for row in rows if row.mean.n < most}
     methods = dict.fromkeys(row.method for row in rows)
-    caption = f"{most:,} images of {first.dataset.name}, {first.model.name}"
+    networks = dict.fromkeys(row.model.name for row in rows)
+    network = first.model.name if len(networks) == 1 else "networks in brackets"
+    caption = f"{most:,} images of {first.dataset.name}, {network}"
     caption += "".join(f"; {attack}: the first {n:,}" for attack, n in fewer.items())
     if len(methods) == 1:
         caption = f"{first.method}: {caption}"
@@ -108,8 +110,10 @@ def _by_method(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
     for attack in attacks:
         header += [attack, "paper"] if attack in printed else [attack]
     lines = [header]
+    several = len({row.model.name for row in rows}) > 1
     for method in methods:
-        line = [method]
+        name = next(row.model.name for row in rows if row.method == method)
+        line = [f"{method} ({name})" if several else method]
         for attack in attacks:
             found = [row for row in rows if (row.method, row.attack) == (method, attack)]
             line.append(_cell(found[0]) if found else "")

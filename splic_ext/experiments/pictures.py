@@ -56,10 +56,9 @@ def figure8(bench: Bench) -> Outcome:
     outcome = Outcome()
     for subject in bench.subjects:
         data = bench.shown(subject, bench.budget.pictures)
-        plain = bench.undefended(subject)
-        trained = bench.trained(subject, defense="splic").model.to(_device(plain.model))
-        images, labels = _tensors(data, plain.model)
-        target = Defended(trained, defense_from_spec("splic"))
+        model = bench.trained(subject, defense="splic").model
+        images, labels = _tensors(data, model)
+        target = Defended(model, defense_from_spec("splic"))
         attacked = BPDA().run(target, images, labels, index=0, seed=bench.seed)
         defended = _defend(attacked, bench.seed)
         gallery = _gallery(
@@ -67,15 +66,15 @@ def figure8(bench: Bench) -> Outcome:
             f"{data.name}: white box, BPDA",
             ("original", "attacked", "SPLIC"),
             (images, attacked, defended),
-            (plain.model(images), plain.model(attacked), trained(defended)),
+            (model(_defend(images, bench.seed)), model(attacked), model(defended)),
         )
         outcome.galleries.append(gallery)
         outcome.datasets.append(describe_dataset(data))
     outcome.notes += [
-        "below the upper two rows what the network without a defence takes them for, below the "
-        "third what the network that was trained on completed images does",
-        "the first images of each data set, not chosen; BPDA of 7 steps of 2/255 on the latter "
-        "network and SPLIC",
+        "below each what a network that was trained on completed images takes it for: originals "
+        "behind SPLIC, attacked images without it, and in the last row with it",
+        "the first images of each data set, not chosen; BPDA of 7 steps of 2/255 on this network "
+        "behind SPLIC",
     ]
     return outcome
 

@@ -58,6 +58,7 @@ BLACK_BOX = (
     Method("splic", "SPLIC", "splic"),
     Method("", "total variation, 0.1", "tv:weight=0.1"),
 )
+SURROGATE = Method("", "the surrogate itself")
 WHITE_BOX = (
     Method("vanilla", "no defence"),
     Method("madry", "adversarial training", adversarial=True),
@@ -124,8 +125,7 @@ def table1(bench: Bench) -> Outcome:
                 surrogate=surrogate,
             )
             outcome.rows += _rows(subject, method, network, records, paper.TABLE1)
-        title = f"the surrogate itself ({surrogate.name})"
-        outcome.rows += _rows(subject, Method("", title), surrogate, own, {})
+        outcome.rows += _rows(subject, SURROGATE, surrogate, own, {})
     outcome.notes = ["every attack is made on the surrogate, and transferred"]
     return outcome
 
