@@ -77,6 +77,15 @@ def test_what_agrees_is_told(value, within):
     assert ("within the interval" in lines_of(page, "CIFAR-10", "USVT", "PGD")[0]) == within
 
 
+def test_why_a_number_may_differ():
+    full = Accuracy(0.31, 0.3, 0.32, 10_000)
+    packed = dataclasses.replace(CIFAR10, name="cifar10_jpeg_test", images=10_000)
+    row = dataclasses.replace(made_table().rows[0], mean=full, dataset=packed)
+    page = reproduction_page([Source("table3.json", make_result(row, name="table3"))])
+    (line,) = lines_of(page, "CIFAR-10", "USVT", "PGD")
+    assert line.endswith("| another network; images were compressed |")
+
+
 def test_one_row_for_each_run():
     sources = [Source("a/table3.json", made_table()), Source("b/table3.json", made_table(0.5))]
     found = lines_of(reproduction_page(sources), "CIFAR-10", "USVT", "PGD")
