@@ -166,6 +166,13 @@ def test_all_flags_and_ctrl_c(files, monkeypatch):
     }  # fmt: skip
 
 
+def test_digits_at_any_budget(files):
+    reproduced("figure12", "--digits", "--limit", "30", "-q", "-o", "out")
+    result = ExperimentResult.from_json((files / "out" / "figure12.json").read_text())
+    assert result.budget == "cpu"
+    assert [(data.name, data.images) for data in result.datasets] == [("digits", 30)]
+
+
 def test_smoke_needs_no_data(files, monkeypatch):
     shown = reproduced("figure12", "--budget", "smoke", "-o", "out")
     result = ExperimentResult.from_json((files / "out" / "figure12.json").read_text())

@@ -85,6 +85,14 @@ def reproduce(
             metavar="NAME|PATH", help="SVHN training images, likewise.", rich_help_panel=DATA
         ),
     ] = None,
+    digits: Annotated[
+        bool,
+        typer.Option(
+            "--digits",
+            help="scikit-learn's digits, which need no file. Default: for --budget smoke.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     root: Root = None,
     budget: Annotated[
         str | None,
@@ -167,6 +175,8 @@ def reproduce(
                 kind, network, places or [], weights, training, root, limit, trains
             )
         ]
+        if digits:
+            subjects.append(experiments.digits_subject(limit))
         given: dict[str, Any] = {
             "budget": budget,
             "draws": draws,

@@ -25,7 +25,7 @@ from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
 from splic_ext.experiments.gray_box import TABLES, GrayBoxTable
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment, reproduce, reproduce_all
 from splic_ext.experiments.results import ExperimentResult, Gallery, Point, Row
-from splic_ext.experiments.subjects import Subject
+from splic_ext.experiments.subjects import Subject, digits_subject
 
 __all__ = [
     "BUDGETS",
@@ -42,6 +42,7 @@ __all__ = [
     "Row",
     "Size",
     "Subject",
+    "digits_subject",
     "evaluate_adaptively",
     "reproduce",
     "reproduce_all",

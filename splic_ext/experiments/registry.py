@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from splic_ext.checks import check_integer
-from splic_ext.data import load_dataset
 from splic_ext.evaluation.guards import check_output
 from splic_ext.experiments.bench import PAPER_ITERATIONS, Bench, Outcome
 from splic_ext.experiments.budgets import BUDGETS, Budget, resolve_budget
@@ -22,7 +21,7 @@ from splic_ext.experiments.networks import Network
 from splic_ext.experiments.pictures import figure3, figure8
 from splic_ext.experiments.results import ExperimentResult
 from splic_ext.experiments.solver_figures import figure4, figure5, figure12
-from splic_ext.experiments.subjects import KINDS, Subject, check_subjects
+from splic_ext.experiments.subjects import KINDS, Subject, check_subjects, digits_subject
 from splic_ext.experiments.sweeps import figure6, figure9, figure11
 from splic_ext.experiments.trained_tables import ATTACKS, figure7, table1, table2
 
@@ -247,8 +246,7 @@ def default_subjects(budget: Budget | None) -> list[Subject]:
     """Return scikit-learn's digits for the budget "smoke", and nothing for others."""
     if budget is None or budget.name != "smoke":
         return []
-    train = load_dataset("digits", "train")
-    return [Subject("digits", load_dataset("digits", "test"), training=train)]
+    return [digits_subject()]
 
 
 def _kinds(name: str, experiment: Experiment, budget: Budget) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from splic_ext.data import Dataset
+from splic_ext.data import Dataset, load_dataset
 from splic_ext.runs.inputs import check_dataset
 
-__all__ = ["KINDS", "Subject", "check_subjects"]
+__all__ = ["KINDS", "Subject", "check_subjects", "digits_subject"]
 
 #: Whose column of the paper images may belong to; "digits" are in none.
 KINDS = ("cifar10", "svhn", "digits")
@@ -40,6 +40,32 @@ class Subject:
     model: nn.Module | None = None
     model_name: str | None = None
     training: Dataset | None = None
+
+
+def digits_subject(limit: int | None = None) -> Subject:
+    """Return scikit-learn's digits, which need no file.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Most test images, the first ones.
+
+    Returns
+    -------
+    Subject
+
+    Raises
+    ------
+    MissingExtraError
+        scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> digits_subject(limit=20).dataset
+    Dataset('digits/test': 20 images of 1 x 8 x 8, 10 classes)
+    """
+    test = load_dataset("digits", "test", limit=limit)
+    return Subject("digits", test, training=load_dataset("digits", "train"))
 
 
 def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bool) -> None:
