@@ -33,7 +33,8 @@ PACKAGES = ("numpy", "torch", "foolbox", "adversarial-robustness-toolbox")
 #: What of this package decides what comes out of attacks, defences and networks.
 CODE = (
     *("attacks", "autograd", "backends", "defenses", "models"),
-    *("_core*", "_cuda*", "arrays.py", "completion.py", "dtypes.py", "masks.py", "options.py"),
+    *("_core*", "_cuda*", "arrays.py", "batches.py", "completion.py", "devicearrays.py"),
+    *("dtypes.py", "masks.py", "options.py"),
 )
 
 
