@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.devicearrays import DeviceMemory, library_of
+from splic_ext.devicearrays import DeviceMemory, DLPackLibrary, library_of
 from splic_ext.dtypes import DTYPES
 from splic_ext.errors import ShapeError
 
@@ -141,7 +141,7 @@ def view_array(name: str, array: Any) -> ArrayView:
         if kind != 1:
             device = {2: "cuda", 3: "cuda", 10: "rocm", 13: "cuda"}.get(kind, f"dlpack:{kind}")
             dtype = str(getattr(array, "dtype", "unknown")).rpartition(".")[2]
-            if device == "cuda":
+            if device == "cuda" and isinstance(library_of(array), DLPackLibrary):
                 _check_namespace(name, array)
             return ArrayView(array, None, dtype, device)
         _check_namespace(name, array)
@@ -153,7 +153,7 @@ def view_array(name: str, array: Any) -> ArrayView:
 
 
 def _check_namespace(name: str, array: Any) -> None:
-    if not hasattr(array, "__array_namespace__") and type(array).__module__.split(".")[0] != "cupy":
+    if not hasattr(array, "__array_namespace__"):
         raise TypeError(
             f"`{name}` is a {type(array).__name__}, which has no `__array_namespace__` to come "
             "back as; convert it with numpy.from_dlpack, or one on a GPU with torch.from_dlpack"
