@@ -1,4 +1,4 @@
-"""A stand-in for the compiled CUDA module whose devices are memory of the CPU, and arrays for it."""
+"""A stand-in for the compiled CUDA module, whose devices are memory of the CPU, and arrays."""
 
 from __future__ import annotations
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,7 +69,7 @@ def test_dlpack_arrays_come_back_as_such(native, dtype):
     assert (result.index, result.values.dtype) == (1, np.dtype(dtype))
     assert np.array_equal(result.values, expected(batch.values))
     (call,) = fake.calls
-    # Nobody knows the stream that such a library goes on with: the legacy one, and it is waited for.
+    # Nobody knows the stream that such a library goes on with: the result is waited for.
     assert (call["device"], call["stream"], call["records"]) == (1, 1, True)
     assert set(batch.streams) == {1}
 
@@ -166,12 +171,18 @@ def test_given_masks(cupy):
     assert len(fake.calls) == 3
 
 
-def test_torch_tensors(native, torch, monkeypatch):
-    """Tensors that say they are on a device; where they lie, and on which stream, is torch's word."""
+@pytest.fixture
+def on_device(torch):
+    """Make tensors of the CPU that say they are on a device."""
 
     class OnDevice(torch.Tensor):
         device = property(lambda self: torch.device("cuda", 1))
 
+    return lambda tensor: tensor.as_subclass(OnDevice)
+
+
+def test_torch_tensors(native, torch, on_device, monkeypatch):
+    """Where they lie and on which stream, torch says; and it gives the memory."""
     fake, empty = native(per_image=1000), torch.empty
     streams = []
 
@@ -187,9 +198,9 @@ def test_torch_tensors(native, torch, monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", stream)
     monkeypatch.setattr(torch, "empty", allocate)
     values = images()
-    batch = torch.from_numpy(values).as_subclass(OnDevice)
+    batch = on_device(torch.from_numpy(values))
     result = complete(batch, options=QUICK)
-    assert type(result) is OnDevice
+    assert type(result) is type(batch)
     assert np.array_equal(result.as_subclass(torch.Tensor).numpy(), expected(values))
     (call,) = fake.calls
     assert (call["device"], call["stream"], call["records"]) == (1, 1234, False)
@@ -197,7 +208,7 @@ def test_torch_tensors(native, torch, monkeypatch):
     assert fake.allocated == [3000]
     assert set(streams) == {1}
     half = torch.from_numpy(values).bfloat16()
-    result = complete(half.as_subclass(OnDevice), options=QUICK)
+    result = complete(on_device(half), options=QUICK)
     assert result.dtype == torch.bfloat16
     assert torch.equal(
         result.as_subclass(torch.Tensor), complete(half, options=QUICK, backend="numpy")
@@ -207,6 +218,27 @@ def test_torch_tensors(native, torch, monkeypatch):
     version = batch._version
     complete(batch, options=QUICK, out=batch)
     assert batch._version > version
+
+
+def test_a_defence_leaves_images_where_they_are(native, torch, on_device, monkeypatch):
+    from splic_ext.defenses import SPLIC
+
+    fake = native()
+    stream = type("Stream", (), {"cuda_stream": 1234})
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: stream)
+    plain = torch.from_numpy(images())
+    defense = SPLIC(QUICK, seed=3, backend="auto")
+    want = defense(plain)
+
+    def refused(self, *_, **__):
+        raise AssertionError("images were copied to the CPU")
+
+    for name in ("cpu", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, refused)
+    result = defense(on_device(plain))
+    assert len(fake.calls) == 1
+    monkeypatch.undo()
+    assert np.abs((result.as_subclass(torch.Tensor) - want).numpy()).max() < 1e-4
 
 
 # ---- what is refused ----
@@ -412,7 +444,7 @@ except RuntimeError as error:
 
 
 def test_cusolver_is_looked_for(monkeypatch):
-    """What cuda-pathfinder finds comes first; without it, or with nothing found, names are tried."""
+    """What cuda-pathfinder finds comes first; without it, or with nothing found, the names."""
 
     class Pathfinder:
         def __init__(self, path):
@@ -434,3 +466,27 @@ def test_cusolver_is_looked_for(monkeypatch):
 
     monkeypatch.setattr(cusolver, "import_module", absent)
     assert cusolver.candidates() == cusolver.NAMES
+
+
+def test_cusolver_is_declared_as_in_its_headers():
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if not compiler:
+        pytest.skip("no C++ compiler")
+    spec = importlib.util.find_spec("nvidia")
+    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    nvcc = shutil.which("nvcc")
+    toolkits = [Path(nvcc).resolve().parent.parent] if nvcc else []
+    toolkits += [Path("/usr/local/cuda")]
+    found = [path for place in places for path in place.glob("*/include")]
+    found += [path for place in toolkits for path in (place / "include",)]
+    if not any((path / "cusolverDn.h").is_file() for path in found):
+        pytest.skip("the headers of cuSOLVER are not installed")
+    if not any((path / "cuda_runtime_api.h").is_file() for path in found):
+        pytest.skip("the headers of the CUDA runtime are not installed")
+    csrc = Path(__file__).resolve().parent.parent / "csrc"
+    command = [*compiler.split(), "-std=c++17", "-fsyntax-only", f"-I{csrc}"]
+    command += [f"-I{path}" for path in found]
+    run = subprocess.run(
+        [*command, str(csrc / "tests" / "cusolver_headers.cpp")], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[:3000]

@@ -111,9 +111,9 @@ def complete(
     Parameters
     ----------
     batch : array of shape (H, W), (C, H, W) or (N, C, H, W)
-        Images in [0, `data_range`]: a NumPy array, a torch tensor or another DLPack array, of
-        uint8, float16, bfloat16, float32 or float64, in any memory layout. H and W from 1 to 512.
-        Never changed, unless it is `out` too.
+        Images in [0, `data_range`]: a NumPy array, a torch tensor, a CuPy array or another DLPack
+        array, on the CPU or a CUDA device, of uint8, float16, bfloat16, float32 or float64, in any
+        memory layout. H and W from 1 to 512. Never changed, unless it is `out` too.
     mask : bool array, optional
         True = anchor pixel, kept; False = target pixel, re-estimated. Shape (H, W) for all
         images, or that of `batch` with C or 1 channels. Default: drawn from `seed` and the index
@@ -127,9 +127,10 @@ def complete(
     first_index : int, default 0
         Image i of the batch draws the mask of index ``first_index + i``: a data set may be split
         into batches in any way.
-    backend : {"auto", "cpu", "numpy"}, default "auto"
+    backend : {"auto", "cpu", "numpy", "cuda"}, default "auto"
         ``"auto"`` takes the fastest one for the device of `batch`. Native back ends compute in
         float64 for float64 images and in float32 for others; ``"numpy"`` always in float64.
+        ``"cuda"`` takes arrays of the CPU too, which go to the first GPU and come back.
     threads : int, optional
         Most threads of the native CPU back end; default: the environment variable
         ``SPLIC_NUM_THREADS``, else the processors this process may use. Results do not depend
@@ -172,6 +173,10 @@ def complete(
 
     Notes
     -----
+    *On a CUDA device* the work is put on the current stream of torch or CuPy, and the call returns
+    before it is done. It waits for the device with ``return_info=True`` alone, and only then are
+    wrong values and divergence errors: otherwise such an image comes out as NaN (0 in uint8).
+
     *Thread safety*: safe to call from several threads; the native back end releases the GIL.
     The result of an image depends on the image, the mask (or seed and index), the options, the
     back end and its instruction set: not on the batch around it nor on the threads.

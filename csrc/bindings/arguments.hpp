@@ -147,9 +147,9 @@ void define_solve(py::module_ &m, const char *doc, const Run &run, const Names &
           mask_array = mask.cast<py::array>();
           bits = Span(mask_array, mask_array.data());
         }
-        splic::Problem problem = parameters.problem(Span(source, source.data()),
-                                                    Span(output, output.mutable_data()),
-                                                    mask.is_none() ? nullptr : &bits);
+        splic::Problem problem =
+            parameters.problem(Span(source, source.data()), Span(output, output.mutable_data()),
+                               mask.is_none() ? nullptr : &bits);
         record_arrays.add_to(problem);
         run(problem, extra...);
       },

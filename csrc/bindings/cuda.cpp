@@ -20,8 +20,8 @@ splic::Algorithm algorithm_of(const std::string &name) {
   throw py::value_error("unknown algorithm " + name);
 }
 
-void solve(splic::Problem problem, const std::string &algorithm, int device,
-           std::size_t workspace, Failures failed) {
+void solve(splic::Problem problem, const std::string &algorithm, int device, std::size_t workspace,
+           Failures failed) {
   const splic::Algorithm chosen = algorithm_of(algorithm);
   problem.failed = records(failed, problem.count);
   // Safe without the GIL, as in splic_ext._core.
@@ -47,19 +47,19 @@ struct Batch {
   std::unique_ptr<splic::DeviceBatch> solver;
 };
 
-std::unique_ptr<Batch>
-open_batch(const py::object &source, const py::object &target, const std::string &dtype,
-           const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
-           std::uint64_t anchor_threshold, const py::dict &options, double data_range,
-           double largest, const std::string &algorithm, int device, std::uintptr_t stream,
-           const py::object &info) {
+std::unique_ptr<Batch> open_batch(const py::object &source, const py::object &target,
+                                  const std::string &dtype, const py::object &mask,
+                                  std::uint64_t seed, std::uint64_t first_index,
+                                  std::uint64_t anchor_threshold, const py::dict &options,
+                                  double data_range, double largest, const std::string &algorithm,
+                                  int device, std::uintptr_t stream, const py::object &info) {
   const Parameters parameters{dtype,   seed,       first_index, anchor_threshold,
                               options, data_range, largest};
   Span bits;
   if (!mask.is_none())
     bits = span_of(mask);
-  splic::Problem problem = parameters.problem(span_of(source), span_of(target),
-                                              mask.is_none() ? nullptr : &bits);
+  splic::Problem problem =
+      parameters.problem(span_of(source), span_of(target), mask.is_none() ? nullptr : &bits);
   auto batch = std::make_unique<Batch>();
   if (!info.is_none()) {
     const auto wanted = info.cast<py::dict>();
@@ -74,14 +74,14 @@ open_batch(const py::object &source, const py::object &target, const std::string
     problem.low = records(batch->low, problem.count);
     problem.high = records(batch->high, problem.count);
   }
-  batch->solver = std::make_unique<splic::DeviceBatch>(
-      problem, algorithm_of(algorithm), device, reinterpret_cast<cudaStream_t>(stream),
-      !info.is_none());
+  batch->solver =
+      std::make_unique<splic::DeviceBatch>(problem, algorithm_of(algorithm), device,
+                                           reinterpret_cast<cudaStream_t>(stream), !info.is_none());
   return batch;
 }
 
-// Device memory of our own, for libraries that cannot be asked for any: what comes back from them is
-// made of it.
+// Device memory of our own, for libraries that cannot be asked for any: what comes back from them
+// is made of it.
 class DeviceArray : public std::enable_shared_from_this<DeviceArray> {
 public:
   DeviceArray(std::vector<std::int64_t> shape, std::string dtype, int item, int device)
@@ -196,7 +196,8 @@ PYBIND11_MODULE(_cuda, m) {
             const py::gil_scoped_release release;
             batch.solver->run(reinterpret_cast<unsigned char *>(workspace), images);
           },
-          py::arg("workspace"), py::arg("images"), "Complete it; waits only if records are wanted.");
+          py::arg("workspace"), py::arg("images"),
+          "Complete it; waits only if records are wanted.");
   py::class_<Shared>(m, "Shared", "The memory behind a DLPack capsule.")
       .def(py::init<const py::capsule &>(), py::arg("capsule"))
       .def_property_readonly("pointer", &Shared::pointer)

@@ -1,5 +1,6 @@
-// DLPack, the protocol by which array libraries share memory (https://dmlc.github.io/dlpack): arrays
-// of others in, arrays of our own out. The structures are those of its C interface, version 1.
+// DLPack, the protocol by which array libraries share memory (https://dmlc.github.io/dlpack):
+// arrays of others in, arrays of our own out. The structures are those of its C interface,
+// version 1.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -124,7 +125,7 @@ py::capsule export_dlpack(const std::shared_ptr<Owner> &owner, void *data, DLDev
   held->owner = owner;
   held->shape = shape;
   DLTensor &tensor = held->managed.tensor;
-  tensor = {data, device, static_cast<std::int32_t>(shape.size()), {0, 0, 1}, held->shape.data(),
+  tensor = {data,    device, static_cast<std::int32_t>(shape.size()), {0, 0, 1}, held->shape.data(),
             nullptr, 0};
   for (const DLName &known : kDLNames)
     if (known.name == dtype)

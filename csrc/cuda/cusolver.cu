@@ -25,8 +25,8 @@ struct Batch {
 enum class Step { load, start, square, guard, take, project, sides, advance, finish, store };
 
 template <Step step>
-constexpr bool kAlone = step != Step::square && step != Step::project && step != Step::sides &&
-                        step != Step::advance;
+constexpr bool kAlone =
+    step != Step::square && step != Step::project && step != Step::sides && step != Step::advance;
 
 template <class T, Step step>
 __global__ void __launch_bounds__(kThreads)

@@ -21,23 +21,18 @@ CusolverApi api;
 CusolverLibrary library;
 
 const char *name_of(int status) {
-  static constexpr const char *names[] = {"success",
-                                          "not initialized",
-                                          "allocation failed",
-                                          "invalid value",
-                                          "architecture mismatch",
-                                          "mapping error",
-                                          "execution failed",
-                                          "internal error",
-                                          "matrix type not supported",
-                                          "not supported"};
+  static constexpr const char *names[] = {
+      "success",          "not initialized",       "allocation failed",
+      "invalid value",    "architecture mismatch", "mapping error",
+      "execution failed", "internal error",        "matrix type not supported",
+      "not supported"};
   return status >= 0 && status < 10 ? names[status] : "unknown";
 }
 
 void check_solver(int status, const char *operation) {
   if (status != 0)
-    throw CusolverError("the cuSOLVER operation " + std::string(operation) + " failed: " +
-                        name_of(status) + " (status " + std::to_string(status) + ")");
+    throw CusolverError("the cuSOLVER operation " + std::string(operation) +
+                        " failed: " + name_of(status) + " (status " + std::to_string(status) + ")");
 }
 
 template <class F> bool resolve(void *handle, const char *name, F &function) {
@@ -172,14 +167,13 @@ void EigenSolver::decompose(int n, double *matrices, double *values, std::int32_
                             int count, void *workspace, std::size_t bytes) {
   for (int first = 0; first < count; first += kMostMatrices) {
     const std::size_t at = static_cast<std::size_t>(first), side = static_cast<std::size_t>(n);
-    check_solver(api.eigen(entry_->handle, entry_->params, CusolverApi::kVectors,
-                           CusolverApi::kLower, n, CusolverApi::kFloat64,
-                           matrices + at * side * side, n, CusolverApi::kFloat64,
-                           values + at * side, CusolverApi::kFloat64, workspace, bytes,
-                           entry_->host.empty() ? nullptr : entry_->host.data(),
-                           entry_->host.size(), failed + first,
-                           std::min(count - first, kMostMatrices)),
-                 "cusolverDnXsyevBatched");
+    check_solver(
+        api.eigen(entry_->handle, entry_->params, CusolverApi::kVectors, CusolverApi::kLower, n,
+                  CusolverApi::kFloat64, matrices + at * side * side, n, CusolverApi::kFloat64,
+                  values + at * side, CusolverApi::kFloat64, workspace, bytes,
+                  entry_->host.empty() ? nullptr : entry_->host.data(), entry_->host.size(),
+                  failed + first, std::min(count - first, kMostMatrices)),
+        "cusolverDnXsyevBatched");
   }
 }
 

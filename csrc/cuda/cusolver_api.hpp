@@ -1,5 +1,5 @@
-// cuSOLVER's batched eigensolver, from a library that is loaded at run time: neither its headers nor
-// the library are needed to build this module, or to import it.
+// cuSOLVER's batched eigensolver, from a library that is loaded at run time: neither its headers
+// nor the library are needed to build this module, or to import it.
 #pragma once
 
 #include <cstddef>

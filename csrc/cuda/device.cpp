@@ -23,8 +23,19 @@ template <class Byte> void advance(View<Byte> &view, std::int64_t images) {
 
 DeviceBatch::DeviceBatch(const Problem &problem, Algorithm algorithm, int device,
                          cudaStream_t stream, bool records)
-    : problem_(problem), algorithm_(algorithm), device_(device), stream_(stream),
-      records_(records), method_(method_on(problem, algorithm, device)) {}
+    : problem_(problem), device_(device), stream_(stream), records_(records),
+      method_(method_on(problem, algorithm, device)) {
+  const DeviceGuard guard(device);
+  check_before(stream);
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &capture), "cudaStreamIsCapturing");
+  // (Before anything else: asking cuSOLVER for its workspace could break the capture.)
+  if (capture != cudaStreamCaptureStatusNone && records)
+    throw CudaError("a CUDA graph cannot take in a call that waits for the device; leave out "
+                    "`return_info`");
+  if (capture != cudaStreamCaptureStatusNone && algorithm != Algorithm::fused)
+    throw CudaError("a CUDA graph can take in no call of cuSOLVER; use `algorithm='fused'`");
+}
 
 std::size_t DeviceBatch::records_bytes() const {
   const std::size_t bytes =
@@ -45,13 +56,6 @@ std::int64_t DeviceBatch::fitting(std::size_t limit) const {
 void DeviceBatch::run(unsigned char *workspace, std::int64_t images) const {
   const auto began = std::chrono::steady_clock::now();
   const DeviceGuard guard(device_);
-  check_before(stream_);
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(stream_, &capture), "cudaStreamIsCapturing");
-  if (capture != cudaStreamCaptureStatusNone && (records_ || algorithm_ != Algorithm::fused))
-    throw CudaError(records_ ? "a CUDA graph cannot take in a call that waits for the device; "
-                               "leave out `return_info`"
-                             : "a CUDA graph can take in algorithm=\"fused\" alone; choose that");
   Record *const records = records_ ? reinterpret_cast<Record *>(workspace) : nullptr;
   unsigned char *const rest = workspace + records_bytes();
   for (std::int64_t first = 0; first < problem_.count; first += images) {

@@ -5,7 +5,8 @@
 namespace splic {
 namespace {
 
-// Blocks that the registers of a multiprocessor have to do for; with more of them values are spilled.
+// Blocks that the registers of a multiprocessor have to do for; with more of them values are
+// spilled.
 #ifndef SPLIC_FUSED_BLOCKS
 #define SPLIC_FUSED_BLOCKS 2
 #endif
@@ -110,8 +111,8 @@ cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream
     mean_kernel<double><<<blocks, 256, 0, stream>>>(
         problem, static_cast<const double *>(launch.sums), launch.streams, count);
   else
-    mean_kernel<float><<<blocks, 256, 0, stream>>>(
-        problem, static_cast<const float *>(launch.sums), launch.streams, count);
+    mean_kernel<float><<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(launch.sums),
+                                                   launch.streams, count);
   return cudaGetLastError();
 }
 

@@ -136,7 +136,9 @@ public:
     method_.run(p, reinterpret_cast<Record *>(device_.get() + layout_.records),
                 device_.get() + layout_.records_end, stream_.get());
     copy(0, layout_.mask, cudaMemcpyDeviceToHost);
-    copy(layout_.records, layout_.records_end, cudaMemcpyDeviceToHost);
+    copy(layout_.records,
+         layout_.records + static_cast<std::size_t>(method_.items(images)) * sizeof(Record),
+         cudaMemcpyDeviceToHost);
   }
 
   // Waits for the chunk and hands it out.
@@ -198,8 +200,7 @@ void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
     return kStreams * Lane(problem, method, images).device_bytes();
   };
   // Two chunks at least, so that copies overlap with work.
-  std::int64_t images =
-      std::min((problem.count + kStreams - 1) / kStreams, method.most_images());
+  std::int64_t images = std::min((problem.count + kStreams - 1) / kStreams, method.most_images());
   images = Method::fitting(workspace, images, bytes);
   images = Method::fitting(kStagingBytes, images, [&](std::int64_t count) {
     return Lane(problem, method, count).staging_bytes();

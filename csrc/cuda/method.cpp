@@ -49,8 +49,8 @@ std::size_t Method::workspace(std::int64_t images) const {
 std::int64_t Method::most_images() const {
   // Blocks are counted in 31 bits; cuSOLVER's steps take up to 64 to a matrix.
   const std::int64_t most = std::numeric_limits<std::int32_t>::max();
-  return std::max<std::int64_t>(
-      1, most / (algorithm_ == Algorithm::fused ? 1 : 64) / (matrices_ * masks_));
+  return std::max<std::int64_t>(1, most / (algorithm_ == Algorithm::fused ? 1 : 64) /
+                                       (matrices_ * masks_));
 }
 
 void Method::run(const Problem &problem, Record *records, unsigned char *workspace,

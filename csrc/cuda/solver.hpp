@@ -53,7 +53,6 @@ private:
   std::size_t records_bytes() const;
 
   Problem problem_;
-  Algorithm algorithm_;
   int device_;
   cudaStream_t stream_;
   bool records_;

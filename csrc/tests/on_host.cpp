@@ -1,5 +1,5 @@
-// Runs what the CUDA kernels run, on threads of the host: splic/fused.hpp, or splic/stepwise.hpp with
-// an eigensolver of its own in the place of cuSOLVER.
+// Runs what the CUDA kernels run, on threads of the host: splic/fused.hpp, or splic/stepwise.hpp
+// with an eigensolver of its own in the place of cuSOLVER.
 //
 //   on_host fused|stepwise IN OUT COUNT CHANNELS HEIGHT WIDTH f32|f64 TEAM KEY=VALUE...
 //
@@ -141,8 +141,7 @@ void decompose(int n, double *a, double *values) {
   }
   std::vector<int> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(),
-            [&](int i, int j) { return c[i * n + i] < c[j * n + j]; });
+  std::sort(order.begin(), order.end(), [&](int i, int j) { return c[i * n + i] < c[j * n + j]; });
   for (int i = 0; i < n; ++i) {
     values[i] = c[order[i] * n + order[i]];
     std::copy_n(&q[order[i] * n], n, a + i * n);
@@ -157,7 +156,8 @@ public:
              std::vector<splic::Record> &records)
       : problem_(problem), n_(splic::Geometry(problem).n), size_(size), failing_(failing),
         records_(records), states_(records.size()), squares_(records.size() * n_ * n_),
-        values_(records.size() * n_), changes_(records.size() * kBlocks * size), failed_(records.size()) {
+        values_(records.size() * n_), changes_(records.size() * kBlocks * size),
+        failed_(records.size()) {
     memory_.stride = splic::Stepwise<T, HostTeam>::bytes(problem);
     arrays_.resize(records.size() * memory_.stride / 8);
     memory_.arrays = reinterpret_cast<unsigned char *>(arrays_.data());

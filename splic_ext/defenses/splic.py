@@ -90,10 +90,9 @@ class SPLIC(RandomDefense):
         indices, seed = image_indices(index, len(images)), self.draw()
         if self.gradient != "identity":
             return self._complete(images, indices, seed)
-        here = images.detach()
-        if not self._stays(images.device.type):
-            here = here.cpu()
-        return self._complete(here, indices, seed).to(images.device)
+        if self._stays(images.device.type):
+            return self._complete(images.detach(), indices, seed)
+        return self._complete(images.detach().cpu(), indices, seed).to(images.device)
 
     def _stays(self, device: str) -> bool:
         """Whether a back end takes images of that kind of device where they are."""

@@ -10,8 +10,8 @@ namespace splic {
 template <class T, class Team> class Fused : Iterate<T, Team> {
   using Base = Iterate<T, Team>;
   using Algebra = TeamAlgebra<T, Team>;
-  using Algebra::cholesky, Algebra::jacobi;
   using Algebra::c_, Algebra::q_, Algebra::t_, Algebra::order_, Algebra::used_, Algebra::gram;
+  using Algebra::cholesky, Algebra::jacobi;
   using Base::problem_, Base::g_, Base::r_, Base::x_, Base::left_, Base::kept_, Base::right_;
   using Base::take_grid, Base::each, Base::each_entry, Base::product;
   using Base::team_, Base::theta_, Base::bits_;

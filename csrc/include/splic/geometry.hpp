@@ -33,7 +33,7 @@ struct Record {
   double residual[2] = {0, 0};
   double delta[2] = {0, 0};
   double low = 0, high = 0;
-  std::int32_t failed = 0;
+  std::int32_t failed = 0, unused = 0; // no byte without a value
 };
 
 } // namespace splic

@@ -84,8 +84,8 @@ protected:
     return finite && bottom >= T(0) && static_cast<double>(top) <= p.data_range;
   }
 
-  // To `sum`, or, if it is null, into the target. An image that is not sound, or has diverged, comes
-  // out as NaN (0 where the type has none): nobody shall take it for a completed one.
+  // To `sum`, or, if it is null, into the target. An image that is not sound, or has diverged,
+  // comes out as NaN (0 where the type has none): nobody shall take it for a completed one.
   SPLIC_INLINE void store_image(const MatrixItem &item, bool sound, T *sum) {
     const Problem &p = problem_;
     const T top = static_cast<T>(p.largest);

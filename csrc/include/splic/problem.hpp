@@ -79,8 +79,8 @@ struct Problem {
   // Records (N, passes) and (N,), or null.
   std::int32_t *iterations = nullptr;
   double *residual = nullptr, *delta = nullptr, *seconds = nullptr;
-  // Of the CUDA solvers, (N,) or null: the least and the largest value of an image, NaN where one is
-  // no finite number; and what a library that failed on it says, or 0.
+  // Of the CUDA solvers, (N,) or null: the least and the largest value of an image, NaN where one
+  // is no finite number; and what a library that failed on it says, or 0.
   double *low = nullptr, *high = nullptr;
   std::int32_t *failed = nullptr;
 

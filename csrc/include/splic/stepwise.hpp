@@ -25,11 +25,11 @@ struct StepMemory {
   unsigned char *arrays = nullptr;
   std::size_t stride = 0;
   StepState *states = nullptr;
-  double *squares = nullptr;  // X'X, n x n; then its eigenvectors, in rows, the last one first
-  double *values = nullptr;   // n eigenvalues, rising
-  double *changes = nullptr;  // a share of the squared change for each block
+  double *squares = nullptr;      // X'X, n x n; then its eigenvectors, in rows, the last one first
+  double *values = nullptr;       // n eigenvalues, rising
+  double *changes = nullptr;      // a share of the squared change for each block
   std::int32_t *failed = nullptr; // not 0: the library has failed on the matrix
-  int blocks = 1;             // to a matrix
+  int blocks = 1;                 // to a matrix
 };
 
 template <class T, class Team> class Stepwise : Iterate<T, Team> {
@@ -200,8 +200,8 @@ template <class Runner> void run_steps(const Problem &problem, Runner &&runner) 
   for (int pass = 0; pass < problem.passes(); ++pass) {
     runner.start(pass);
     for (int t = 0; t < o.max_iterations;) {
-      const int end = o.max_iterations - t < o.inner_iterations ? o.max_iterations
-                                                                : t + o.inner_iterations;
+      const int end =
+          o.max_iterations - t < o.inner_iterations ? o.max_iterations : t + o.inner_iterations;
       for (; t < end; ++t) {
         runner.square();
         runner.guard();
