@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import splic_ext
+from splic_ext import SolverOptions
 from splic_ext.backends.cuda import workspace_bytes
+from splic_ext.devicearrays import DeviceMemory
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,28 @@ def test_small_chunks_change_nothing(info, monkeypatch):
     whole = splic_ext.complete(images, backend="cuda")
     monkeypatch.setenv("SPLIC_CUDA_WORKSPACE_MB", "1")
     np.testing.assert_array_equal(splic_ext.complete(images, backend="cuda"), whole)
+
+
+def test_a_device_that_is_not_there(info):
+    """The error has the name of the operation."""
+    module = pytest.importorskip("splic_ext._cuda", reason="the CUDA module was not built")
+    if info.available:
+        pytest.skip("there is a GPU")
+    memory = DeviceMemory(4096, (1, 1, 8, 8), (256, 256, 32, 4), 4, 0)
+    with pytest.raises(RuntimeError, match=r"the CUDA operation cuda\w+ failed: .+ \(cudaError"):
+        module.DeviceBatch(
+            memory,
+            memory,
+            "float32",
+            None,
+            seed=0,
+            first_index=0,
+            anchor_threshold=1 << 31,
+            options=SolverOptions(rank=2).to_dict(),
+            data_range=1.0,
+            largest=1.0,
+            algorithm="fused",
+            device=0,
+            stream=0,
+            info=None,
+        )
