@@ -164,17 +164,22 @@ class StubNamespace:
 
 
 class StubArray:
-    """An array of a library of which nothing is known but DLPack; notes the streams asked for."""
+    """An array of a library of which nothing is known but DLPack; notes the streams asked for.
 
-    def __init__(self, values, index=0, read_only=False):
+    read_only: of version 1, which alone can say so; else of an older one.
+    """
+
+    def __init__(self, values, index=0, read_only=None):
         self.values, self.index, self.read_only, self.streams = values, index, read_only, []
 
     shape = property(lambda self: self.values.shape)
     dtype = property(lambda self: self.values.dtype)
 
-    def __dlpack__(self, *, stream=None):
+    def __dlpack__(self, *, stream=None, **others):
+        if self.read_only is None and others:
+            raise TypeError("unexpected keyword argument 'max_version'")
         self.streams.append(stream)
-        return Capsule(self.values, self.index, self.read_only)
+        return Capsule(self.values, self.index, bool(self.read_only and others))
 
     def __dlpack_device__(self):
         return 2, self.index

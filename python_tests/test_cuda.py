@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -85,3 +90,33 @@ def test_a_device_that_is_not_there(info):
             stream=0,
             info=None,
         )
+
+
+def test_an_error_that_lasts_is_told_of_with_its_origin(tmp_path):
+    """The CUDA runtime is played by a few functions: an illegal access, met again and again."""
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    nvcc = shutil.which("nvcc")
+    places = [Path(nvcc).resolve().parent.parent] if nvcc else []
+    headers = [place / "include" for place in [*places, Path("/usr/local/cuda")]]
+    headers = [place for place in headers if (place / "cuda_runtime_api.h").is_file()]
+    if not compiler or not headers:
+        pytest.skip("no C++ compiler, or no headers of the CUDA runtime")
+    csrc = Path(__file__).resolve().parent.parent / "csrc"
+    program = tmp_path / "errors"
+    sources = [str(csrc / "tests" / "errors_on_host.cpp"), str(csrc / "cuda" / "errors.cpp")]
+    command = [*compiler.split(), "-std=c++17", f"-I{csrc}", f"-I{headers[0]}", *sources]
+    subprocess.run([*command, "-o", str(program), "-pthread"], check=True)
+    said = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout
+    again = "CUDA cannot be used any more in this process: start it anew"
+    origin = (
+        "a CUDA operation before this call of splic_ext has failed: as it says "
+        "(cudaErrorIllegalAddress)"
+    )
+    assert said.splitlines() == [
+        "nothing",
+        "the CUDA operation copy failed: as it says (cudaErrorInvalidValue)",
+        "nothing",
+        f"{origin}; {again}",
+        f"CUDA cannot be used in this process since an earlier error; start it anew. {origin}",
+        "the CUDA operation copy failed: as it says (cudaErrorInvalidValue)",
+    ]

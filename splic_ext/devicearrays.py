@@ -237,7 +237,7 @@ class DLPackLibrary:
         if isinstance(array, _native().DeviceArray):
             shared = _native().Shared(array.__dlpack__())
         else:
-            shared = _native().Shared(array.__dlpack__(stream=self._stream))
+            shared = _native().Shared(self._capsule(array))
         return DeviceMemory(
             shared.pointer,
             tuple(shared.shape),
@@ -247,6 +247,12 @@ class DLPackLibrary:
             shared.read_only,
             shared,
         )
+
+    def _capsule(self, array: Any) -> Any:
+        try:  # since version 1 it says whether the memory is read-only
+            return array.__dlpack__(stream=self._stream, max_version=(1, 0))
+        except TypeError:  # older libraries know no such argument
+            return array.__dlpack__(stream=self._stream)
 
     def empty_like(self, array: Any) -> Any:
         memory = self.memory(array)
