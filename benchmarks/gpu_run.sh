@@ -34,28 +34,34 @@ install() {
     "$python" -m pip install -q --no-build-isolation --no-deps --no-index --target "$site" "$root" || return
   # Registers and spills of each kernel.
   cuobjdump --dump-resource-usage "$site"/splic_ext/_cuda*.so 2>/dev/null | c++filt |
-    grep -A1 Function | sed 's/^ *//'
+    grep -A1 Function | sed 's/^ *//' || true
 }
 
 # Away from the checkout, so that the installed package is the one that is imported.
+run() {
+  (cd "$work" && PYTHONPATH=$site "$@")
+}
 run_pytest() {
-  (cd "$work" && PYTHONPATH=$site "$python" -m pytest -c "$root/pyproject.toml" --rootdir "$root" \
-    -p no:cacheprovider "$@")
+  run "$python" -m pytest -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider "$@"
 }
 
 build() {
   nvidia-smi
   "$python" --version
-  install ""
-  PYTHONPATH=$site "$python" - <<'PYTHON'
+  install "" || return
+  run "$python" - <<'PYTHON'
 import json
 import splic_ext
 from splic_ext import _cuda
 from splic_ext.backends import cusolver
 
 info = splic_ext.backend_info()["cuda"]
-print(info.reason or "the CUDA back end can run", json.dumps(info.details, indent=1))
-print("cuSOLVER:", cusolver.load(_cuda))
+print(splic_ext.__file__, json.dumps(info.details, indent=1))
+try:
+    print("cuSOLVER:", cusolver.load(_cuda))
+except RuntimeError as error:
+    print("no cuSOLVER:", error)
+raise SystemExit(info.reason)
 PYTHON
 }
 
@@ -75,7 +81,7 @@ sanitizer() {
     # shellcheck disable=SC2086
     set -- $tool
     echo "== $tool"
-    PYTHONPATH=$site timeout 150 compute-sanitizer --tool "$1" --error-exitcode 9 \
+    run timeout 150 compute-sanitizer --tool "$1" --error-exitcode 9 \
       "$python" "$root/benchmarks/sanitize.py" "${@:2}" || status=1
   done
   return $status
