@@ -19,6 +19,8 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SCHEMA_FILE = RESULTS / "schema.json"
 
 MACHINE = ("cpu", "cores", "system", "simd", "splic_ext", "numpy", "torch", "python")
+#: Of machines that have one.
+OPTIONAL = ("gpu",)
 PARAMS = ("size", "channels", "mode", "enlarged", "threads", "batch")
 WORK = ("images", "matrix_iterations")
 RATES = ("images_per_second", "us_per_matrix_iteration")
@@ -48,7 +50,11 @@ def condense(raw: dict[str, Any]) -> dict[str, Any]:
     if failed:
         raise ValueError(f"no result, the answer or a bound was missed by {', '.join(failed)}")
     shared = ("commit", "quick", *MACHINE)
-    environments = [{key: b["extra_info"][key] for key in shared} for b in benchmarks]
+    environments = [
+        {key: b["extra_info"][key] for key in shared}
+        | {key: b["extra_info"][key] for key in OPTIONAL if b["extra_info"].get(key)}
+        for b in benchmarks
+    ]
     environment = environments[0]
     for other in environments:
         if other != environment:
@@ -62,7 +68,7 @@ def condense(raw: dict[str, Any]) -> dict[str, Any]:
         "commit": environment["commit"],
         "command": raw.get("command", "pytest benchmarks --benchmark-only"),
         "quick": environment["quick"],
-        "machine": {key: environment[key] for key in MACHINE},
+        "machine": {key: environment[key] for key in (*MACHINE, *OPTIONAL) if key in environment},
         "results": [_result(benchmark, shared) for benchmark in benchmarks],
     }
     validate(document)
@@ -71,7 +77,7 @@ def condense(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _result(benchmark: dict[str, Any], shared: tuple[str, ...]) -> dict[str, Any]:
     info, stats = benchmark["extra_info"], benchmark["stats"]
-    known = {"method", "data", "passed", *shared, *PARAMS, *WORK, *RATES}
+    known = {"method", "data", "passed", *shared, *OPTIONAL, *PARAMS, *WORK, *RATES}
     return {
         "group": benchmark["group"],
         "name": benchmark["name"],

@@ -90,7 +90,20 @@ def environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "torch": torch_version,
         "python": platform.python_version(),
+        "gpu": _gpu(),
     }
+
+
+def _gpu() -> str | None:
+    """Return the first GPU and what it runs under, or None."""
+    details = splic_ext.backend_info()["cuda"].details
+    if not details.get("devices"):
+        return None
+    versions = [
+        f"CUDA {what} {details[what] // 1000}.{details[what] % 1000 // 10}"
+        for what in ("driver", "runtime")
+    ]
+    return ", ".join([details["devices"][0]["name"], *versions])
 
 
 def _commit() -> str | None:

@@ -96,19 +96,28 @@ def torch_pass(
 
 
 @torch.inference_mode()
-def complete_torch(
-    decompose: Callable[..., Any], images: np.ndarray, masks: np.ndarray, options: SolverOptions
-) -> tuple[np.ndarray, int]:
-    """Complete a batch of images with torch and the decomposition given."""
+def complete_tensors(
+    decompose: Callable[..., Any], images: torch.Tensor, masks: torch.Tensor, options: SolverOptions
+) -> tuple[torch.Tensor, int]:
+    """Complete a batch of images, on their device, with the decomposition given."""
     rows, height, width = matrix_rows(images, options), *images.shape[2:]
     options = options.replace(rank=options.resolve_rank(height, width))
-    X = torch.from_numpy(images).view(-1, rows, width)
-    M = torch.from_numpy(masks).expand(images.shape).reshape(X.shape)
+    X = images.view(-1, rows, width)
+    M = masks.expand(images.shape).reshape(X.shape)
     total = 0
     for anchors in (M, ~M) if options.alternate else (M,):
         X, work = torch_pass(decompose, X, anchors, options, height)
         total += work
-    return X.clamp_(0.0, 1.0).view(images.shape).numpy(), total
+    return X.clamp_(0.0, 1.0).view(images.shape), total
+
+
+def complete_torch(
+    decompose: Callable[..., Any], images: np.ndarray, masks: np.ndarray, options: SolverOptions
+) -> tuple[np.ndarray, int]:
+    """Complete a batch of images with torch and the decomposition given."""
+    tensors = torch.from_numpy(images), torch.from_numpy(masks)
+    completed, work = complete_tensors(decompose, *tensors, options)
+    return completed.numpy(), work
 
 
 def complete_torch_svd(
@@ -125,7 +134,7 @@ def complete_torch_eigh(
     return complete_torch(leading_eigh, images, masks, options)
 
 
-def subtract_tv_numpy(Y: np.ndarray, R: np.ndarray, height: int, weight: float) -> None:
+def subtract_tv_numpy(Y: Any, R: Any, height: int, weight: float) -> None:
     """Subtract `weight` times the TV gradient at R from Y, in place and channel by channel."""
     shape = (len(R), -1, height, R.shape[2])
     Y, R = Y.reshape(shape), R.reshape(shape)
@@ -139,36 +148,34 @@ def subtract_tv_numpy(Y: np.ndarray, R: np.ndarray, height: int, weight: float) 
         Y[lower] += d
 
 
-def numpy_pass(
-    image: np.ndarray, M: np.ndarray, options: SolverOptions, height: int
-) -> tuple[np.ndarray, int]:
-    """Complete a batch of matrices once with batched numpy.linalg.svd, which works in float64."""
+def numpy_pass(xp: Any, image: Any, M: Any, options: SolverOptions, height: int) -> tuple[Any, int]:
+    """Complete a batch of matrices once with the svd of NumPy (in float64 inside) or of CuPy."""
     r, mu, period = options.rank, np.float32(options.step_size), options.inner_iterations
-    A = np.where(M, image, np.float32(0))
+    A = xp.where(M, image, np.float32(0))
     X, done, active, work, delta = A, None, None, 0, None
     for t in range(1, options.max_iterations + 1):
-        U, s, Vt = np.linalg.svd(X, full_matrices=False)
+        U, s, Vt = xp.linalg.svd(X, full_matrices=False)
         s, Vt = s[:, None, :r], Vt[:, :r]
         if delta is None:
-            delta = np.maximum(s[:, :, :1], np.float32(TINY))
+            delta = xp.maximum(s[:, :, :1], np.float32(TINY))
         L = U[:, :, :r] * s
         damping = s / delta
         damping *= damping
         damping *= np.float32(-0.5)
-        np.exp(damping, out=damping)
+        xp.exp(damping, out=damping)
         damping *= mu
         R = L @ Vt
         Y = R - (L * damping) @ Vt
         subtract_tv_numpy(Y, R, height, float(mu) * options.tv_weight)
-        np.copyto(Y, A, where=M)
+        xp.copyto(Y, A, where=M)
         previous, X = X, Y
         work += len(X)
         if t % period == 0 and t < options.max_iterations:
-            change = np.linalg.norm(X - previous, axis=(1, 2)) / X[0].size
+            change = xp.linalg.norm(X - previous, axis=(1, 2)) / X[0].size
             going = change > options.tolerance
             if not going.all():
                 if done is None:
-                    done, active = np.empty_like(A), np.arange(len(A))
+                    done, active = xp.empty_like(A), xp.arange(len(A))
                 done[active[~going]] = X[~going]
                 if not going.any():
                     return done, work
@@ -180,19 +187,24 @@ def numpy_pass(
     return done, work
 
 
+def complete_arrays(xp: Any, images: Any, masks: Any, options: SolverOptions) -> tuple[Any, int]:
+    """Complete a batch of images with batched numpy.linalg.svd, or that of CuPy."""
+    rows, height, width = matrix_rows(images, options), *images.shape[2:]
+    options = options.replace(rank=options.resolve_rank(height, width))
+    X = images.reshape(-1, rows, width)
+    M = xp.broadcast_to(masks, images.shape).reshape(X.shape)
+    total = 0
+    for anchors in (M, ~M) if options.alternate else (M,):
+        X, work = numpy_pass(xp, X, anchors, options, height)
+        total += work
+    return xp.clip(X, 0.0, 1.0, out=X).reshape(images.shape), total
+
+
 def complete_numpy_svd(
     images: np.ndarray, masks: np.ndarray, options: SolverOptions
 ) -> tuple[np.ndarray, int]:
     """Complete a batch of images with batched numpy.linalg.svd."""
-    rows, height, width = matrix_rows(images, options), *images.shape[2:]
-    options = options.replace(rank=options.resolve_rank(height, width))
-    X = images.reshape(-1, rows, width)
-    M = np.broadcast_to(masks, images.shape).reshape(X.shape)
-    total = 0
-    for anchors in (M, ~M) if options.alternate else (M,):
-        X, work = numpy_pass(X, anchors, options, height)
-        total += work
-    return np.clip(X, 0.0, 1.0, out=X).reshape(images.shape), total
+    return complete_arrays(np, images, masks, options)
 
 
 def in_threads(peer: Peer, threads: int) -> Peer:

@@ -31,9 +31,17 @@ BOUNDS = {
     "torch.linalg.svd": (2e-5, 5e-3),
     "numpy.linalg.svd": (5e-6, 2e-3),
     "torch.linalg.eigh": (5e-3, 1e-1),
+    "cuda, arrays on the GPU": (5e-6, 2e-3),
+    "cuda, cuSOLVER": (5e-6, 2e-3),
+    "torch.linalg.svd on the GPU": (5e-5, 1e-2),
+    "torch.linalg.eigh on the GPU": (5e-3, 1e-1),
+    "cupy.linalg.svd": (5e-5, 1e-2),
 }
 #: Some photographs magnify rounding more than any small image.
-PHOTOGRAPH_BOUNDS = {**BOUNDS, "cpu": (1e-5, 5e-3), "cuda": (1e-5, 5e-3)}
+PHOTOGRAPH_BOUNDS = {
+    **BOUNDS,
+    **dict.fromkeys(("cpu", "cuda", "cuda, arrays on the GPU", "cuda, cuSOLVER"), (1e-5, 5e-3)),
+}
 BACKENDS = ("cpu", "cuda", "numpy")
 PEERS = ("torch.linalg.svd", "torch.linalg.eigh", "numpy.linalg.svd")
 

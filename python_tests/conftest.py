@@ -129,6 +129,13 @@ def native(request):
     return request.param
 
 
+@pytest.fixture(scope="session", params=[row for row in ROWS if row.name == "cuda"], ids=str)
+def cuda_row(request):
+    """The CUDA back end at each precision: for what is asked of it alone."""
+    _demand(request, "cuda")
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def native_cpu(request):
     """The float32 row of the compiled CPU back end."""

@@ -227,7 +227,9 @@ def source_trees():
 
 def all_texts():
     texts = [template(node) for tree in source_trees() for node in ast.walk(tree)]
-    for native in sorted((ROOT / "csrc").glob("c*/solver.cpp")):
+    for native in sorted(
+        [*(ROOT / "csrc").glob("c*/*.cpp"), ROOT / "csrc" / "bindings" / "cuda.cpp"]
+    ):
         strings = re.sub(r'"\s*\n\s*"', "", native.read_text(encoding="utf-8"))
         texts += re.findall(r'"([^"\n]+)"', strings)
     return [text for text in texts if text]

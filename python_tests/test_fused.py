@@ -1,4 +1,4 @@
-"""The algorithm of the fused CUDA kernel, run by threads of the host against the reference."""
+"""What the CUDA kernels compute, run by threads of the host against the reference."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 def build(folder, *flags):
     if not COMPILER:
         pytest.skip("no C++ compiler")
-    program = folder / "fused_host"
+    program = folder / "on_host"
     command = [*COMPILER.split(), "-std=c++17", "-Wall", "-Wextra", "-Werror"]
     command += ["-Wno-unknown-pragmas", f"-I{CSRC / 'include'}", *flags]
-    command += [str(CSRC / "tests" / "fused_host.cpp"), "-o", str(program), "-pthread"]
+    command += [str(CSRC / "tests" / "on_host.cpp"), "-o", str(program), "-pthread"]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode and "-fsanitize=thread" in flags:
         pytest.skip(f"no thread sanitizer: {built.stderr[-200:]}")
@@ -36,8 +36,14 @@ def program(tmp_path_factory):
     return build(tmp_path_factory.mktemp("fused"), "-O2")
 
 
-def run(program, images, options, team=1, seed=0):
-    """Complete (N, C, H, W) images; return them, and iterations, residual, delta by matrix."""
+METHODS = ("fused", "stepwise")
+
+
+def run(program, images, options, method="fused", team=1, seed=0, **more):
+    """Complete (N, C, H, W) images; return them, and a row of records for each matrix.
+
+    Iterations, residual and delta of each pass; least and largest value; failure of the library.
+    """
     count, channels, height, width = images.shape
     source, target = program.parent / "in.bin", program.parent / "out.bin"
     np.ascontiguousarray(images).tofile(source)
@@ -55,10 +61,11 @@ def run(program, images, options, team=1, seed=0):
         "literal": int(options.gradient_step == "literal"),
         "forward": int(options.tv_gradient == "forward"),
         "seed": seed,
+        **more,
     }
     shape = [str(n) for n in (count, channels, height, width)]
     precision = {"float32": "f32", "float64": "f64"}[images.dtype.name]
-    command = [str(program), str(source), str(target), *shape, precision, str(team)]
+    command = [str(program), method, str(source), str(target), *shape, precision, str(team)]
     command += [f"{key}={value!r}" for key, value in flags.items()]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
@@ -100,8 +107,9 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", CASES)
-def test_agrees_with_the_reference(program, name):
+def test_agrees_with_the_reference(program, name, method):
     shape, changes = CASES[name]
     options = SolverOptions(**{"max_iterations": 28, **changes})
     images = smooth(shape)
@@ -109,32 +117,74 @@ def test_agrees_with_the_reference(program, name):
         images, options=options, backend="numpy", seed=3, return_info=True
     )
     for dtype, mean in ((np.float64, 1e-9), (np.float32, 1e-5)):
-        result, records = run(program, images.astype(dtype), options, seed=3)
+        result, records = run(program, images.astype(dtype), options, method, seed=3)
         assert np.abs(result - expected).mean() <= mean
     passes = info.iterations.shape[1]
-    by_image = records.reshape(shape[0], -1, passes, 3).max(axis=1)
+    assert not records[:, -1].any()
+    by_image = records[:, :-3].reshape(shape[0], -1, passes, 3).max(axis=1)
     np.testing.assert_array_equal(by_image[:, :, 0], info.iterations)
     np.testing.assert_allclose(by_image[:, :, 2], info.delta, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_constant_images(program, value):
+def test_constant_images(program, value, method):
     images = np.full((1, 3, 16, 16), value, np.float32)
-    result, _ = run(program, images, SolverOptions())
+    result, _ = run(program, images, SolverOptions(), method)
     assert np.abs(result - value).max() <= 0.01
 
 
-def test_results_do_not_depend_on_the_team(program):
+@pytest.mark.parametrize("method", METHODS)
+def test_results_do_not_depend_on_the_team(program, method):
     images = smooth((1, 3, 32, 32)).astype(np.float32)
     options = SolverOptions(max_iterations=14)
-    alone, _ = run(program, images, options, team=1)
+    alone, _ = run(program, images, options, method, team=1)
     for team in (2, 5):
-        together, _ = run(program, images, options, team=team)
+        together, _ = run(program, images, options, method, team=team)
         np.testing.assert_array_equal(alone, together)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.25, 1.5])
+def test_wrong_values_come_out_as_nan(program, bad, method):
+    """And the images beside them as ever: nobody has asked the device meanwhile."""
+    images = smooth((3, 1, 8, 8)).astype(np.float32)
+    options = SolverOptions(max_iterations=7)
+    expected, records = run(program, images, options, method)
+    np.testing.assert_allclose(records[:, -3], images.min(axis=(1, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(records[:, -2], images.max(axis=(1, 2, 3)), rtol=1e-6)
+    images[1, 0, 3, 4] = bad
+    result, records = run(program, images, options, method)
+    assert np.isnan(result[1]).all()
+    np.testing.assert_array_equal(result[[0, 2]], expected[[0, 2]])
+    assert np.isfinite(records[[0, 2]]).all()
+    assert np.isfinite(records[1]).all() == bool(np.isfinite(bad))
+    if np.isfinite(bad):
+        assert bad in records[1, -3:-1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_divergence_comes_out_as_nan(program, method):
+    images = smooth((2, 1, 8, 8)).astype(np.float32)
+    options = SolverOptions(step_size=50.0, tv_weight=5.0)
+    result, records = run(program, images, options, method)
+    assert np.isnan(result).all()
+    assert np.isinf(records[:, 1]).all()
+
+
+def test_a_failure_of_the_library_is_recorded(program):
+    images = smooth((3, 1, 8, 8)).astype(np.float32)
+    options = SolverOptions(max_iterations=14)
+    expected, _ = run(program, images, options, "stepwise")
+    result, records = run(program, images, options, "stepwise", failing=1)
+    assert records[:, -1].tolist() == [0, 7, 0]
+    assert np.isnan(result[1]).all()
+    np.testing.assert_array_equal(result[[0, 2]], expected[[0, 2]])
+
+
 def test_no_data_race(tmp_path):
-    """All phases of the kernel are separated by barriers: the thread sanitizer finds no race."""
+    """All phases are separated by barriers: the thread sanitizer finds no race."""
     program = build(tmp_path, "-O1", "-g", "-fsanitize=thread")
     images = smooth((1, 1, 16, 16)).astype(np.float32)
-    run(program, images, SolverOptions(max_iterations=9), team=4)
+    for method in METHODS:
+        run(program, images, SolverOptions(max_iterations=9), method, team=4)

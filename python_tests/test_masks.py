@@ -166,3 +166,18 @@ def test_anchors_grow_with_the_fraction():
         assert (masks >= previous).all()
         assert masks.sum() > previous.sum()
         previous = masks
+
+
+@pytest.mark.parametrize("channels", ["stacked", "separate"])
+@pytest.mark.parametrize("seed", [0, 7, BIGGEST])
+def test_torch_draws_the_same_masks(torch, seed, channels):
+    """As it does for images on another device than the CPU."""
+    from splic_ext.autograd.devicemasks import draw, masks_on
+
+    indices = np.array([3, 4, BIGGEST, 0, 2**40], np.uint64)
+    arguments = {"anchor_fraction": 0.3, "seed": seed, "stream": 2, "channels": channels}
+    cpu = torch.device("cpu")
+    known = masks_on(cpu, (5, 3, 9, 7), indices, **arguments)
+    single = bernoulli_masks((1, 3, 9, 7), first_index=2**40, **arguments)
+    assert np.array_equal(known[4:].numpy(), single)
+    assert torch.equal(draw(cpu, (5, 3, 9, 7), indices, *arguments.values()), known)

@@ -30,6 +30,7 @@ OTHERS = {
     "channels": "separate",
     "gradient_step": "literal",
     "tv_gradient": "forward",
+    "algorithm": "fused",
 }
 
 
@@ -48,6 +49,7 @@ def test_defaults_are_the_constants_of_the_paper():
         "channels": "stacked",
         "gradient_step": "srf",
         "tv_gradient": "exact",
+        "algorithm": "auto",
     }
     assert SolverOptions.preset("paper") == SolverOptions()
 

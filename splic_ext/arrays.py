@@ -1,18 +1,32 @@
-"""Containers in and out: NumPy, torch and any DLPack array, seen as one NumPy view."""
+"""Containers in and out: NumPy, torch, CuPy and any DLPack array, seen as memory and strides."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.devicearrays import DeviceMemory, DLPackLibrary, library_of
 from splic_ext.dtypes import DTYPES
 from splic_ext.errors import ShapeError
 
-__all__ = ["ArrayView", "channel_first", "looks_channel_last", "overlaps_itself", "view_array"]
+__all__ = [
+    "ArrayView",
+    "Memory",
+    "broadcast",
+    "channel_first",
+    "looks_channel_last",
+    "may_overlap",
+    "overlaps_itself",
+    "same_memory",
+    "view_array",
+]
+
+#: Memory laid out as an array, of the CPU or of a CUDA device.
+Memory: TypeAlias = npt.NDArray[Any] | DeviceMemory
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,26 @@ class ArrayView:
             raise TypeError(f"an array on {self.device!r} has no NumPy view")
         return self.bits
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(self.array.shape if self.bits is None else self.bits.shape)
+
+    @property
+    def place(self) -> str:
+        """The device, with its number where there may be several: "cpu", "cuda:1"."""
+        if self.device != "cuda":
+            return self.device
+        return f"cuda:{library_of(self.array).index(self.array)}"
+
+    def memory(self) -> Memory:
+        """Return the memory of the array; that of a CUDA device is ready on the current stream."""
+        return library_of(self.array).memory(self.array) if self.device == "cuda" else self.host
+
+    def copied(self) -> ArrayView:
+        """Return a copy of an array on a CUDA device."""
+        return view_array("batch", library_of(self.array).copy(self.array))
+
     def same_kind(self, other: ArrayView) -> bool:
         """Whether both are arrays of one library."""
         for kind in (np.ndarray, getattr(sys.modules.get("torch"), "Tensor", np.ndarray)):
@@ -53,6 +87,9 @@ class ArrayView:
 
     def empty_like(self) -> ArrayView:
         """Return an uninitialised array of the same container, dtype, shape and layout."""
+        if self.device == "cuda":
+            empty = library_of(self.array).empty_like(self.array)
+            return ArrayView(empty, None, self.dtype, self.device)
         if isinstance(self.array, np.ndarray):
             return view_array("out", np.empty_like(self.array, subok=False))
         torch = _torch_of(self.array)
@@ -103,17 +140,24 @@ def view_array(name: str, array: Any) -> ArrayView:
         kind = int(array.__dlpack_device__()[0])
         if kind != 1:
             device = {2: "cuda", 3: "cuda", 10: "rocm", 13: "cuda"}.get(kind, f"dlpack:{kind}")
-            return ArrayView(array, None, str(getattr(array, "dtype", "unknown")), device)
-        if not hasattr(array, "__array_namespace__"):
-            raise TypeError(
-                f"`{name}` is a {type(array).__name__}, which has no `__array_namespace__` to come "
-                "back as; convert it with numpy.from_dlpack"
-            )
+            dtype = str(getattr(array, "dtype", "unknown")).rpartition(".")[2]
+            if device == "cuda" and isinstance(library_of(array), DLPackLibrary):
+                _check_namespace(name, array)
+            return ArrayView(array, None, dtype, device)
+        _check_namespace(name, array)
         return _numpy_view(name, array, np.from_dlpack(array))
     raise TypeError(
         f"`{name}` must be a NumPy array, a torch tensor or another DLPack array, got "
         f"{type(array).__name__}; convert it with numpy.asarray"
     )
+
+
+def _check_namespace(name: str, array: Any) -> None:
+    if not hasattr(array, "__array_namespace__"):
+        raise TypeError(
+            f"`{name}` is a {type(array).__name__}, which has no `__array_namespace__` to come "
+            "back as; convert it with numpy.from_dlpack, or one on a GPU with torch.from_dlpack"
+        )
 
 
 def _numpy_view(name: str, array: Any, bits: npt.NDArray[Any]) -> ArrayView:
@@ -139,13 +183,13 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> ArrayView:
         raise TypeError(
             f"`{name}` must be a dense tensor, got layout {tensor.layout}; use .to_dense()"
         )
-    if tensor.device.type != "cpu":
-        return ArrayView(tensor, None, dtype, tensor.device.type)
     if tensor.is_neg() and name == "out":
         raise TypeError(
             f"`{name}` is a lazily negated view, which has no memory of its own; "
             f"use {name}.resolve_neg()"
         )
+    if tensor.device.type != "cpu":
+        return ArrayView(tensor, None, dtype, tensor.device.type)
     bits = tensor.detach().resolve_neg()
     if dtype == "bfloat16":
         return ArrayView(tensor, bits.view(torch.int16).numpy().view(np.uint16), dtype, "cpu")
@@ -154,7 +198,34 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> ArrayView:
     return ArrayView(tensor, bits.numpy(), dtype, "cpu")
 
 
-def overlaps_itself(bits: npt.NDArray[Any]) -> bool:
+def same_memory(first: Memory, second: Memory) -> bool:
+    """Whether two arrays of one shape are the same memory in the same layout."""
+    return _address(first) == _address(second) and first.strides == second.strides
+
+
+def may_overlap(first: Memory, second: Memory) -> bool:
+    """Whether two arrays may share memory; True in doubt."""
+    if isinstance(first, DeviceMemory) and isinstance(second, DeviceMemory):
+        (low, high), (start, end) = first.extent(), second.extent()
+        return low < end and start < high
+    return np.may_share_memory(first, second)
+
+
+def _address(memory: Memory) -> int:
+    if isinstance(memory, DeviceMemory):
+        return memory.pointer
+    address: int = memory.__array_interface__["data"][0]
+    return address
+
+
+def broadcast(memory: Memory, shape: tuple[int, ...]) -> Memory:
+    """Return the same memory with axes of length 1 repeated, read-only."""
+    if isinstance(memory, DeviceMemory):
+        return memory.broadcast_to(shape)
+    return np.broadcast_to(memory, shape)
+
+
+def overlaps_itself(bits: Memory) -> bool:
     """Whether two elements may share memory: each axis must step over all shorter ones."""
     span = bits.itemsize
     for stride, length in sorted(zip(map(abs, bits.strides), bits.shape, strict=True)):
@@ -172,7 +243,15 @@ def looks_channel_last(shape: tuple[int, ...], channel_axis: int) -> bool:
     return shape[-1] in (3, 4) and shape[-3] > 4
 
 
-def channel_first(name: str, bits: npt.NDArray[Any], channel_axis: int) -> npt.NDArray[Any]:
+@overload
+def channel_first(name: str, bits: npt.NDArray[Any], channel_axis: int) -> npt.NDArray[Any]: ...
+
+
+@overload
+def channel_first(name: str, bits: Memory, channel_axis: int) -> Memory: ...
+
+
+def channel_first(name: str, bits: Memory, channel_axis: int) -> Memory:
     """Return a view of shape (N, C, H, W) of an image, a colour image or a batch.
 
     Raises
@@ -194,7 +273,7 @@ def channel_first(name: str, bits: npt.NDArray[Any], channel_axis: int) -> npt.N
     if isinstance(channel_axis, bool) or not isinstance(channel_axis, (int, np.integer)):
         raise TypeError(f"`channel_axis` must be an integer, got {channel_axis!r}; use -3 or -1")
     if bits.ndim == 2:
-        return bits[None, None]
+        return _expanded(bits, 2)
     axis = int(channel_axis)
     axis = axis - bits.ndim if axis >= 0 else axis
     if axis not in (-3, -1):
@@ -202,5 +281,11 @@ def channel_first(name: str, bits: npt.NDArray[Any], channel_axis: int) -> npt.N
             f"`channel_axis` must be -3 (channel first) or -1 (channel last), got {channel_axis} "
             f"for an array of {bits.ndim} axes; move it there with moveaxis"
         )
-    bits = np.moveaxis(bits, axis, -3)
-    return bits[None] if bits.ndim == 3 else bits
+    first = bits.moved(axis, -3) if isinstance(bits, DeviceMemory) else np.moveaxis(bits, axis, -3)
+    return _expanded(first, 1) if first.ndim == 3 else first
+
+
+def _expanded(memory: Memory, count: int) -> Memory:
+    if isinstance(memory, DeviceMemory):
+        return memory.expanded(count)
+    return memory[(None,) * count]

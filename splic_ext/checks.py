@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_bool", "check_integer", "check_number", "shortened"]
+__all__ = ["check_bool", "check_integer", "check_number", "out_of_range", "shortened"]
 
 
 def shortened(text: str, most: int = 80) -> str:
@@ -79,6 +79,19 @@ def check_number(
             f"`{name}` must be finite and {bound}, got {number!r}; choose one of these"
         )
     return number
+
+
+def out_of_range(image: int, low: float, high: float, data_range: float) -> ValueError:
+    """Return the error that tells of an image with such least and largest values."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ValueError(
+            f"`batch` must be finite, got NaN or infinity in image {image}; "
+            "replace them, for example with numpy.nan_to_num"
+        )
+    return ValueError(
+        f"`batch` must lie in [0, data_range] = [0, {data_range:g}], got minimum {low:g} "
+        f"and maximum {high:g} in image {image}; rescale it or pass the right `data_range=`"
+    )
 
 
 def _digits(number: int) -> str:

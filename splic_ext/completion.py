@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from splic_ext.arrays import (
     ArrayView,
+    Memory,
     channel_first,
     looks_channel_last,
-    overlaps_itself,
+    may_overlap,
+    same_memory,
     view_array,
 )
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
+from splic_ext.batches import check_converged, check_mask, check_out, check_sides, check_values
 from splic_ext.checks import check_integer, check_number
-from splic_ext.dtypes import DTYPES, decode, default_data_range, largest_value, nearest_range
-from splic_ext.errors import ShapeError
-from splic_ext.options import MAX_SIDE, SolverOptions
+from splic_ext.devicearrays import DeviceMemory, Placement, library_of
+from splic_ext.dtypes import DTYPES, default_data_range, largest_value, nearest_range
+from splic_ext.options import SolverOptions
 
 __all__ = ["complete", "default_threads"]
 
@@ -30,12 +31,6 @@ T = TypeVar("T")
 
 #: Largest number of threads that may be asked for; no more are started than there is work for.
 MAX_THREADS = 2**31 - 1
-
-#: Most entries of one image: the solvers count them in 32 bits.
-MAX_ENTRIES = 2**31 - 1
-
-#: Values are checked this many bytes at a time, to bound the memory.
-CHECK_BYTES = 1 << 22
 
 
 @overload
@@ -116,9 +111,9 @@ def complete(
     Parameters
     ----------
     batch : array of shape (H, W), (C, H, W) or (N, C, H, W)
-        Images in [0, `data_range`]: a NumPy array, a torch tensor or another DLPack array, of
-        uint8, float16, bfloat16, float32 or float64, in any memory layout. H and W from 1 to 512.
-        Never changed, unless it is `out` too.
+        Images in [0, `data_range`]: a NumPy array, a torch tensor, a CuPy array or another DLPack
+        array, on the CPU or a CUDA device, of uint8, float16, bfloat16, float32 or float64, in any
+        memory layout. H and W from 1 to 512. Never changed, unless it is `out` too.
     mask : bool array, optional
         True = anchor pixel, kept; False = target pixel, re-estimated. Shape (H, W) for all
         images, or that of `batch` with C or 1 channels. Default: drawn from `seed` and the index
@@ -132,9 +127,10 @@ def complete(
     first_index : int, default 0
         Image i of the batch draws the mask of index ``first_index + i``: a data set may be split
         into batches in any way.
-    backend : {"auto", "cpu", "numpy"}, default "auto"
+    backend : {"auto", "cpu", "numpy", "cuda"}, default "auto"
         ``"auto"`` takes the fastest one for the device of `batch`. Native back ends compute in
         float64 for float64 images and in float32 for others; ``"numpy"`` always in float64.
+        ``"cuda"`` takes arrays of the CPU too, which go to the first GPU and come back.
     threads : int, optional
         Most threads of the native CPU back end; default: the environment variable
         ``SPLIC_NUM_THREADS``, else the processors this process may use. Results do not depend
@@ -177,6 +173,10 @@ def complete(
 
     Notes
     -----
+    *On a CUDA device* the work is put on the current stream of torch or CuPy, and the call returns
+    before it is done. It waits for the device with ``return_info=True`` alone, and only then are
+    wrong values and divergence errors: otherwise such an image comes out as NaN (0 in uint8).
+
     *Thread safety*: safe to call from several threads; the native back end releases the GIL.
     The result of an image depends on the image, the mask (or seed and index), the options, the
     back end and its instruction set: not on the batch around it nor on the threads.
@@ -214,16 +214,22 @@ def complete(
     data_range = check_number("data_range", data_range, 0.0, above=True)
     data_range = nearest_range(data_range, source.dtype)
     chosen = get_backend(backend, source.device)
+    known = chosen.info().algorithms
+    if solver_options.algorithm not in known:
+        raise ValueError(
+            f"`algorithm` must be {' or '.join(map(repr, known))} for the back end "
+            f"{chosen.name!r}, got {solver_options.algorithm!r}; use 'auto', or another `backend`"
+        )
 
-    images = channel_first("batch", source.host, channel_axis)
-    if looks_channel_last(source.host.shape, channel_axis):
+    images = channel_first("batch", source.memory(), channel_axis)
+    if looks_channel_last(source.shape, channel_axis):
         warnings.warn(
-            f"`batch` of shape {source.host.shape} looks channel last; pass channel_axis=-1",
+            f"`batch` of shape {source.shape} looks channel last; pass channel_axis=-1",
             stacklevel=2,
         )
     count, _, height, width = images.shape
-    result = source.empty_like() if out is None else _check_out(out, source)
-    anchors = None if mask is None else _check_mask(mask, source, images, channel_axis)
+    result = source.empty_like() if out is None else check_out(out, source)
+    anchors = None if mask is None else check_mask(mask, source, images, channel_axis)
     if anchors is not None and solver_options.n_masks > 1:
         raise ValueError(
             f"`n_masks` must be 1 with a given `mask`, got {solver_options.n_masks}: all the "
@@ -231,16 +237,14 @@ def complete(
         )
     info = CompletionInfo.empty(count, 2 if solver_options.alternate else 1)
     if count > 0:
-        check_sides(images.shape, source.host.shape)
-        check_values(images, source.dtype, data_range)
+        check_sides(images.shape, source.shape)
+        if not isinstance(images, DeviceMemory):
+            check_values(images, source.dtype, data_range)
         if out is not None:
             result.will_change()
-        target = channel_first("out", result.host, channel_axis)
-        in_place = _same_memory(images, target)
-        overlaps = not in_place and np.may_share_memory(images, target)
-        work = np.empty_like(target) if overlaps else target
-        if anchors is not None and np.may_share_memory(anchors, work):
-            anchors = anchors.copy()
+        target = channel_first("out", result.memory(), channel_axis)
+        images, anchors, work = _apart(images, anchors, target, source, mask, channel_axis)
+        placement = _placement(source, images, return_info)
         chosen.solve(
             Problem(
                 source=images,
@@ -254,13 +258,55 @@ def complete(
                 largest=largest_value(source.dtype, data_range),
                 threads=threads,
                 info=info,
+                placement=placement,
             )
         )
-        _check_converged(info, solver_options)
-        if work is not target:
+        if placement is None or placement.reads:
+            check_converged(info, solver_options)
+        if not isinstance(target, DeviceMemory) and work is not target:
             target[...] = work
     completed = source.convert(result) if out is None else out
     return (completed, info) if return_info else completed
+
+
+def _apart(
+    images: Memory,
+    anchors: Memory | None,
+    target: Memory,
+    source: ArrayView,
+    mask: Any,
+    channel_axis: int,
+) -> tuple[Memory, Memory | None, Any]:
+    """Return images, mask and target of which none is written to where another is read.
+
+    On the CPU the target may be one that has to be copied into the real one; on a device images
+    and mask are copied.
+    """
+    overlaps = not same_memory(images, target) and may_overlap(images, target)
+    if isinstance(target, DeviceMemory):
+        if overlaps:
+            images = channel_first("batch", source.copied().memory(), channel_axis)
+        if anchors is not None and may_overlap(anchors, target):
+            copy = library_of(mask).copy(mask)
+            anchors = check_mask(copy, source, images, channel_axis)
+        return images, anchors, target
+    work = np.empty_like(target) if overlaps else target
+    if anchors is not None and may_overlap(anchors, work):
+        anchors = np.array(anchors)
+    return images, anchors, work
+
+
+def _placement(source: ArrayView, images: Memory, reads: bool) -> Placement | None:
+    """Return where a batch on a device is completed; None for the CPU."""
+    if not isinstance(images, DeviceMemory):
+        return None
+    library, index = library_of(source.array), images.index
+    return Placement(
+        index=index,
+        stream=library.stream(index),
+        scratch=lambda size: library.scratch(size, index),
+        reads=reads or library.waits,
+    )
 
 
 def default_threads() -> int:
@@ -300,142 +346,4 @@ def resolve_options(options: object) -> SolverOptions:
     raise TypeError(
         "`options` must be a SolverOptions or the name of a preset, got "
         f"{type(options).__name__}; build one with splic_ext.SolverOptions(...)"
-    )
-
-
-def _check_out(out: Any, source: ArrayView) -> ArrayView:
-    result = view_array("out", out)
-    if result.device != source.device:
-        raise ValueError(
-            f"`out` must be on the device of `batch`, {source.device!r}, got {result.device!r}; "
-            "move one of them"
-        )
-    if not result.same_kind(source) or result.dtype != source.dtype:
-        raise TypeError(
-            f"`out` must be a {type(source.array).__name__} of {source.dtype} like `batch`, got a "
-            f"{type(out).__name__} of {result.dtype}; convert it, or leave it out"
-        )
-    if result.host.shape != source.host.shape:
-        raise ShapeError(
-            f"`out` must have the shape of `batch`, {source.host.shape}, got "
-            f"{result.host.shape}; reshape it, or leave it out",
-            result.host.shape,
-            str(source.host.shape),
-        )
-    if not result.host.flags.writeable:
-        raise ValueError("`out` must be writable, got a read-only array; pass a copy")
-    if overlaps_itself(result.host):
-        raise ValueError(
-            f"`out` must have memory of its own for every element, got strides "
-            f"{result.host.strides} for the shape {result.host.shape}; make it contiguous"
-        )
-    return result
-
-
-def _check_mask(
-    mask: Any, source: ArrayView, images: npt.NDArray[Any], channel_axis: int
-) -> npt.NDArray[np.bool_]:
-    view = view_array("mask", mask)
-    if view.device != source.device:
-        raise ValueError(
-            f"`mask` must be on the device of `batch`, {source.device!r}, got {view.device!r}; "
-            "move one of them"
-        )
-    if view.dtype != "bool":
-        raise TypeError(
-            f"`mask` must be of bool (True = anchor pixel, kept), got {view.dtype}; "
-            "convert it with `mask > 0`"
-        )
-    bits = view.host
-    count, channels, height, width = images.shape
-    ndim = source.host.ndim
-    shapes: list[tuple[int, ...]] = [(height, width)]
-    if ndim > 2:
-        batch = (count,) if ndim == 4 else ()
-        last = source.host.shape[-1] == channels and int(channel_axis) in (-1, ndim - 1)
-        for planes in (1, channels):
-            shapes.append(
-                (*batch, height, width, planes) if last else (*batch, planes, height, width)
-            )
-    if bits.shape not in shapes:
-        expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
-        hint = "; reshape it"
-        if ndim == 4 and bits.shape == (count, height, width):
-            hint = "; add an axis with `mask[:, None]`" if not last else "; use `mask[..., None]`"
-        raise ShapeError(
-            f"`mask` must have shape {expected} for a batch of shape {source.host.shape}, got "
-            f"{bits.shape}{hint}",
-            bits.shape,
-            expected,
-        )
-    planes_first = channel_first("mask", bits, channel_axis)
-    return np.broadcast_to(planes_first, images.shape)
-
-
-def check_sides(sides: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    """Raise unless images of these sides (N, C, H, W) can be completed; `shape` is the caller's."""
-    _, channels, height, width = sides
-    if channels < 1 or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        expected = f"at least one channel, and height and width from 1 to {MAX_SIDE}"
-        raise ShapeError(
-            f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
-            "set `channel_axis=-1` for channel-last images, and resize or tile larger ones",
-            shape,
-            expected,
-        )
-    if channels * height * width > MAX_ENTRIES:
-        expected = f"at most {MAX_ENTRIES} entries in an image"
-        raise ShapeError(
-            f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
-            "split the channels",
-            shape,
-            expected,
-        )
-
-
-def check_values(images: npt.NDArray[Any], dtype: str, data_range: float) -> None:
-    """Raise unless all values are finite and in [0, data_range]; names the first image at fault."""
-    if dtype == "uint8" and data_range >= 255:
-        return
-    step = max(1, CHECK_BYTES // max(1, images[0].nbytes))
-    for start in range(0, len(images), step):
-        if _in_range(images[start : start + step], dtype, data_range)[0]:
-            continue
-        for i in range(start, min(start + step, len(images))):
-            fine, low, high = _in_range(images[i], dtype, data_range)
-            if fine:
-                continue
-            if not (math.isfinite(low) and math.isfinite(high)):
-                raise ValueError(
-                    f"`batch` must be finite, got NaN or infinity in image {i}; "
-                    "replace them, for example with numpy.nan_to_num"
-                )
-            raise ValueError(
-                f"`batch` must lie in [0, data_range] = [0, {data_range:g}], got minimum {low:g} "
-                f"and maximum {high:g} in image {i}; rescale it or pass the right `data_range=`"
-            )
-
-
-def _check_converged(info: CompletionInfo, options: SolverOptions) -> None:
-    diverged = np.flatnonzero(~np.isfinite(info.residual).all(axis=1))
-    if diverged.size:
-        raise ArithmeticError(
-            f"the iteration diverged on image {diverged[0]} ({diverged.size} in all) with "
-            f"`step_size={options.step_size}`, `tv_weight={options.tv_weight}` and "
-            f"`gradient_step={options.gradient_step!r}`; it is stable for step_size <= 1 and "
-            "step_size * tv_weight <= 0.25 with the 'srf' step: use smaller ones"
-        )
-
-
-def _in_range(values: npt.NDArray[Any], dtype: str, data_range: float) -> tuple[bool, float, float]:
-    if dtype == "bfloat16":
-        values = decode(values, dtype)
-    low, high = float(values.min()), float(values.max())
-    return low >= 0 and high <= data_range, low, high
-
-
-def _same_memory(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
-    return (
-        first.__array_interface__["data"][0] == second.__array_interface__["data"][0]
-        and first.strides == second.strides
     )

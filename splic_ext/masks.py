@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,9 @@ from splic_ext.options import Channels
 
 __all__ = ["bernoulli_masks", "philox4x32"]
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
-_SHIFT = np.uint64(32)
+_LOW = 0xFFFFFFFF
 
 
 def philox4x32(
@@ -46,20 +46,42 @@ def philox4x32(
     >>> [hex(word) for word in philox4x32(np.zeros(4, np.uint32), (0, 0))]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
-    words = [counter[..., i].astype(np.uint64) for i in range(4)]
-    low, high = key
-    for _ in range(rounds):
-        first = _MULTIPLIERS[0] * words[0]
-        second = _MULTIPLIERS[1] * words[2]
-        words = [
-            (second >> _SHIFT) ^ words[1] ^ np.uint64(low),
-            second & _LOW,
-            (first >> _SHIFT) ^ words[3] ^ np.uint64(high),
-            first & _LOW,
-        ]
-        low = (low + _WEYL[0]) & 0xFFFFFFFF
-        high = (high + _WEYL[1]) & 0xFFFFFFFF
+    words = philox_rounds(
+        [counter[..., i].astype(np.uint64) for i in range(4)], key, rounds, np.uint64
+    )
     return np.stack(words, axis=-1).astype(np.uint32)
+
+
+def philox_rounds(
+    words: Sequence[Any], key: tuple[int, int], rounds: int, number: Callable[[int], Any]
+) -> list[Any]:
+    """Return the four words of Philox4x32 from four arrays of any library.
+
+    Parameters
+    ----------
+    words : sequence of four arrays
+        The counters, in integers of 64 bits, whose products may wrap.
+    key, rounds
+        As for :func:`philox4x32`.
+    number : callable
+        Makes the constants what the arrays go with.
+    """
+    low, high = key
+    first_factor, second_factor = map(number, _MULTIPLIERS)
+    mask, shift = number(_LOW), number(32)
+    for _ in range(rounds):
+        first = first_factor * words[0]
+        second = second_factor * words[2]
+        # (With the mask, it does not matter whether the shift brings in copies of a sign.)
+        words = [
+            ((second >> shift) & mask) ^ words[1] ^ number(low),
+            second & mask,
+            ((first >> shift) & mask) ^ words[3] ^ number(high),
+            first & mask,
+        ]
+        low = (low + _WEYL[0]) & _LOW
+        high = (high + _WEYL[1]) & _LOW
+    return list(words)
 
 
 def bernoulli_masks(
@@ -129,8 +151,8 @@ def bernoulli_masks(
     index = np.array([(first_index + i) & (2**64 - 1) for i in range(count)], dtype=np.uint64)
     counter[..., 0] = np.arange(n_blocks, dtype=np.uint32)
     counter[..., 1] = stream
-    counter[..., 2] = (index & _LOW).astype(np.uint32)[:, None]
-    counter[..., 3] = (index >> _SHIFT).astype(np.uint32)[:, None]
+    counter[..., 2] = (index & np.uint64(_LOW)).astype(np.uint32)[:, None]
+    counter[..., 3] = (index >> np.uint64(32)).astype(np.uint32)[:, None]
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
     threshold = np.uint64(anchor_threshold(anchor_fraction))
     bits: npt.NDArray[np.bool_] = words.reshape(count, 4 * n_blocks)[:, :n_bits] < threshold

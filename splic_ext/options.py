@@ -10,8 +10,9 @@ from typing import Any, Literal, get_args
 
 from splic_ext.checks import check_bool, check_integer, check_number
 
-__all__ = ["PRESETS", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
+__all__ = ["PRESETS", "Algorithm", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
 
+Algorithm = Literal["auto", "fused", "cusolver"]
 Channels = Literal["stacked", "separate"]
 GradientStep = Literal["srf", "literal"]
 TVGradient = Literal["exact", "forward"]
@@ -69,6 +70,11 @@ class SolverOptions:
     tv_gradient : {"exact", "forward"}, default "exact"
         ``"exact"`` is the gradient of eq. (6) (four neighbours); ``"forward"`` is eq. (10) as
         printed (two neighbours).
+    algorithm : {"auto", "fused", "cusolver"}, default "auto"
+        How the solver decomposes, where its back end knows several ways; results differ by
+        rounding. Of ``"cuda"``: ``"fused"`` keeps a whole completion in one kernel; ``"cusolver"``
+        has NVIDIA's library decompose batches of matrices; ``"auto"`` is the first where a matrix
+        fits the fast memory of a multiprocessor, else the second. Others know ``"auto"`` alone.
 
     Raises
     ------
@@ -110,6 +116,7 @@ class SolverOptions:
     channels: Channels = "stacked"
     gradient_step: GradientStep = "srf"
     tv_gradient: TVGradient = "exact"
+    algorithm: Algorithm = "auto"
 
     def __post_init__(self) -> None:
         if self.rank is not None:
@@ -129,6 +136,7 @@ class SolverOptions:
             ("channels", get_args(Channels)),
             ("gradient_step", get_args(GradientStep)),
             ("tv_gradient", get_args(TVGradient)),
+            ("algorithm", get_args(Algorithm)),
         ):
             value = getattr(self, name)
             if not isinstance(value, str) or value not in choices:
@@ -207,7 +215,7 @@ class SolverOptions:
         --------
         >>> options = SolverOptions(n_masks=4).to_dict()
         >>> options["n_masks"], options["rank"], len(options)
-        (4, None, 13)
+        (4, None, 14)
         """
         return asdict(self)
 

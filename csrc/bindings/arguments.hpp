@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "splic/problem.hpp"
 
@@ -25,18 +26,29 @@ inline splic::DType dtype_of(const std::string &name) {
   throw py::type_error("unknown dtype " + name);
 }
 
+// An array of shape (N, C, H, W): where it lies and how it is laid out, in bytes.
+struct Span {
+  std::uintptr_t data = 0;
+  std::vector<py::ssize_t> shape, strides;
+  py::ssize_t item = 0;
+  Span() = default;
+  Span(const py::array &array, const void *memory)
+      : data(reinterpret_cast<std::uintptr_t>(memory)),
+        shape(array.shape(), array.shape() + array.ndim()),
+        strides(array.strides(), array.strides() + array.ndim()), item(array.itemsize()) {}
+};
+
 template <class Byte>
-splic::View<Byte> view_of(const py::array &array, Byte *data, const splic::Problem &like,
-                          py::ssize_t item) {
-  if (array.ndim() != 4 || array.itemsize() != item)
+splic::View<Byte> view_of(const Span &span, const splic::Problem &like, py::ssize_t item) {
+  if (span.shape.size() != 4 || span.strides.size() != 4 || span.item != item)
     throw py::value_error("an array is not of shape (N, C, H, W) and of the right item size");
   const py::ssize_t shape[] = {like.count, like.channels, like.height, like.width};
   splic::View<Byte> view;
-  view.data = data;
-  for (int axis = 0; axis < 4; ++axis) {
-    if (array.shape(axis) != shape[axis])
+  view.data = reinterpret_cast<Byte *>(span.data);
+  for (std::size_t axis = 0; axis < 4; ++axis) {
+    if (span.shape[axis] != shape[axis])
       throw py::value_error("the arrays of a problem differ in shape");
-    view.stride[axis] = array.strides(axis);
+    view.stride[axis] = span.strides[axis];
   }
   return view;
 }
@@ -64,37 +76,28 @@ inline splic::Options options_of(const py::dict &dict) {
   return o;
 }
 
-// Views of the arguments of a call, which must outlive the problem.
-struct Arguments {
-  py::array source, target;
+// What a problem is besides its arrays.
+struct Parameters {
   std::string dtype;
-  py::object mask;
   std::uint64_t seed, first_index, anchor_threshold;
   py::dict options;
   double data_range, largest;
-  py::array_t<std::int32_t, py::array::c_style> iterations;
-  py::array_t<double, py::array::c_style> residual, delta, seconds;
-  py::array mask_array;
 
-  splic::Problem problem() {
+  // mask: null where there is none.
+  splic::Problem problem(const Span &source, const Span &target, const Span *mask) const {
     splic::Problem problem;
     problem.dtype = dtype_of(dtype);
     const py::ssize_t item = kDTypeBytes[static_cast<int>(problem.dtype)];
-    if (source.ndim() != 4)
+    if (source.shape.size() != 4)
       throw py::value_error("the source is not of shape (N, C, H, W)");
-    problem.count = source.shape(0);
-    problem.channels = static_cast<int>(source.shape(1));
-    problem.height = static_cast<int>(source.shape(2));
-    problem.width = static_cast<int>(source.shape(3));
-    problem.source =
-        view_of(source, static_cast<const unsigned char *>(source.data()), problem, item);
-    problem.target =
-        view_of(target, static_cast<unsigned char *>(target.mutable_data()), problem, item);
-    if (!mask.is_none()) {
-      mask_array = mask.cast<py::array>();
-      problem.mask =
-          view_of(mask_array, static_cast<const unsigned char *>(mask_array.data()), problem, 1);
-    }
+    problem.count = source.shape[0];
+    problem.channels = static_cast<int>(source.shape[1]);
+    problem.height = static_cast<int>(source.shape[2]);
+    problem.width = static_cast<int>(source.shape[3]);
+    problem.source = view_of<const unsigned char>(source, problem, item);
+    problem.target = view_of<unsigned char>(target, problem, item);
+    if (mask)
+      problem.mask = view_of<const unsigned char>(*mask, problem, 1);
     problem.seed = seed;
     problem.first_index = first_index;
     problem.anchor_threshold = anchor_threshold;
@@ -104,12 +107,21 @@ struct Arguments {
     const int side = std::min<int>(problem.height, problem.width);
     if (side < 1 || problem.channels < 1 || problem.options.rank < 1 || problem.options.rank > side)
       throw py::value_error("the rank does not fit the images");
-    const py::ssize_t passes = problem.passes();
-    problem.iterations = records(iterations, source.shape(0) * passes);
-    problem.residual = records(residual, source.shape(0) * passes);
-    problem.delta = records(delta, source.shape(0) * passes);
-    problem.seconds = records(seconds, source.shape(0));
     return problem;
+  }
+};
+
+// The record arrays of a call, which must outlive the problem.
+struct Records {
+  py::array_t<std::int32_t, py::array::c_style> iterations;
+  py::array_t<double, py::array::c_style> residual, delta, seconds;
+
+  void add_to(splic::Problem &problem) {
+    const py::ssize_t count = problem.count, passes = problem.passes();
+    problem.iterations = records(iterations, count * passes);
+    problem.residual = records(residual, count * passes);
+    problem.delta = records(delta, count * passes);
+    problem.seconds = records(seconds, count);
   }
 };
 
@@ -126,10 +138,19 @@ void define_solve(py::module_ &m, const char *doc, const Run &run, const Names &
             const py::array_t<double, py::array::c_style> &residual,
             const py::array_t<double, py::array::c_style> &delta,
             const py::array_t<double, py::array::c_style> &seconds, Extra... extra) {
-        Arguments arguments{source,      target,           dtype,   mask,       seed,
-                            first_index, anchor_threshold, options, data_range, largest,
-                            iterations,  residual,         delta,   seconds,    {}};
-        const splic::Problem problem = arguments.problem();
+        const Parameters parameters{dtype,   seed,       first_index, anchor_threshold,
+                                    options, data_range, largest};
+        Records record_arrays{iterations, residual, delta, seconds};
+        py::array output = target, mask_array;
+        Span bits;
+        if (!mask.is_none()) {
+          mask_array = mask.cast<py::array>();
+          bits = Span(mask_array, mask_array.data());
+        }
+        splic::Problem problem =
+            parameters.problem(Span(source, source.data()), Span(output, output.mutable_data()),
+                               mask.is_none() ? nullptr : &bits);
+        record_arrays.add_to(problem);
         run(problem, extra...);
       },
       py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"), py::kw_only(),

@@ -15,8 +15,8 @@ void solve(splic::Problem problem, int threads, const py::object &cotangent, dou
     if (!wide && problem.dtype != splic::DType::f32)
       throw py::type_error("gradients are computed in float32 and float64");
     by_result = cotangent.cast<py::array>();
-    problem.cotangent = view_of(by_result, static_cast<const unsigned char *>(by_result.data()),
-                                problem, wide ? 8 : 4);
+    problem.cotangent =
+        view_of<const unsigned char>(Span(by_result, by_result.data()), problem, wide ? 8 : 4);
   }
   problem.cut_width = cut_width;
   const splic::Kernels &kernels = splic::chosen_kernels();

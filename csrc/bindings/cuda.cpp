@@ -1,16 +1,121 @@
 // splic_ext._cuda: registers the CUDA solver. Private, use splic_ext.complete.
 #include "arguments.hpp"
+#include "cuda/cusolver_api.hpp"
+#include "cuda/errors.hpp"
 #include "cuda/solver.hpp"
+#include "dlpack.hpp"
 
 using namespace splic_bindings;
 
 namespace {
 
-void solve(const splic::Problem &problem, int device, std::size_t workspace) {
+using Failures = py::array_t<std::int32_t, py::array::c_style>;
+using Limits = py::array_t<double, py::array::c_style>;
+
+splic::Algorithm algorithm_of(const std::string &name) {
+  if (name == "fused")
+    return splic::Algorithm::fused;
+  if (name == "cusolver")
+    return splic::Algorithm::cusolver;
+  throw py::value_error("unknown algorithm " + name);
+}
+
+void solve(splic::Problem problem, const std::string &algorithm, int device, std::size_t workspace,
+           Failures failed) {
+  const splic::Algorithm chosen = algorithm_of(algorithm);
+  problem.failed = records(failed, problem.count);
   // Safe without the GIL, as in splic_ext._core.
   const py::gil_scoped_release release;
-  splic::solve_on_cuda(problem, device, workspace);
+  splic::solve_host_batch(problem, chosen, device, workspace);
 }
+
+// An object with the attributes pointer, shape, strides and itemsize.
+Span span_of(const py::object &memory) {
+  Span span;
+  span.data = memory.attr("pointer").cast<std::uintptr_t>();
+  span.shape = memory.attr("shape").cast<std::vector<py::ssize_t>>();
+  span.strides = memory.attr("strides").cast<std::vector<py::ssize_t>>();
+  span.item = memory.attr("itemsize").cast<py::ssize_t>();
+  return span;
+}
+
+// A batch on a device, and the record arrays if they are wanted: kept alive here.
+struct Batch {
+  Records arrays;
+  Failures failed;
+  Limits low, high;
+  std::unique_ptr<splic::DeviceBatch> solver;
+};
+
+std::unique_ptr<Batch> open_batch(const py::object &source, const py::object &target,
+                                  const std::string &dtype, const py::object &mask,
+                                  std::uint64_t seed, std::uint64_t first_index,
+                                  std::uint64_t anchor_threshold, const py::dict &options,
+                                  double data_range, double largest, const std::string &algorithm,
+                                  int device, std::uintptr_t stream, const py::object &info) {
+  const Parameters parameters{dtype,   seed,       first_index, anchor_threshold,
+                              options, data_range, largest};
+  Span bits;
+  if (!mask.is_none())
+    bits = span_of(mask);
+  splic::Problem problem =
+      parameters.problem(span_of(source), span_of(target), mask.is_none() ? nullptr : &bits);
+  auto batch = std::make_unique<Batch>();
+  if (!info.is_none()) {
+    const auto wanted = info.cast<py::dict>();
+    const auto doubles = [&](const char *name) { return wanted[name].cast<Limits>(); };
+    batch->arrays = {wanted["iterations"].cast<Failures>(), doubles("residual"), doubles("delta"),
+                     doubles("seconds")};
+    batch->arrays.add_to(problem);
+    batch->failed = wanted["failed"].cast<Failures>();
+    batch->low = doubles("low");
+    batch->high = doubles("high");
+    problem.failed = records(batch->failed, problem.count);
+    problem.low = records(batch->low, problem.count);
+    problem.high = records(batch->high, problem.count);
+  }
+  batch->solver =
+      std::make_unique<splic::DeviceBatch>(problem, algorithm_of(algorithm), device,
+                                           reinterpret_cast<cudaStream_t>(stream), !info.is_none());
+  return batch;
+}
+
+// Device memory of our own, for libraries that cannot be asked for any: what comes back from them
+// is made of it.
+class DeviceArray : public std::enable_shared_from_this<DeviceArray> {
+public:
+  DeviceArray(std::vector<std::int64_t> shape, std::string dtype, int item, int device)
+      : shape_(std::move(shape)), dtype_(std::move(dtype)), device_(device) {
+    std::size_t bytes = static_cast<std::size_t>(item);
+    for (const std::int64_t side : shape_)
+      bytes *= static_cast<std::size_t>(side);
+    const splic::DeviceGuard guard(device);
+    const cudaError_t status = cudaMalloc(&data_, bytes ? bytes : 1);
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw splic::DeviceMemoryError("the CUDA device has no " + std::to_string(bytes) +
+                                     " bytes of free memory");
+    }
+    splic::check(status, "cudaMalloc");
+  }
+  DeviceArray(const DeviceArray &) = delete;
+  DeviceArray &operator=(const DeviceArray &) = delete;
+  ~DeviceArray() { cudaFree(data_); } // waits for the device: nobody uses it any more
+
+  std::uintptr_t pointer() const { return reinterpret_cast<std::uintptr_t>(data_); }
+  // The work on it is done before anybody asks: no stream has to wait.
+  py::capsule dlpack(const py::kwargs &) {
+    return export_dlpack(shared_from_this(), data_, {kDevice, device_}, dtype_, shape_);
+  }
+  py::tuple dlpack_device() const { return py::make_tuple(kDevice, device_); }
+
+private:
+  static constexpr std::int32_t kDevice = 2;
+  std::vector<std::int64_t> shape_;
+  std::string dtype_;
+  int device_;
+  void *data_ = nullptr;
+};
 
 py::dict status() {
   const splic::CudaStatus status = splic::cuda_status();
@@ -35,6 +140,27 @@ py::dict status() {
   return result;
 }
 
+bool fits(const std::string &dtype, int channels, int height, int width, const py::dict &options,
+          std::size_t shared) {
+  splic::Problem problem;
+  problem.dtype = dtype_of(dtype);
+  problem.channels = channels;
+  problem.height = height;
+  problem.width = width;
+  problem.options = options_of(options);
+  return splic::fused_fits(problem, shared);
+}
+
+py::dict load_cusolver(const std::vector<std::string> &files) {
+  const splic::CusolverLibrary library = splic::load_cusolver(files);
+  py::dict result;
+  result["path"] = library.path;
+  result["version"] = std::to_string(library.version / 10000) + "." +
+                      std::to_string(library.version / 100 % 100) + "." +
+                      std::to_string(library.version % 100);
+  return result;
+}
+
 } // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -47,7 +173,50 @@ PYBIND11_MODULE(_cuda, m) {
       py::set_error(PyExc_MemoryError, error.what());
     }
   });
-  define_solve<int, std::size_t>(m, "Complete a validated batch of the host on a CUDA device.",
-                                 &solve, py::arg("device"), py::arg("workspace"));
+  define_solve<const std::string &, int, std::size_t, Failures>(
+      m, "Complete a validated batch of the host on a CUDA device.", &solve, py::arg("algorithm"),
+      py::arg("device"), py::arg("workspace"), py::arg("failed").noconvert());
+  py::class_<Batch>(m, "DeviceBatch", "A validated batch of a device, on a stream.")
+      .def(py::init(&open_batch), py::arg("source"), py::arg("target"), py::arg("dtype"),
+           py::arg("mask"), py::kw_only(), py::arg("seed"), py::arg("first_index"),
+           py::arg("anchor_threshold"), py::arg("options"), py::arg("data_range"),
+           py::arg("largest"), py::arg("algorithm"), py::arg("device"), py::arg("stream"),
+           py::arg("info"))
+      .def(
+          "fitting",
+          [](const Batch &batch, std::size_t limit) { return batch.solver->fitting(limit); },
+          py::arg("limit"), "Most images in a chunk for that many bytes; 1 at least.")
+      .def(
+          "bytes",
+          [](const Batch &batch, std::int64_t images) { return batch.solver->bytes(images); },
+          py::arg("images"), "Workspace for chunks of that many images.")
+      .def(
+          "run",
+          [](const Batch &batch, std::uintptr_t workspace, std::int64_t images) {
+            const py::gil_scoped_release release;
+            batch.solver->run(reinterpret_cast<unsigned char *>(workspace), images);
+          },
+          py::arg("workspace"), py::arg("images"),
+          "Complete it; waits only if records are wanted.");
+  py::class_<Shared>(m, "Shared", "The memory behind a DLPack capsule.")
+      .def(py::init<const py::capsule &>(), py::arg("capsule"))
+      .def_property_readonly("pointer", &Shared::pointer)
+      .def_property_readonly("dtype", &Shared::dtype)
+      .def_property_readonly("shape", &Shared::shape)
+      .def_property_readonly("strides", &Shared::strides)
+      .def_property_readonly("itemsize", &Shared::item)
+      .def_property_readonly("read_only", &Shared::read_only)
+      .def_property_readonly("device", &Shared::device);
+  py::class_<DeviceArray, std::shared_ptr<DeviceArray>>(m, "DeviceArray", "Memory of a device.")
+      .def(py::init<std::vector<std::int64_t>, std::string, int, int>(), py::arg("shape"),
+           py::arg("dtype"), py::arg("itemsize"), py::arg("device"))
+      .def_property_readonly("pointer", &DeviceArray::pointer)
+      .def("__dlpack__", &DeviceArray::dlpack)
+      .def("__dlpack_device__", &DeviceArray::dlpack_device);
   m.def("status", &status, "Whether the solver can run here, why not, and the devices.");
+  m.def("fits", &fits, py::arg("dtype"), py::arg("channels"), py::arg("height"), py::arg("width"),
+        py::arg("options"), py::arg("shared"),
+        "Whether the fused kernel keeps a matrix in so much shared memory.");
+  m.def("load_cusolver", &load_cusolver, py::arg("files"),
+        "Load cuSOLVER from the first of the files that serves, once for the process.");
 }

@@ -1,85 +1,40 @@
 // The fused kernel: a thread block completes a matrix, from the first load to the last store.
-#include "kernels.hpp"
 #include "splic/fused.hpp"
+#include "team.cuh"
 
 namespace splic {
 namespace {
 
-constexpr int kSmallTeam = 128, kLargeTeam = 512; // threads: state in shared, in device memory
-
-struct BlockTeam {
-  double *scratch = nullptr; // one for each warp
-
-  __host__ __device__ int rank() const {
-#if defined(__CUDA_ARCH__)
-    return static_cast<int>(threadIdx.x);
-#else
-    return 0;
+// Blocks that the registers of a multiprocessor have to do for; with more of them values are
+// spilled.
+#ifndef SPLIC_FUSED_BLOCKS
+#define SPLIC_FUSED_BLOCKS 2
 #endif
-  }
-  __host__ __device__ int size() const {
-#if defined(__CUDA_ARCH__)
-    return static_cast<int>(blockDim.x);
-#else
-    return 1;
-#endif
-  }
-  __host__ __device__ void sync() const {
-#if defined(__CUDA_ARCH__)
-    __syncthreads();
-#endif
-  }
-  template <class T, class F> __host__ __device__ T reduce(T x, const F &f) const {
-#if defined(__CUDA_ARCH__)
-    for (int step = 16; step > 0; step /= 2)
-      x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
-    if (threadIdx.x % 32 == 0)
-      scratch[threadIdx.x / 32] = static_cast<double>(x);
-    __syncthreads();
-    x = static_cast<T>(scratch[0]);
-    for (int i = 1; i < static_cast<int>(blockDim.x) / 32; ++i)
-      x = f(x, static_cast<T>(scratch[i]));
-    __syncthreads();
-#endif
-    return x;
-  }
-  template <class T> __host__ __device__ T sum(T x) const {
-    return reduce(x, [](T a, T b) { return a + b; });
-  }
-  template <class T> __host__ __device__ T maximum(T x) const {
-    return reduce(x, [](T a, T b) { return a > b ? a : b; });
-  }
-};
 
-constexpr std::size_t kScratchBytes = kLargeTeam / 32 * sizeof(double);
+constexpr int kSmallTeam = 128;          // threads where the state lies in shared memory
+constexpr int kLargeTeam = kMostThreads; // and where it lies in device memory
+constexpr int kSmallBlocks = SPLIC_FUSED_BLOCKS, kLargeBlocks = 1;
 
-template <class T>
-__global__ void __launch_bounds__(kLargeTeam)
+template <class T, int threads, int blocks>
+__global__ void __launch_bounds__(threads, blocks)
     complete_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                     std::size_t stride) {
   extern __shared__ __align__(16) unsigned char shared[];
-  const std::int64_t place = blockIdx.x, number = launch.first + place;
-  const std::int64_t plane = number / launch.streams;
-  const FusedItem item = {
-      plane / problem.planes(), static_cast<int>(plane % problem.planes()),
-      static_cast<std::uint32_t>(launch.first_stream + number % launch.streams)};
-  unsigned char *memory = shared + kScratchBytes;
-  if (launch.workspace)
-    memory = static_cast<unsigned char *>(launch.workspace) + place * stride;
-  const Geometry g(problem);
-  T *sum = launch.sums ? static_cast<T *>(launch.sums) + place * g.m * g.n : nullptr;
+  const std::int64_t place = blockIdx.x;
+  unsigned char *memory =
+      launch.workspace ? launch.workspace + place * stride : shared + kScratchBytes;
+  Record *record = launch.records ? launch.records + place : nullptr;
   Fused<T, BlockTeam> fused(problem, BlockTeam{reinterpret_cast<double *>(shared)});
-  if (threadIdx.x == 0)
-    launch.records[place] = Record();
+  if (record && threadIdx.x == 0)
+    *record = Record();
   __syncthreads();
-  fused.run(memory, item, launch.records + place, sum);
+  fused.run(memory, item_of(problem, launch, place), record, sum_of<T>(problem, launch, place));
 }
 
 template <class T>
-__global__ void mean_kernel(const __grid_constant__ Problem problem, const T *sums,
-                            std::int64_t first_image, std::int64_t count) {
+__global__ void mean_kernel(const __grid_constant__ Problem problem, const T *sums, int masks,
+                            std::int64_t count) {
   const int size = problem.stacked_channels() * problem.height * problem.width;
-  const int masks = problem.options.n_masks;
   for (std::int64_t e = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; e < count;
        e += std::int64_t{gridDim.x} * blockDim.x) {
     const std::int64_t plane = e / size;
@@ -89,17 +44,18 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
       sum += sums[(plane * masks + s) * size + entry];
     const T mean = sum / static_cast<T>(masks), top = static_cast<T>(problem.largest);
     const int row = entry / problem.width;
-    write<T>(problem.target.at(first_image + plane / problem.planes(),
-                               static_cast<int>(plane % problem.planes()) + row / problem.height,
-                               row % problem.height, entry % problem.width),
-             problem.dtype, mean < top ? mean : top);
+    write_or_nan<T>(
+        problem.target.at(plane / problem.planes(),
+                          static_cast<int>(plane % problem.planes()) + row / problem.height,
+                          row % problem.height, entry % problem.width),
+        problem.dtype, mean > top ? top : mean);
   }
 }
 
-template <class T>
-cudaError_t launch_team(const Problem &problem, const Launch &launch, int threads,
-                        std::size_t shared, std::size_t stride, cudaStream_t stream) {
-  const auto kernel = complete_kernel<T>;
+template <class T, int threads, int blocks>
+cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
+                        std::size_t stride, cudaStream_t stream) {
+  const auto kernel = complete_kernel<T, threads, blocks>;
   const cudaError_t status =
       cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
                            cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
@@ -112,26 +68,32 @@ cudaError_t launch_team(const Problem &problem, const Launch &launch, int thread
 template <class T> std::size_t state_bytes(const Problem &problem) {
   return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;
 }
+std::size_t state_bytes_of(const Problem &problem) {
+  return problem.dtype == DType::f64 ? state_bytes<double>(problem) : state_bytes<float>(problem);
+}
 
 template <class T>
 cudaError_t launch_precision(const Problem &problem, const Launch &launch, std::size_t shared_limit,
                              cudaStream_t stream) {
   const std::size_t stride = state_bytes<T>(problem);
-  if (stride + kScratchBytes <= shared_limit)
-    return launch_team<T>(problem, launch, kSmallTeam, stride + kScratchBytes, 0, stream);
-  return launch_team<T>(problem, launch, kLargeTeam, kScratchBytes, stride, stream);
+  if (!fused_fits(problem, shared_limit))
+    return launch_team<T, kLargeTeam, kLargeBlocks>(problem, launch, kScratchBytes, stride, stream);
+  Launch without = launch;
+  without.workspace = nullptr;
+  return launch_team<T, kSmallTeam, kSmallBlocks>(problem, without, stride + kScratchBytes, 0,
+                                                  stream);
 }
 
 } // namespace
 
-std::size_t fused_shared_bytes(const Problem &problem) {
-  return kScratchBytes +
-         (problem.dtype == DType::f64 ? state_bytes<double>(problem) : state_bytes<float>(problem));
+bool fused_fits(const Problem &problem, std::size_t shared_limit) {
+  return state_bytes_of(problem) + kScratchBytes <= shared_limit;
 }
 
-std::size_t fused_workspace_bytes(const Problem &problem, std::size_t shared_limit, int count) {
-  const std::size_t bytes = fused_shared_bytes(problem);
-  return bytes <= shared_limit ? 0 : (bytes - kScratchBytes) * static_cast<std::size_t>(count);
+std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, int count) {
+  return fused_fits(problem, shared_limit)
+             ? 0
+             : state_bytes_of(problem) * static_cast<std::size_t>(count);
 }
 
 cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size_t shared_limit,
@@ -141,17 +103,16 @@ cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size
              : launch_precision<float>(problem, launch, shared_limit, stream);
 }
 
-cudaError_t launch_mean(const Problem &problem, const void *sums, std::int64_t first_image,
-                        std::int64_t images, cudaStream_t stream) {
-  const std::int64_t count = images * problem.planes() * problem.stacked_channels() *
-                             static_cast<std::int64_t>(problem.height) * problem.width;
+cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream) {
+  const Geometry g(problem);
+  const std::int64_t count = launch.count / launch.streams * std::int64_t{g.m} * g.n;
   const unsigned blocks = static_cast<unsigned>(count / 256 + 1 < 65536 ? count / 256 + 1 : 65536);
   if (problem.dtype == DType::f64)
-    mean_kernel<double><<<blocks, 256, 0, stream>>>(problem, static_cast<const double *>(sums),
-                                                    first_image, count);
+    mean_kernel<double><<<blocks, 256, 0, stream>>>(
+        problem, static_cast<const double *>(launch.sums), launch.streams, count);
   else
-    mean_kernel<float>
-        <<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(sums), first_image, count);
+    mean_kernel<float><<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(launch.sums),
+                                                   launch.streams, count);
   return cudaGetLastError();
 }
 

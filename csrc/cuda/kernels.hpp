@@ -9,28 +9,38 @@
 
 namespace splic {
 
-// What one launch completes: items `first` to `first + count - 1`, numbered as in the CPU solver,
-// (image * planes + plane) * streams + stream - first_stream.
+class EigenSolver;
+
+// What one launch completes: items 0 to `count - 1`, numbered as in the CPU solver,
+// (image * planes + plane) * streams + stream.
 struct Launch {
-  std::int64_t first = 0;
   int count = 0;
-  int first_stream = 0, streams = 1;
-  Record *records = nullptr; // one for each item, on the device
+  int streams = 1;
+  Record *records = nullptr; // one for each item, on the device; null: nobody wants them
   void *sums = nullptr;      // result of item i at sums + i * m * n, or null: into the target
-  void *workspace = nullptr; // fused_workspace() bytes, or null where that is 0
+  unsigned char *workspace = nullptr;
 };
 
-// Shared memory of a completion in bytes, and the device memory that a launch of `count` items
-// needs where that is more than a block of this device can have (0: it fits).
-std::size_t fused_shared_bytes(const Problem &problem);
-std::size_t fused_workspace_bytes(const Problem &problem, std::size_t shared_limit, int count);
+// ---- fused.cu: one thread block completes a matrix ----
+
+// Whether the state of a matrix fits the shared memory that a block can have.
+bool fused_fits(const Problem &problem, std::size_t shared_limit);
+// Device memory for `count` matrices, 0 where they fit.
+std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, int count);
 
 // All pointers of the problem are of the device. Asynchronous on the stream.
 cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size_t shared_limit,
                          cudaStream_t stream);
 
-// target = mean over `streams` results of each plane of images [first_image, + images), from sums.
-cudaError_t launch_mean(const Problem &problem, const void *sums, std::int64_t first_image,
-                        std::int64_t images, cudaStream_t stream);
+// target = mean over `streams` results of each plane, from sums.
+cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream);
+
+// ---- cusolver.cu: kernels around a batched eigensolver ----
+
+std::size_t steps_workspace(const Problem &problem, const EigenSolver &solver, int count);
+
+// Throws CudaError, CusolverError. Asynchronous on the stream.
+void launch_steps(const Problem &problem, const Launch &launch, EigenSolver &solver,
+                  cudaStream_t stream);
 
 } // namespace splic

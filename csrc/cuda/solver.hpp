@@ -1,24 +1,13 @@
 // The CUDA solver: devices, memory, chunks and copies around the kernels.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "cuda/method.hpp"
 #include "splic/problem.hpp"
 
 namespace splic {
-
-// A CUDA call that failed: which, and why.
-class CudaError : public std::runtime_error {
-public:
-  using std::runtime_error::runtime_error;
-};
-// The device has too little memory for even the smallest chunk.
-class DeviceMemoryError : public std::runtime_error {
-public:
-  using std::runtime_error::runtime_error;
-};
 
 struct CudaDevice {
   int index = 0;
@@ -40,7 +29,34 @@ CudaStatus cuda_status();
 
 // Completes a batch whose views are of the host, through pinned memory, in chunks that overlap
 // copies with work, of at most `workspace` bytes of device memory or so. Throws CudaError,
-// DeviceMemoryError, std::bad_alloc.
-void solve_on_cuda(const Problem &problem, int device, std::size_t workspace);
+// CusolverError, DeviceMemoryError, std::bad_alloc.
+void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
+                      std::size_t workspace);
+
+// Completes a batch whose views are of a device, on a stream of the caller's, in memory that the
+// caller has allocated in the order of that stream: nothing is allocated here, and nothing waits
+// unless records are wanted. So the caller's allocator sees all memory, and with the fused kernel
+// the call can be part of a CUDA graph. All throw CudaError and CusolverError.
+class DeviceBatch {
+public:
+  // records: whether those of the problem shall be filled in.
+  DeviceBatch(const Problem &problem, Algorithm algorithm, int device, cudaStream_t stream,
+              bool records);
+
+  // Most images in a chunk, from 1 on, for at most that many bytes, and the bytes that it takes.
+  std::int64_t fitting(std::size_t limit) const;
+  std::size_t bytes(std::int64_t images) const;
+
+  void run(unsigned char *workspace, std::int64_t images) const;
+
+private:
+  std::size_t records_bytes() const;
+
+  Problem problem_;
+  int device_;
+  cudaStream_t stream_;
+  bool records_;
+  Method method_;
+};
 
 } // namespace splic

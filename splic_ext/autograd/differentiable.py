@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from splic_ext.autograd.devicemasks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import get_backend
 from splic_ext.backends.cpu import BACKEND as CPU
+from splic_ext.batches import check_sides, check_values
 from splic_ext.checks import check_integer, check_number
-from splic_ext.completion import (
-    MAX_THREADS,
-    check_sides,
-    check_values,
-    complete,
-    default_threads,
-    resolve_options,
-)
+from splic_ext.completion import MAX_THREADS, complete, default_threads, resolve_options
 from splic_ext.errors import ShapeError
-from splic_ext.masks import bernoulli_masks
 from splic_ext.options import SolverOptions
 
 __all__ = ["SURROGATE_WIDTH", "Gradient", "complete_differentiable"]
@@ -56,7 +51,7 @@ def complete_differentiable(
     mask : Tensor of shape (N, C, H, W), bool, optional
         True = anchor; default: drawn from `seed` and the index of the image.
     options, seed, first_index, data_range, threads
-        As in :func:`splic_ext.complete`.
+        As in :func:`splic_ext.complete`; the `algorithm` of the options means nothing here.
     gradient : {"exact", "surrogate"}, default "exact"
         ``"exact"``: the gradient of what is computed; the rank cut and the number of iterations
         are constant, since their derivatives are zero almost everywhere. ``"surrogate"``: backward,
@@ -99,7 +94,7 @@ def complete_differentiable(
     True
     """
     _check_batch(batch)
-    solver_options = resolve_options(options)
+    solver_options = resolve_options(options).replace(algorithm="auto")
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     first_index = check_integer("first_index", first_index, 0, 2**64 - 1)
     data_range = check_number("data_range", data_range, 0.0, above=True)
@@ -136,17 +131,19 @@ def complete_differentiable(
         check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)
     if mask is not None:
         return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
+    indices = np.array([(first_index + i) % 2**64 for i in range(len(batch))], dtype=np.uint64)
     total = torch.zeros_like(batch)
     for stream in range(solver_options.n_masks):
-        drawn = bernoulli_masks(
-            (batch.shape[0], batch.shape[1], batch.shape[2], batch.shape[3]),
+        drawn = masks_on(
+            batch.device,
+            tuple(batch.shape),
+            indices,
             anchor_fraction=solver_options.anchor_fraction,
             seed=seed,
-            first_index=first_index,
             stream=stream,
             channels=solver_options.channels,
         )
-        anchors = torch.from_numpy(drawn).to(batch.device).expand(batch.shape)
+        anchors = drawn.expand(batch.shape)
         total = total + complete_unrolled(batch, anchors, solver_options, data_range, cut_width)
     return total / solver_options.n_masks
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.devicearrays import Placement
 from splic_ext.masks import anchor_threshold
 from splic_ext.options import SolverOptions
 
@@ -69,7 +70,8 @@ class Problem:
     ----------
     source, target : ndarray of shape (N, C, H, W)
         Input and output views of any strides; the output may be the input itself. Their dtype
-        is that of the batch, or uint16 holding the bits of bfloat16.
+        is that of the batch, or uint16 holding the bits of bfloat16. A
+        :class:`~splic_ext.devicearrays.DeviceMemory` if there is a `placement`, and so is `mask`.
     dtype : str
         "uint8", "float16", "bfloat16", "float32" or "float64".
     mask : ndarray of shape (N, C, H, W), bool, or None
@@ -85,13 +87,16 @@ class Problem:
     threads : int
         Most threads to use, at least 1.
     info : CompletionInfo
-        Filled in by the solver.
+        Filled in by the solver, unless the placement wants no records.
+    placement : Placement or None
+        Of a batch on a device, whose values have not been checked: where and how. A back end that
+        takes arrays of the CPU alone gets None.
     """
 
-    source: npt.NDArray[Any]
-    target: npt.NDArray[Any]
+    source: Any
+    target: Any
     dtype: str
-    mask: npt.NDArray[np.bool_] | None
+    mask: Any
     seed: int
     first_index: int
     options: SolverOptions
@@ -99,20 +104,27 @@ class Problem:
     largest: float
     threads: int
     info: CompletionInfo
+    placement: Placement | None = None
 
-    def native_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments that `solve` of every compiled module takes."""
+    def native_parameters(self) -> dict[str, Any]:
+        """Return the arguments of every compiled solver besides arrays."""
         return {
-            "source": self.source,
-            "target": self.target,
             "dtype": self.dtype,
-            "mask": self.mask,
             "seed": self.seed,
             "first_index": self.first_index,
             "anchor_threshold": anchor_threshold(self.options.anchor_fraction),
             "options": self.options.to_dict(),
             "data_range": self.data_range,
             "largest": self.largest,
+        }
+
+    def native_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that `solve` of every compiled module takes."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "mask": self.mask,
+            **self.native_parameters(),
             "iterations": self.info.iterations,
             "residual": self.info.residual,
             "delta": self.info.delta,
@@ -138,6 +150,8 @@ class BackendInfo:
         Floating-point types that it computes in.
     details : dict
         Anything else, in values that JSON has: compiler, instruction sets, thread count.
+    algorithms : tuple of str
+        Values of ``SolverOptions.algorithm`` that it knows.
     """
 
     name: str
@@ -146,6 +160,7 @@ class BackendInfo:
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
     details: dict[str, Any]
+    algorithms: tuple[str, ...] = ("auto",)
 
 
 class Backend(Protocol):

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import torch
 
+from splic_ext.autograd.devicemasks import masks_on
 from splic_ext.checks import check_integer, check_number
 from splic_ext.defenses.base import Index
-from splic_ext.defenses.randomness import RandomDefense, draw_masks, image_indices
+from splic_ext.defenses.randomness import RandomDefense, image_indices
 from splic_ext.defenses.spectral import shrink_spectrum
 
 __all__ = ["USVT", "MatrixEstimation", "NuclearNorm", "SoftImpute"]
@@ -72,13 +73,14 @@ class MatrixEstimation(RandomDefense):
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Mask the images and estimate them."""
         count, channels, height, width = images.shape
-        masks = draw_masks(
-            images.shape,
+        masks = masks_on(
+            images.device,
+            tuple(images.shape),
             image_indices(index, count),
             anchor_fraction=self.anchor_fraction,
             seed=self.draw(),
         )
-        observed = _side_by_side(torch.from_numpy(masks).to(images.device, images.dtype))
+        observed = _side_by_side(masks.to(images.dtype))
         result = self.estimate(2 * _side_by_side(images) - 1, observed)
         return ((result + 1) / 2).reshape(count, height, channels, width).transpose(1, 2)
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,12 +16,8 @@ import torch
 from splic_ext.checks import check_integer
 from splic_ext.defenses.base import Defense, Index
 from splic_ext.errors import ShapeError
-from splic_ext.masks import bernoulli_masks
 
-if TYPE_CHECKING:
-    from splic_ext.options import Channels
-
-__all__ = ["RandomDefense", "draw_masks", "frozen_masks", "image_indices", "seeded_masks"]
+__all__ = ["RandomDefense", "frozen_masks", "image_indices", "seeded_masks"]
 
 _SEEDS = 2**64
 #: Guards the counters; of the module, since a lock can be neither copied nor pickled.
@@ -247,47 +243,3 @@ def consecutive_runs(indices: npt.NDArray[np.uint64]) -> list[slice]:
     edges = np.flatnonzero(indices[1:] != indices[:-1] + np.uint64(1)) + 1
     bounds = [0, *edges.tolist(), len(indices)]
     return [slice(start, stop) for start, stop in pairwise(bounds)]
-
-
-def draw_masks(
-    shape: tuple[int, ...],
-    indices: npt.NDArray[np.uint64],
-    *,
-    anchor_fraction: float,
-    seed: int,
-    channels: Channels = "stacked",
-) -> npt.NDArray[np.bool_]:
-    """Draw the masks of images of any indices.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (N, C, H, W) of the batch.
-    indices : ndarray of shape (N,), uint64
-        Index of each image.
-    anchor_fraction, seed, channels
-        As in :func:`splic_ext.masks.bernoulli_masks`.
-
-    Returns
-    -------
-    ndarray of shape (N, C, H, W) or (N, 1, H, W), bool
-
-    Examples
-    --------
-    >>> draw_masks((2, 1, 1, 4), np.array([3, 0], np.uint64), anchor_fraction=0.5, seed=7)
-    array([[[[False,  True,  True, False]]],
-    <BLANKLINE>
-    <BLANKLINE>
-           [[[False, False,  True,  True]]]])
-    """
-    parts = [
-        bernoulli_masks(
-            (part.stop - part.start, shape[1], shape[2], shape[3]),
-            anchor_fraction=anchor_fraction,
-            seed=seed,
-            first_index=int(indices[part.start]),
-            channels=channels,
-        )
-        for part in consecutive_runs(indices)
-    ]
-    return np.concatenate(parts)

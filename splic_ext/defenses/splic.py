@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from splic_ext.autograd import complete_differentiable
-from splic_ext.backends import get_backend
+from splic_ext.autograd.devicemasks import masks_on
+from splic_ext.backends import backend_info, get_backend
 from splic_ext.completion import complete, resolve_options
 from splic_ext.defenses.base import Index
 from splic_ext.defenses.randomness import (
     RandomDefense,
     consecutive_runs,
-    draw_masks,
     image_indices,
 )
 from splic_ext.options import SolverOptions
@@ -25,8 +25,9 @@ __all__ = ["SPLIC", "SRF"]
 class SPLIC(RandomDefense):
     """Structure-preserving progressive low-rank image completion [1]_.
 
-    What :func:`splic_ext.complete` computes, on the CPU: images of another device go there and
-    come back, unless a gradient other than the identity is asked for.
+    What :func:`splic_ext.complete` computes, on the device of the images where a back end takes
+    that; else, and where `backend` names one of the CPU, the images go there and come back. With
+    another gradient than the identity they stay on their device in any case.
 
     Parameters
     ----------
@@ -89,7 +90,15 @@ class SPLIC(RandomDefense):
         indices, seed = image_indices(index, len(images)), self.draw()
         if self.gradient != "identity":
             return self._complete(images, indices, seed)
+        if self._stays(images.device.type):
+            return self._complete(images.detach(), indices, seed)
         return self._complete(images.detach().cpu(), indices, seed).to(images.device)
+
+    def _stays(self, device: str) -> bool:
+        """Whether a back end takes images of that kind of device where they are."""
+        if self.backend != "auto":
+            return device in backend_info()[self.backend].devices
+        return any(info.available and device in info.devices for info in backend_info().values())
 
     def _complete(
         self, images: torch.Tensor, indices: np.ndarray[tuple[int], np.dtype[np.uint64]], seed: int
@@ -97,14 +106,15 @@ class SPLIC(RandomDefense):
         options = self.options
         parts = consecutive_runs(indices)
         if len(parts) > 1 and options.n_masks == 1:
-            drawn = draw_masks(
-                images.shape,
+            drawn = masks_on(
+                images.device,
+                tuple(images.shape),
                 indices,
                 anchor_fraction=options.anchor_fraction,
                 seed=seed,
                 channels=options.channels,
             )
-            return self._solve(images, mask=torch.from_numpy(drawn).to(images.device))
+            return self._solve(images, mask=drawn)
         # The masks of several streams are drawn by the solver, for consecutive indices alone.
         results = [
             self._solve(images[part], seed=seed, first_index=int(indices[part.start]))

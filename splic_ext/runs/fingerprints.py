@@ -33,7 +33,8 @@ PACKAGES = ("numpy", "torch", "foolbox", "adversarial-robustness-toolbox")
 #: What of this package decides what comes out of defences.
 DEFENSE_CODE = (
     *("autograd", "backends", "defenses"),
-    *("_core*", "_cuda*", "arrays.py", "completion.py", "dtypes.py", "masks.py", "options.py"),
+    *("_core*", "_cuda*", "arrays.py", "batches.py", "completion.py", "devicearrays.py"),
+    *("dtypes.py", "masks.py", "options.py"),
 )
 
 #: What of it decides what comes out of attacks, defences and networks.

@@ -88,6 +88,19 @@ template <class T> SPLIC_HD void write(unsigned char *p, DType dtype, T x) {
   }
 }
 
+// As write(), and for NaN that of the type, or 0 where it has none.
+template <class T> SPLIC_HD void write_or_nan(unsigned char *p, DType dtype, T x) {
+  if (x == x || dtype == DType::f32 || dtype == DType::f64) {
+    write<T>(p, dtype, x);
+    return;
+  }
+  const std::uint16_t bits = dtype == DType::f16 ? 0x7e00 : 0x7fc0;
+  if (dtype == DType::u8)
+    *p = 0;
+  else
+    __builtin_memcpy(p, &bits, sizeof bits);
+}
+
 // The power of two 2^e <= x < 2^(e+1) that a matrix is divided by, which is exact; bounded so that
 // it and its inverse are normal numbers.
 template <class T> SPLIC_HD double unit_of(double x) {

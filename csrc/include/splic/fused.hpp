@@ -1,34 +1,20 @@
 // One completion, both passes, by a team of threads that share fast memory: a CUDA thread block, or
-// (in tests) threads of the host.
-//
-// The block iteration of the CPU solver (csrc/cpu/triplets.hpp) on one matrix: every thread runs
-// this code, loops share out their entries by `team.rank()`, and each phase ends with
-// `team.sync()`. Decisions are made by all threads alike from shared values. Every sum has one
-// order, that of the change alone depends on the size of the team: results are reproducible.
+// (in tests) threads of the host. The block iteration of the CPU solver (csrc/cpu/triplets.hpp) on
+// one matrix.
 #pragma once
 
-#include "splic/convert.hpp"
-#include "splic/geometry.hpp"
-#include "splic/philox.hpp"
-#include "splic/spectrum.hpp"
-#include "splic/team_algebra.hpp"
-#include "splic/tv.hpp"
+#include "splic/iterate.hpp"
 
 namespace splic {
 
-// What one team works on.
-struct FusedItem {
-  std::int64_t image;
-  int channel;
-  std::uint32_t stream;
-};
-
-template <class T, class Team> class Fused : TeamAlgebra<T, Team> {
+template <class T, class Team> class Fused : Iterate<T, Team> {
+  using Base = Iterate<T, Team>;
   using Algebra = TeamAlgebra<T, Team>;
+  using Algebra::c_, Algebra::q_, Algebra::t_, Algebra::order_, Algebra::used_, Algebra::gram;
   using Algebra::cholesky, Algebra::jacobi;
-  using Algebra::factor_, Algebra::used_;
-  using Algebra::take_grid, Algebra::each, Algebra::each_entry, Algebra::product, Algebra::gram;
-  using Algebra::team_, Algebra::c_, Algebra::q_, Algebra::t_, Algebra::theta_, Algebra::order_;
+  using Base::problem_, Base::g_, Base::r_, Base::x_, Base::left_, Base::kept_, Base::right_;
+  using Base::take_grid, Base::each, Base::each_entry, Base::product;
+  using Base::team_, Base::theta_, Base::bits_;
   using Limits = Effort<T>;
 
 public:
@@ -38,24 +24,22 @@ public:
     return fused.lay_out(nullptr);
   }
 
-  SPLIC_INLINE Fused(const Problem &problem, const Team &team)
-      : Algebra(team), problem_(problem), g_(problem), r_(problem.options.rank) {
+  SPLIC_INLINE Fused(const Problem &problem, const Team &team) : Base(problem, team) {
     const int extra = extra_vectors(r_, wide());
     k_late_ = block_size((r_ + extra + 3) / 4 * 4, g_.n);
     k_early_ = wide() ? k_late_ : block_size((r_ + 2 * extra + 3) / 4 * 4, g_.n);
     k_ = k_early_ > k_late_ ? k_early_ : k_late_;
   }
 
-  // Completes the item. `memory`: bytes() of it, aligned to 16. `sum`: the result goes there, or,
-  // if it is null, into the target.
-  SPLIC_INLINE void run(unsigned char *memory, const FusedItem &item, Record *record, T *sum) {
+  // Completes the item. `memory`: bytes() of it, aligned to 16. `record`: may be null. `sum`: the
+  // result goes there, or, if it is null, into the target.
+  SPLIC_INLINE void run(unsigned char *memory, const MatrixItem &item, Record *record, T *sum) {
     lay_out(memory);
-    load_image(item);
-    for (int pass = 0; pass < problem_.passes(); ++pass) {
-      if (start_pass(pass))
-        complete_pass(record, pass);
-    }
-    store_image(item, sum);
+    bool sound = this->load_image(item, record);
+    for (int pass = 0; sound && pass < problem_.passes(); ++pass)
+      if (this->start_pass(pass))
+        sound = complete_pass(record, pass);
+    this->store_image(item, sound, sum);
   }
 
 private:
@@ -86,91 +70,13 @@ private:
     return used_;
   }
 
-  // ---- images in and out ----
-
-  SPLIC_INLINE int rows() const { return problem_.stacked_channels() * problem_.height; }
-
-  // f(row, column, entry of the matrix) for entry `number` of the stacked image.
-  template <class F> SPLIC_INLINE void at_number(int number, const F &f) {
-    const int row = number / problem_.width, column = number % problem_.width;
-    f(row, column, g_.transposed ? column : row, g_.transposed ? row : column);
-  }
-
-  static constexpr unsigned char kAnchor = 1, kGiven = 2;
-
-  SPLIC_INLINE void load_image(const FusedItem &item) {
-    const Problem &p = problem_;
-    const int count = g_.m * g_.n;
-    T top = 0, top_anchor = 0;
-    for (int block = team_.rank(); 4 * block < count; block += team_.size()) {
-      PhiloxBlock words = {};
-      if (!p.mask.data)
-        words = mask_words(p.seed, p.first_index + static_cast<std::uint64_t>(item.image),
-                           item.stream, static_cast<std::uint32_t>(block));
-      for (int w = 0; w < 4 && 4 * block + w < count; ++w) {
-        at_number(4 * block + w, [&](int row, int column, int i, int j) {
-          const int c = item.channel + row / p.height, h = row % p.height;
-          const bool anchor = p.mask.data ? *p.mask.at(item.image, c, h, column) != 0
-                                          : words.word[w] < p.anchor_threshold;
-          const T value = read<T>(p.source.at(item.image, c, h, column), p.dtype);
-          x_(i, j) = value;
-          top = value > top ? value : top;
-          top_anchor = anchor && value > top_anchor ? value : top_anchor;
-          bits_[i * g_.n + j] = anchor ? kAnchor | kGiven : 0;
-        });
-      }
-    }
-    top = team_.maximum(top);
-    top_anchor = team_.maximum(top_anchor);
-    // Scaling by a power of two is exact, and keeps the squares in range.
-    unit_ = static_cast<T>(unit_of<T>(static_cast<double>(top_anchor > 0 ? top_anchor : top)));
-    range_ = static_cast<T>(p.data_range / static_cast<double>(unit_));
-    const T scale = T(1) / unit_;
-    each_entry(g_.m, g_.n, [&](int i, int j) { x_(i, j) *= scale; });
-  }
-
-  SPLIC_INLINE void store_image(const FusedItem &item, T *sum) {
-    const Problem &p = problem_;
-    const T top = static_cast<T>(p.largest);
-    each(g_.m * g_.n, [&](int number) {
-      at_number(number, [&](int row, int column, int i, int j) {
-        T value = x_(i, j) * unit_;
-        value = value > 0 ? value : T(0);
-        value = value < top ? value : top;
-        if (sum)
-          sum[number] = value;
-        else
-          write<T>(p.target.at(item.image, item.channel + row / p.height, row % p.height, column),
-                   p.dtype, value);
-      });
-    });
-  }
-
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets. Without an anchor all entries stay, and this is false.
-  SPLIC_INLINE bool start_pass(int pass) {
-    const int count = g_.m * g_.n;
-    T any = 0;
-    for (int e = team_.rank(); e < count; e += team_.size()) {
-      if (pass > 0)
-        bits_[e] = bits_[e] & kGiven ? kGiven : kAnchor;
-      any = bits_[e] & kAnchor ? T(1) : any;
-    }
-    if (!(team_.maximum(any) > T(0)))
-      return false;
-    each_entry(g_.m, g_.n, [&](int i, int j) {
-      if (!(bits_[i * g_.n + j] & kAnchor))
-        x_(i, j) = T(0);
-    });
-    return true;
-  }
-
-  SPLIC_INLINE void complete_pass(Record *record, int pass) {
+  // False where it diverges.
+  SPLIC_INLINE bool complete_pass(Record *record, int pass) {
     const Options &o = problem_.options;
-    const T entries = static_cast<T>(g_.m) * static_cast<T>(g_.n);
-    const T tolerance = static_cast<T>(o.tolerance) * range_;
     T delta = T(0);
+    bool diverged = false;
     int t = 0;
     for (int outer = 0; t < o.max_iterations; ++outer) {
       const int left = o.max_iterations - t;
@@ -180,61 +86,14 @@ private:
         find({outer, i, inner, left - i});
         if (t == 0)
           delta = square_root(theta_[0] > T(0) ? theta_[0] : T(0));
-        change = update(delta);
+        this->weigh(delta);
+        this->make_sides();
+        change = this->apply();
       }
-      const T residual = square_root(team_.sum(change)) / entries;
-      if (team_.rank() == 0) {
-        const double range = static_cast<double>(range_);
-        const double size = static_cast<double>(residual) / range;
-        record->iterations[pass] = t;
-        record->residual[pass] = size <= kDiverged ? size : __builtin_huge_val();
-        record->delta[pass] = static_cast<double>(delta) / range;
-      }
-      if (!(residual > tolerance && residual <= range_ * static_cast<T>(kDiverged)))
+      if (!this->goes_on(record, pass, t, team_.sum(change), delta, diverged))
         break;
-      delta *= static_cast<T>(o.delta_decay);
     }
-  }
-
-  // Lines 8 and 9, from the factors (see Completion::update of the CPU solver). Returns this
-  // thread's share of the squared change.
-  SPLIC_INLINE T update(T delta) {
-    const Options &o = problem_.options;
-    const T weight = static_cast<T>(-o.step_size * o.tv_weight);
-    const bool smooth = o.step_size * o.tv_weight != 0.0;
-    each(r_, [&](int p) {
-      factor_[p] =
-          spectral_factor<T>(theta_[p], delta, static_cast<T>(o.step_size), range_, o.literal);
-    });
-    each_entry(g_.m, r_, [&](int i, int p) {
-      const T u = kept_(i, p);
-      T value = T(0);
-      if (smooth) {
-        const bool before = i % g_.row_block != 0, after = (i + 1) % g_.row_block != 0;
-        value = weight * tv_difference(before ? kept_(i - 1, p) : u, u, after ? kept_(i + 1, p) : u,
-                                       before, after, o.forward);
-        left_(i, r_ + p) = u;
-      }
-      left_(i, p) = multiply_add(factor_[p], u, value);
-    });
-    if (smooth) {
-      each_entry(r_, g_.n, [&](int p, int j) {
-        const bool before = j % g_.column_block != 0, after = (j + 1) % g_.column_block != 0;
-        const T z = right_(p, j);
-        right_(r_ + p, j) =
-            weight * tv_difference(before ? right_(p, j - 1) : z, z, after ? right_(p, j + 1) : z,
-                                   before, after, o.forward);
-      });
-    }
-    T change = T(0);
-    product(g_.m, g_.n, smooth ? 2 * r_ : r_, left_, right_, [&](int i, int j, T sum) {
-      if (bits_[i * g_.n + j] & kAnchor)
-        return;
-      const T d = sum - x_(i, j);
-      change = multiply_add(d, d, change);
-      x_(i, j) = sum;
-    });
-    return change;
+    return !diverged;
   }
 
   // ---- the leading triplets ----
@@ -400,13 +259,9 @@ private:
     });
   }
 
-  const Problem &problem_;
-  Geometry g_;
-  int r_, k_, k_early_, k_late_;
-  Grid<T> x_, b_, start_, v_, product_, w_, u_, left_, kept_, right_;
+  int k_, k_early_, k_late_;
+  Grid<T> b_, start_, v_, product_, w_, u_;
   T *scratch_;
-  unsigned char *bits_;
-  T unit_ = T(1), range_ = T(1);
   bool gram_ready_ = false;
 };
 

@@ -26,11 +26,14 @@ struct Geometry {
   SPLIC_INLINE bool interleaves() const { return n <= 64 && m * n <= (1 << 14); }
 };
 
-// How a matrix comes out: iterations, residual and delta of each pass.
+// How a matrix comes out: iterations, residual and delta of each pass; the least and the largest
+// value that it had; and, where a library has failed on it, that library's number for it.
 struct Record {
   std::int32_t iterations[2] = {0, 0};
   double residual[2] = {0, 0};
   double delta[2] = {0, 0};
+  double low = 0, high = 0;
+  std::int32_t failed = 0, unused = 0; // no byte without a value
 };
 
 } // namespace splic

@@ -79,6 +79,10 @@ struct Problem {
   // Records (N, passes) and (N,), or null.
   std::int32_t *iterations = nullptr;
   double *residual = nullptr, *delta = nullptr, *seconds = nullptr;
+  // Of the CUDA solvers, (N,) or null: the least and the largest value of an image, NaN where one
+  // is no finite number; and what a library that failed on it says, or 0.
+  double *low = nullptr, *high = nullptr;
+  std::int32_t *failed = nullptr;
 
   SPLIC_INLINE int passes() const { return options.alternate ? 2 : 1; }
   // Matrices of one image, and channels in each of them.

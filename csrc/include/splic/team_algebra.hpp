@@ -87,9 +87,9 @@ protected:
     each(rows * columns, [&](int e) { f(e / columns, e % columns); });
   }
 
-  // epilogue(i, j, sum over l < depth of a(i, l) b(l, j)); upper: for i <= j alone (and perhaps
-  // others).
-  template <class F>
+  // epilogue(i, j, sum over l < depth of a(i, l) b(l, j)), summed up in S; upper: for i <= j alone
+  // (and perhaps others).
+  template <class S = T, class F>
   SPLIC_INLINE void product(int rows, int columns, int depth, Grid<T> a, Grid<T> b,
                             const F &epilogue, bool upper = false) {
     const int across = (columns + kTile - 1) / kTile, down = (rows + kTile - 1) / kTile;
@@ -98,17 +98,17 @@ protected:
       if (upper && i0 >= j0 + kTile)
         return;
       const T *pa[kTile], *pb[kTile];
-      T sum[kTile][kTile];
+      S sum[kTile][kTile];
 #pragma unroll
       for (int i = 0; i < kTile; ++i) {
         pa[i] = &a(i0 + i < rows ? i0 + i : rows - 1, 0);
         pb[i] = &b(0, j0 + i < columns ? j0 + i : columns - 1);
 #pragma unroll
         for (int j = 0; j < kTile; ++j)
-          sum[i][j] = T(0);
+          sum[i][j] = S(0);
       }
       for (int l = 0; l < depth; ++l) {
-        T va[kTile], vb[kTile];
+        S va[kTile], vb[kTile];
 #pragma unroll
         for (int i = 0; i < kTile; ++i) {
           va[i] = pa[i][l * a.col];

@@ -1,14 +1,13 @@
-#include "solver.hpp"
-
+// Batches of the host, through pinned memory.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
 
-#include <cuda_runtime_api.h>
-
-#include "kernels.hpp"
+#include "errors.hpp"
+#include "method.hpp"
+#include "solver.hpp"
 
 namespace splic {
 namespace {
@@ -16,27 +15,6 @@ namespace {
 constexpr int kStreams = 2; // chunks in flight: one copies while the other computes
 constexpr std::size_t kAlign = 256;
 constexpr std::size_t kStagingBytes = std::size_t{32} << 20; // of pinned memory for a chunk
-
-void check(cudaError_t status, const char *what) {
-  if (status != cudaSuccess)
-    throw CudaError("the CUDA operation " + std::string(what) + " failed: " +
-                    cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
-}
-
-// Makes a device current, and at the end the one before.
-class DeviceGuard {
-public:
-  explicit DeviceGuard(int device) {
-    check(cudaGetDevice(&before_), "cudaGetDevice");
-    check(cudaSetDevice(device), "cudaSetDevice");
-  }
-  DeviceGuard(const DeviceGuard &) = delete;
-  DeviceGuard &operator=(const DeviceGuard &) = delete;
-  ~DeviceGuard() { cudaSetDevice(before_); }
-
-private:
-  int before_ = 0;
-};
 
 struct StreamDelete {
   void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
@@ -90,29 +68,22 @@ void copy_row(To *to, std::ptrdiff_t to_stride, const From *from, std::ptrdiff_t
 // The parts of the memory of one chunk, on the device and, up to `records_end`, mirrored on the
 // host.
 struct Layout {
-  std::size_t images, mask, records, records_end, sums, workspace, end;
+  std::size_t images, mask, records, records_end, end;
 };
 
 // One chunk in flight.
 class Lane {
 public:
-  Lane(const Problem &problem, std::size_t shared_limit, std::int64_t images)
-      : problem_(problem), images_(images), item_(item_bytes_of(problem.dtype)) {
-    const std::size_t entries =
-        static_cast<std::size_t>(problem.channels) * problem.height * problem.width;
-    image_entries_ = entries;
-    const int masks = problem.options.n_masks;
-    items_ = static_cast<std::size_t>(images) * problem.planes() * masks;
-    const std::size_t precision = problem.dtype == DType::f64 ? 8 : 4;
+  Lane(const Problem &problem, const Method &method, std::int64_t images)
+      : problem_(problem), method_(method), item_(item_bytes_of(problem.dtype)) {
+    image_entries_ = static_cast<std::size_t>(problem.channels) * problem.height * problem.width;
+    const auto count = static_cast<std::size_t>(images);
     layout_.images = 0;
-    layout_.mask = aligned(images * entries * item_);
-    layout_.records = layout_.mask + (problem.mask.data ? aligned(images * entries) : 0);
-    layout_.records_end = layout_.records + aligned(items_ * sizeof(Record));
-    layout_.sums = layout_.records_end;
-    layout_.workspace =
-        layout_.sums + (masks > 1 ? aligned(images * entries * masks * precision) : 0);
-    workspace_ = fused_workspace_bytes(problem, shared_limit, static_cast<int>(items_));
-    layout_.end = layout_.workspace + workspace_;
+    layout_.mask = aligned(count * image_entries_ * item_);
+    layout_.records = layout_.mask + (problem.mask.data ? aligned(count * image_entries_) : 0);
+    layout_.records_end =
+        layout_.records + aligned(static_cast<std::size_t>(method.items(images)) * sizeof(Record));
+    layout_.end = layout_.records_end + method.workspace(images);
   }
 
   std::size_t device_bytes() const { return layout_.end; }
@@ -126,7 +97,7 @@ public:
     void *p = nullptr;
     const cudaError_t status = cudaMalloc(&p, layout_.end);
     if (status == cudaErrorMemoryAllocation) {
-      cudaGetLastError(); // not sticky: forget it
+      cudaGetLastError(); // it does not last: forget it
       return false;
     }
     check(status, "cudaMalloc");
@@ -136,11 +107,10 @@ public:
     return true;
   }
 
-  void start(std::int64_t first, std::int64_t images, std::size_t shared_limit) {
+  void start(std::int64_t first, std::int64_t images) {
     first_ = first;
     now_ = images;
     began_ = std::chrono::steady_clock::now();
-    const int masks = problem_.options.n_masks;
     for (std::int64_t i = 0; i < images; ++i) {
       each_row(problem_, problem_.source, first + i, [&](const unsigned char *row, std::size_t at) {
         copy_row(host_.get() + (i * image_entries_ + at) * item_, item_, row,
@@ -163,17 +133,12 @@ public:
       p.mask.data = device_.get() + layout_.mask;
       packed(p.mask, 1);
     }
-    Launch launch;
-    launch.count = static_cast<int>(images * problem_.planes() * masks);
-    launch.streams = masks;
-    launch.records = reinterpret_cast<Record *>(device_.get() + layout_.records);
-    launch.sums = masks > 1 ? device_.get() + layout_.sums : nullptr;
-    launch.workspace = workspace_ ? device_.get() + layout_.workspace : nullptr;
-    check(launch_fused(p, launch, shared_limit, stream_.get()), "completion kernel");
-    if (masks > 1)
-      check(launch_mean(p, launch.sums, 0, images, stream_.get()), "mean kernel");
+    method_.run(p, reinterpret_cast<Record *>(device_.get() + layout_.records),
+                device_.get() + layout_.records_end, stream_.get());
     copy(0, layout_.mask, cudaMemcpyDeviceToHost);
-    copy(layout_.records, layout_.records_end, cudaMemcpyDeviceToHost);
+    copy(layout_.records,
+         layout_.records + static_cast<std::size_t>(method_.items(images)) * sizeof(Record),
+         cudaMemcpyDeviceToHost);
   }
 
   // Waits for the chunk and hands it out.
@@ -190,21 +155,8 @@ public:
       if (problem_.seconds)
         problem_.seconds[first_ + i] += took.count() / static_cast<double>(now_);
     }
-    const Record *records = reinterpret_cast<const Record *>(host_.get() + layout_.records);
-    const std::int64_t per_image =
-        static_cast<std::int64_t>(problem_.planes()) * problem_.options.n_masks;
-    const int passes = problem_.passes();
-    for (std::int64_t item = 0; item < now_ * per_image; ++item)
-      for (int pass = 0; pass < passes; ++pass) {
-        const std::int64_t at = (first_ + item / per_image) * passes + pass;
-        if (problem_.iterations)
-          problem_.iterations[at] =
-              std::max(problem_.iterations[at], records[item].iterations[pass]);
-        if (problem_.residual)
-          problem_.residual[at] = std::max(problem_.residual[at], records[item].residual[pass]);
-        if (problem_.delta)
-          problem_.delta[at] = std::max(problem_.delta[at], records[item].delta[pass]);
-      }
+    collect(problem_, reinterpret_cast<const Record *>(host_.get() + layout_.records), first_,
+            now_);
     now_ = 0;
   }
 
@@ -226,9 +178,9 @@ private:
   }
 
   const Problem &problem_;
-  std::int64_t images_;
+  const Method &method_;
   int item_;
-  std::size_t image_entries_ = 0, items_ = 0, workspace_ = 0;
+  std::size_t image_entries_ = 0;
   Layout layout_ = {};
   Stream stream_;
   DeviceBuffer device_;
@@ -239,53 +191,25 @@ private:
 
 } // namespace
 
-CudaStatus cuda_status() {
-  CudaStatus status;
-  cudaRuntimeGetVersion(&status.runtime);
-  cudaDriverGetVersion(&status.driver); // 0 without a driver
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess) {
-    cudaGetLastError();
-    status.reason = status.driver == 0
-                        ? "no NVIDIA driver is installed"
-                        : std::string("no CUDA device: ") + cudaGetErrorString(error);
-    return status;
-  }
-  for (int i = 0; i < count; ++i) {
-    cudaDeviceProp properties;
-    if (cudaGetDeviceProperties(&properties, i) != cudaSuccess) {
-      cudaGetLastError();
-      continue;
-    }
-    status.devices.push_back({i, properties.name, properties.major, properties.minor,
-                              properties.multiProcessorCount, properties.totalGlobalMem,
-                              properties.sharedMemPerBlockOptin});
-  }
-  status.available = !status.devices.empty();
-  if (!status.available)
-    status.reason = "no CUDA device is visible";
-  return status;
-}
-
-void solve_on_cuda(const Problem &problem, int device, std::size_t workspace) {
+void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
+                      std::size_t workspace) {
   const DeviceGuard guard(device);
-  int limit = 0;
-  check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-        "cudaDeviceGetAttribute");
-  const auto shared_limit = static_cast<std::size_t>(limit);
-  const Lane single(problem, shared_limit, 1);
-  const std::size_t one = single.device_bytes();
-  const std::size_t fitting =
-      std::min(workspace / kStreams / one, kStagingBytes / single.staging_bytes());
-  std::int64_t images = std::max<std::int64_t>(1, static_cast<std::int64_t>(fitting));
+  check_before(cudaStreamPerThread);
+  const Method method(problem, algorithm, device);
+  const auto bytes = [&](std::int64_t images) {
+    return kStreams * Lane(problem, method, images).device_bytes();
+  };
   // Two chunks at least, so that copies overlap with work.
-  images = std::min(images, (problem.count + kStreams - 1) / kStreams);
+  std::int64_t images = std::min((problem.count + kStreams - 1) / kStreams, method.most_images());
+  images = Method::fitting(workspace, images, bytes);
+  images = Method::fitting(kStagingBytes, images, [&](std::int64_t count) {
+    return Lane(problem, method, count).staging_bytes();
+  });
   std::unique_ptr<Lane> lanes[kStreams];
   for (;;) {
     bool fits = true;
     for (auto &lane : lanes) {
-      lane = std::make_unique<Lane>(problem, shared_limit, images);
+      lane = std::make_unique<Lane>(problem, method, images);
       fits = fits && lane->allocate();
     }
     if (fits)
@@ -295,14 +219,14 @@ void solve_on_cuda(const Problem &problem, int device, std::size_t workspace) {
     if (images == 1)
       throw DeviceMemoryError(
           "the CUDA device has too little free memory: a chunk of one image needs " +
-          std::to_string(kStreams * one) + " bytes; free some, or use smaller images or n_masks");
+          std::to_string(bytes(1)) + " bytes; free some, or use smaller images or n_masks");
     images = (images + 1) / 2;
   }
   int turn = 0;
   for (std::int64_t first = 0; first < problem.count;
        first += images, turn = (turn + 1) % kStreams) {
     lanes[turn]->finish();
-    lanes[turn]->start(first, std::min(images, problem.count - first), shared_limit);
+    lanes[turn]->start(first, std::min(images, problem.count - first));
   }
   for (int i = 0; i < kStreams; ++i)
     lanes[(turn + i) % kStreams]->finish();

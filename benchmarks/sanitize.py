@@ -1,0 +1,42 @@
+"""Small completions that reach all CUDA kernels, to be run under compute-sanitizer.
+
+compute-sanitizer --tool memcheck python benchmarks/sanitize.py [fused] [cusolver]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+import splic_ext
+from splic_ext import SolverOptions
+
+#: (N, C, H, W), dtype, options. The last shape does not fit the fast memory of a multiprocessor.
+CASES = (
+    ((3, 3, 16, 16), "float32", {}),
+    ((2, 1, 12, 9), "float64", {"n_masks": 2}),
+    ((2, 3, 8, 16), "uint8", {"channels": "separate", "tv_gradient": "forward"}),
+    ((2, 1, 5, 40), "float16", {"alternate": False, "tv_weight": 0.0}),
+    ((1, 3, 96, 100), "float32", {"max_iterations": 2}),
+)
+
+
+def main(algorithms: list[str]) -> None:
+    """Complete every case with every algorithm, and compare with the reference."""
+    rng = np.random.default_rng(0)
+    for algorithm in algorithms or ["fused", "cusolver"]:
+        for shape, dtype, changes in CASES:
+            values = rng.random(shape)
+            batch = (255 * values if dtype == "uint8" else values).astype(dtype)
+            options = SolverOptions(**{"max_iterations": 8, **changes})
+            result = splic_ext.complete(
+                batch, options=options.replace(algorithm=algorithm), backend="cuda"
+            )
+            expected = splic_ext.complete(batch, options=options, backend="numpy")
+            error = np.abs(result.astype(float) - expected.astype(float)).mean()
+            print(f"{algorithm:9} {dtype:8} {shape}: mean difference {error:.2g}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,180 @@
+#include "cusolver_api.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+#include <dlfcn.h>
+
+#include "errors.hpp"
+
+namespace splic {
+namespace {
+
+// The library refuses larger batches.
+constexpr int kMostMatrices = 16384;
+
+// 11.7.1 has the function but wants a cleared workspace, and gives wrong vectors without.
+constexpr int kLeast = 110703, kBeyond = 130000;
+
+std::mutex mutex; // of all below
+CusolverApi api;
+CusolverLibrary library;
+
+const char *name_of(int status) {
+  static constexpr const char *names[] = {
+      "success",          "not initialized",       "allocation failed",
+      "invalid value",    "architecture mismatch", "mapping error",
+      "execution failed", "internal error",        "matrix type not supported",
+      "not supported"};
+  return status >= 0 && status < 10 ? names[status] : "unknown";
+}
+
+void check_solver(int status, const char *operation) {
+  if (status != 0)
+    throw CusolverError("the cuSOLVER operation " + std::string(operation) +
+                        " failed: " + name_of(status) + " (status " + std::to_string(status) + ")");
+}
+
+template <class F> bool resolve(void *handle, const char *name, F &function) {
+  function = reinterpret_cast<F>(dlsym(handle, name));
+  return function != nullptr;
+}
+
+// Empty, or why this file does not serve.
+std::string try_file(const std::string &file) {
+  void *handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!handle) {
+    const char *reason = dlerror();
+    return reason ? reason : file + " cannot be loaded";
+  }
+  CusolverApi found;
+  int version[3] = {0, 0, 0};
+  std::string reason;
+  if (!resolve(handle, "cusolverGetProperty", found.property))
+    reason = "has no cusolverGetProperty";
+  else
+    for (int i = 0; i < 3; ++i)
+      found.property(i, &version[i]);
+  const int number = 10000 * version[0] + 100 * version[1] + version[2];
+  const std::string shown = std::to_string(version[0]) + "." + std::to_string(version[1]) + "." +
+                            std::to_string(version[2]);
+  if (reason.empty() && (number < kLeast || number >= kBeyond))
+    reason = "is version " + shown + ", and 11.7.3 or later, below 13, is needed";
+  if (reason.empty() && !(resolve(handle, "cusolverDnCreate", found.create) &&
+                          resolve(handle, "cusolverDnDestroy", found.destroy) &&
+                          resolve(handle, "cusolverDnSetStream", found.set_stream) &&
+                          resolve(handle, "cusolverDnCreateParams", found.create_params) &&
+                          resolve(handle, "cusolverDnDestroyParams", found.destroy_params) &&
+                          resolve(handle, "cusolverDnXsyevBatched_bufferSize", found.eigen_size) &&
+                          resolve(handle, "cusolverDnXsyevBatched", found.eigen)))
+    reason = "(version " + shown + ") lacks a function";
+  if (!reason.empty()) {
+    dlclose(handle);
+    return file + " " + reason;
+  }
+  Dl_info place;
+  const bool known = dladdr(reinterpret_cast<void *>(found.eigen), &place) != 0;
+  api = found;
+  library = {known && place.dli_fname ? place.dli_fname : file, number};
+  return "";
+}
+
+} // namespace
+
+CusolverLibrary load_cusolver(const std::vector<std::string> &files) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (api.eigen)
+    return library;
+  std::string reasons;
+  for (const std::string &file : files) {
+    const std::string reason = try_file(file);
+    if (reason.empty())
+      return library;
+    reasons += (reasons.empty() ? "" : "; ") + reason;
+  }
+  throw CusolverError(reasons.empty() ? "no file was named" : reasons);
+}
+
+// A handle has memory of its own, which work on one stream alone may use at a time.
+struct EigenSolver::Entry {
+  int device = 0;
+  cudaStream_t stream = nullptr; // that it was used on last
+  CusolverApi::Handle handle = nullptr;
+  CusolverApi::Params params = nullptr;
+  cudaEvent_t done = nullptr; // the end of that work
+  std::vector<unsigned char> host;
+};
+
+// Handles that nobody borrows. They are never destroyed: at exit the driver may be gone before.
+struct EigenSolverPool {
+  std::vector<std::shared_ptr<EigenSolver::Entry>> entries;
+  static EigenSolverPool &get() {
+    static auto *pool = new EigenSolverPool;
+    return *pool;
+  }
+};
+
+EigenSolver::EigenSolver(int device, cudaStream_t stream) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!api.eigen)
+      throw CusolverError("cuSOLVER has not been loaded");
+    auto &entries = EigenSolverPool::get().entries;
+    const auto fit = std::find_if(entries.begin(), entries.end(), [&](const auto &entry) {
+      return entry->device == device &&
+             (entry->stream == stream || cudaEventQuery(entry->done) == cudaSuccess);
+    });
+    cudaGetLastError(); // that an event is yet to come is no error
+    if (fit != entries.end()) {
+      entry_ = *fit;
+      entries.erase(fit);
+    }
+  }
+  if (!entry_) {
+    entry_ = std::make_shared<Entry>();
+    entry_->device = device;
+    check_solver(api.create(&entry_->handle), "cusolverDnCreate");
+    check_solver(api.create_params(&entry_->params), "cusolverDnCreateParams");
+    check(cudaEventCreateWithFlags(&entry_->done, cudaEventDisableTiming), "cudaEventCreate");
+  }
+  entry_->stream = stream;
+  check_solver(api.set_stream(entry_->handle, stream), "cusolverDnSetStream");
+}
+
+EigenSolver::~EigenSolver() {
+  if (cudaEventRecord(entry_->done, entry_->stream) != cudaSuccess) {
+    cudaGetLastError(); // whoever waits for the work is told
+    return;             // and nobody gets this handle again
+  }
+  const std::lock_guard<std::mutex> lock(mutex);
+  EigenSolverPool::get().entries.push_back(entry_);
+}
+
+std::size_t EigenSolver::workspace(int n, int count) const {
+  std::size_t device = 0, host = 0;
+  // (The arrays themselves are not looked at; they do not exist yet.)
+  void *const somewhere = reinterpret_cast<void *>(std::uintptr_t{256});
+  check_solver(api.eigen_size(entry_->handle, entry_->params, CusolverApi::kVectors,
+                              CusolverApi::kLower, n, CusolverApi::kFloat64, somewhere, n,
+                              CusolverApi::kFloat64, somewhere, CusolverApi::kFloat64, &device,
+                              &host, std::min(count, kMostMatrices)),
+               "cusolverDnXsyevBatched_bufferSize");
+  entry_->host.resize(std::max(entry_->host.size(), host));
+  return device;
+}
+
+void EigenSolver::decompose(int n, double *matrices, double *values, std::int32_t *failed,
+                            int count, void *workspace, std::size_t bytes) {
+  for (int first = 0; first < count; first += kMostMatrices) {
+    const std::size_t at = static_cast<std::size_t>(first), side = static_cast<std::size_t>(n);
+    check_solver(
+        api.eigen(entry_->handle, entry_->params, CusolverApi::kVectors, CusolverApi::kLower, n,
+                  CusolverApi::kFloat64, matrices + at * side * side, n, CusolverApi::kFloat64,
+                  values + at * side, CusolverApi::kFloat64, workspace, bytes,
+                  entry_->host.empty() ? nullptr : entry_->host.data(), entry_->host.size(),
+                  failed + first, std::min(count - first, kMostMatrices)),
+        "cusolverDnXsyevBatched");
+  }
+}
+
+} // namespace splic

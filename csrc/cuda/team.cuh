@@ -1,0 +1,86 @@
+// Teams of CUDA threads, as splic/team_algebra.hpp wants them.
+#pragma once
+
+#include "kernels.hpp"
+#include "splic/iterate.hpp"
+
+namespace splic {
+
+constexpr int kMostThreads = 256; // of a block
+constexpr std::size_t kScratchBytes = kMostThreads / 32 * sizeof(double);
+
+// All threads of a block.
+struct BlockTeam {
+  double *scratch = nullptr; // one for each warp
+
+  __host__ __device__ int rank() const {
+#if defined(__CUDA_ARCH__)
+    return static_cast<int>(threadIdx.x);
+#else
+    return 0;
+#endif
+  }
+  __host__ __device__ int size() const {
+#if defined(__CUDA_ARCH__)
+    return static_cast<int>(blockDim.x);
+#else
+    return 1;
+#endif
+  }
+  __host__ __device__ void sync() const {
+#if defined(__CUDA_ARCH__)
+    __syncthreads();
+#endif
+  }
+  template <class T, class F> __host__ __device__ T reduce(T x, const F &f) const {
+#if defined(__CUDA_ARCH__)
+    for (int step = 16; step > 0; step /= 2)
+      x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
+    if (threadIdx.x % 32 == 0)
+      scratch[threadIdx.x / 32] = static_cast<double>(x);
+    __syncthreads();
+    x = static_cast<T>(scratch[0]);
+    for (int i = 1; i < static_cast<int>(blockDim.x) / 32; ++i)
+      x = f(x, static_cast<T>(scratch[i]));
+    __syncthreads();
+#endif
+    return x;
+  }
+  template <class T> __host__ __device__ T sum(T x) const {
+    return reduce(x, [](T a, T b) { return a + b; });
+  }
+  template <class T> __host__ __device__ T maximum(T x) const {
+    return reduce(x, [](T a, T b) { return a > b ? a : b; });
+  }
+};
+
+// The threads of several blocks that share a matrix, `first` of them before this block's. They
+// cannot wait for each other.
+struct GridTeam {
+  int first = 0, count = 1;
+
+  __host__ __device__ int rank() const {
+#if defined(__CUDA_ARCH__)
+    return first + static_cast<int>(threadIdx.x);
+#else
+    return 0;
+#endif
+  }
+  __host__ __device__ int size() const { return count; }
+  __host__ __device__ void sync() const {}
+};
+
+// What item `place` of a launch is.
+__host__ __device__ inline MatrixItem item_of(const Problem &problem, const Launch &launch,
+                                              std::int64_t place) {
+  const std::int64_t plane = place / launch.streams;
+  return {plane / problem.planes(), static_cast<int>(plane % problem.planes()),
+          static_cast<std::uint32_t>(place % launch.streams)};
+}
+template <class T>
+__host__ __device__ T *sum_of(const Problem &problem, const Launch &launch, std::int64_t place) {
+  const Geometry g(problem);
+  return launch.sums ? static_cast<T *>(launch.sums) + place * g.m * g.n : nullptr;
+}
+
+} // namespace splic

@@ -1,0 +1,307 @@
+"""Arrays on CUDA devices: their memory, and the library that they come from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any, Protocol
+
+__all__ = ["DeviceMemory", "Library", "Placement", "library_of", "memory_on"]
+
+#: What DLPack calls the legacy default stream, and the CUDA runtime takes as its handle.
+LEGACY_STREAM = 1
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceMemory:
+    """Memory of a CUDA device laid out as an array: what a NumPy view is on the CPU.
+
+    Attributes
+    ----------
+    pointer : int
+        Address of the first element.
+    shape, strides : tuple of int
+        Strides in bytes, of any sign; 0 where an axis repeats.
+    itemsize : int
+        Bytes of an element.
+    index : int
+        Number of the device.
+    read_only : bool
+        Whether its library forbids to write to it.
+    owner : object
+        Keeps the memory alive.
+    """
+
+    pointer: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+    index: int
+    read_only: bool = False
+    owner: Any = None
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def moved(self, axis: int, place: int) -> DeviceMemory:
+        """Return the same memory with an axis moved."""
+        order = list(range(self.ndim))
+        order.insert(place % self.ndim, order.pop(axis % self.ndim))
+        return replace(
+            self,
+            shape=tuple(self.shape[i] for i in order),
+            strides=tuple(self.strides[i] for i in order),
+        )
+
+    def expanded(self, count: int) -> DeviceMemory:
+        """Return the same memory with axes of length 1 before the others."""
+        return replace(self, shape=(1,) * count + self.shape, strides=(0,) * count + self.strides)
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> DeviceMemory:
+        """Return the same memory with axes of length 1 repeated."""
+        strides = tuple(
+            0 if here == 1 else stride
+            for here, stride in zip(self.shape, self.strides, strict=True)
+        )
+        return replace(self, shape=shape, strides=strides)
+
+    def extent(self) -> tuple[int, int]:
+        """Return the first address and the one beyond the last."""
+        if 0 in self.shape:
+            return self.pointer, self.pointer
+        spans = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
+        low = self.pointer + sum(span for span in spans if span < 0)
+        return low, self.pointer + sum(span for span in spans if span > 0) + self.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where and how a batch on a device is completed.
+
+    Attributes
+    ----------
+    index : int
+        Number of the device.
+    stream : int
+        Handle of the stream that the work is put on.
+    scratch : callable
+        Number of bytes -> an object that holds that much memory until it goes, and its address.
+        In the order of the stream; MemoryError where there is too little.
+    reads : bool
+        Whether the record arrays are wanted; the call then waits for the device.
+    """
+
+    index: int
+    stream: int
+    scratch: Callable[[int], tuple[Any, int]]
+    reads: bool
+
+
+class Library(Protocol):
+    """What is asked of a library of arrays on CUDA devices."""
+
+    #: Whether the work has to be done when complete() returns: the library knows of no stream on
+    #: which it could wait for it.
+    waits: bool
+
+    def index(self, array: Any) -> int:
+        """Return the number of the device of an array."""
+
+    def stream(self, index: int) -> int:
+        """Return the handle of the caller's current stream on a device."""
+
+    def memory(self, array: Any) -> DeviceMemory:
+        """Return the memory of an array, which is ready on the current stream."""
+
+    def empty_like(self, array: Any) -> Any:
+        """Return an array of the same shape, dtype, device and, if it may be, layout."""
+
+    def copy(self, array: Any) -> Any:
+        """Return a copy, made on the current stream."""
+
+    def scratch(self, size: int, index: int) -> tuple[Any, int]:
+        """Allocate memory in the order of the current stream; see :class:`Placement`."""
+
+
+class TorchLibrary:
+    """Tensors of torch: its streams, and its caching allocator.
+
+    The allocator knows of all memory, reuses what torch has freed, and works while a CUDA graph is
+    captured; memory of CUDA's own pools would be out of its reach.
+    """
+
+    waits = False
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+
+    def index(self, array: Any) -> int:
+        index: int = array.device.index
+        return index
+
+    def stream(self, index: int) -> int:
+        handle: int = self._torch.cuda.current_stream(index).cuda_stream
+        return handle
+
+    def memory(self, array: Any) -> DeviceMemory:
+        bits = array.detach().resolve_neg()
+        size = bits.element_size()
+        strides = tuple(stride * size for stride in bits.stride())
+        return DeviceMemory(
+            bits.data_ptr(), tuple(bits.shape), strides, size, self.index(bits), owner=bits
+        )
+
+    def empty_like(self, array: Any) -> Any:
+        with self._torch.inference_mode(array.is_inference()):
+            return self._torch.empty_like(array)
+
+    def copy(self, array: Any) -> Any:
+        return array.detach().clone()
+
+    def scratch(self, size: int, index: int) -> tuple[Any, int]:
+        torch = self._torch
+        try:
+            block = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index))
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from None
+        return block, block.data_ptr()
+
+
+class CuPyLibrary:
+    """Arrays of CuPy: its streams, and its memory pool."""
+
+    waits = False
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+
+    def index(self, array: Any) -> int:
+        index: int = array.device.id
+        return index
+
+    def stream(self, index: int) -> int:
+        with self._cupy.cuda.Device(index):
+            handle: int = self._cupy.cuda.get_current_stream().ptr
+        return handle
+
+    def memory(self, array: Any) -> DeviceMemory:
+        return DeviceMemory(
+            array.data.ptr,
+            tuple(array.shape),
+            tuple(array.strides),
+            array.itemsize,
+            self.index(array),
+            owner=array,
+        )
+
+    def empty_like(self, array: Any) -> Any:
+        with self._cupy.cuda.Device(self.index(array)):
+            return self._cupy.empty_like(array)
+
+    def copy(self, array: Any) -> Any:
+        with self._cupy.cuda.Device(self.index(array)):
+            return array.copy()
+
+    def scratch(self, size: int, index: int) -> tuple[Any, int]:
+        with self._cupy.cuda.Device(index):
+            try:
+                block = self._cupy.cuda.alloc(size)
+            except self._cupy.cuda.memory.OutOfMemoryError as error:
+                raise MemoryError(str(error)) from None
+        return block, block.ptr
+
+
+class DLPackLibrary:
+    """Arrays of any library, through DLPack, on the legacy default stream.
+
+    They may be immutable, and nobody says when their memory is freed or on which stream they are
+    used next: results are made in memory of our own, and finished before they are handed over.
+    """
+
+    waits = True
+
+    def __init__(self, stream: int = LEGACY_STREAM) -> None:
+        self._stream = stream
+
+    def index(self, array: Any) -> int:
+        return int(array.__dlpack_device__()[1])
+
+    def stream(self, index: int) -> int:
+        return self._stream
+
+    def memory(self, array: Any) -> DeviceMemory:
+        if isinstance(array, _native().DeviceArray):
+            shared = _native().Shared(array.__dlpack__())
+        else:
+            shared = _native().Shared(self._capsule(array))
+        return DeviceMemory(
+            shared.pointer,
+            tuple(shared.shape),
+            tuple(shared.strides),
+            shared.itemsize,
+            int(shared.device[1]),
+            shared.read_only,
+            shared,
+        )
+
+    def _capsule(self, array: Any) -> Any:
+        try:  # since version 1 it says whether the memory is read-only
+            return array.__dlpack__(stream=self._stream, max_version=(1, 0))
+        except TypeError:  # older libraries know no such argument
+            return array.__dlpack__(stream=self._stream)
+
+    def empty_like(self, array: Any) -> Any:
+        memory = self.memory(array)
+        return _native().DeviceArray(
+            list(memory.shape), memory.owner.dtype, memory.itemsize, memory.index
+        )
+
+    def copy(self, array: Any) -> Any:
+        return array.__array_namespace__().asarray(array, copy=True)
+
+    def scratch(self, size: int, index: int) -> tuple[Any, int]:
+        block = _native().DeviceArray([size], "uint8", 1, index)
+        return block, block.pointer
+
+
+def _native() -> Any:
+    """Return the compiled module; there is one, or no batch would have come as far."""
+    return import_module("splic_ext._cuda")
+
+
+def library_of(array: Any) -> Library:
+    """Return the library of an array on a CUDA device; imports none.
+
+    Parameters
+    ----------
+    array : object
+        A torch tensor, a CuPy array or another DLPack array.
+    """
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    if torch is not None and isinstance(array, torch.Tensor):
+        return TorchLibrary(torch)
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return CuPyLibrary(cupy)
+    return DLPackLibrary()
+
+
+def memory_on(array: Any, stream: int, like: Library) -> DeviceMemory:
+    """Return the memory of an array, ready on a stream of the library of another array.
+
+    Parameters
+    ----------
+    array : object
+        As in :func:`library_of`.
+    stream : int
+        A handle; 0 is the legacy default stream.
+    like : Library
+        That of the other array.
+    """
+    library = library_of(array)
+    if type(library) is type(like) and not library.waits:
+        return library.memory(array)
+    return DLPackLibrary(stream or LEGACY_STREAM).memory(array)
