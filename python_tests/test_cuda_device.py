@@ -76,14 +76,6 @@ def library(request, cuda_row):
     return request.param()
 
 
-@pytest.fixture
-def gpu(cuda_row, torch):
-    """Torch with a CUDA device; asked for by name, so that its absence is no skip there."""
-    if not torch.cuda.is_available():
-        pytest.skip("torch has no CUDA device")
-    return torch
-
-
 def on_host(cuda_row, values, mask=None, **arguments):
     return cuda_row.complete(values, mask, **{"options": QUICK, **arguments})
 
