@@ -67,12 +67,11 @@ PYTHON
 
 # First what is the GPU's alone; then, of the tests that every back end takes, those of this one.
 tests() {
-  run_pytest -q --require-backend cuda --durations 10 "$root/python_tests/test_cuda_device.py" \
-    "$root/python_tests/test_cuda_arrays.py" "$root/python_tests/test_cuda.py"
+  run_pytest -q --require-backend cuda --durations 10 "$root"/python_tests/test_cuda*.py
   local first=$? several=()
   "$python" -c "import xdist" 2>/dev/null && several=(-n 8 -p no:benchmark)
-  run_pytest -q --require-backend cuda --durations 10 "$root/python_tests" -k "cuda-float" \
-    --deselect "$root/python_tests/test_cuda_device.py" "${several[@]}"
+  run_pytest -q --require-backend cuda --durations 10 "$root/python_tests" \
+    -k "cuda-float and not test_cuda" "${several[@]}"
   return $((first || $?))
 }
 
