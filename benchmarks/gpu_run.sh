@@ -65,13 +65,13 @@ raise SystemExit(info.reason)
 PYTHON
 }
 
-# First what is the GPU's alone; then all tests that take every back end, of these those of CUDA.
+# First what is the GPU's alone; then, of the tests that every back end takes, those of this one.
 tests() {
-  run_pytest -q --require-backend cuda --durations 10 "$root/python_tests/test_cuda_device.py" \
-    "$root/python_tests/test_cuda_arrays.py" "$root/python_tests/test_cuda.py"
-  local first=$?
-  run_pytest -q --require-backend cuda --durations 10 "$root/python_tests" -k "cuda-float" \
-    --deselect "$root/python_tests/test_cuda_device.py"
+  run_pytest -q --require-backend cuda --durations 10 "$root"/python_tests/test_cuda*.py
+  local first=$? several=()
+  "$python" -c "import xdist" 2>/dev/null && several=(-n 8 -p no:benchmark)
+  run_pytest -q --require-backend cuda --durations 10 "$root/python_tests" \
+    -k "cuda-float and not test_cuda" "${several[@]}"
   return $((first || $?))
 }
 

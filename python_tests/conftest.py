@@ -137,6 +137,15 @@ def cuda_row(request):
 
 
 @pytest.fixture(scope="session")
+def gpu(request, torch):
+    """Torch, with a GPU that both it and the CUDA back end can use."""
+    _demand(request, "cuda")
+    if not torch.cuda.is_available():
+        pytest.skip("torch has no CUDA device")
+    return torch
+
+
+@pytest.fixture(scope="session")
 def native_cpu(request):
     """The float32 row of the compiled CPU back end."""
     _demand(request, "cpu")

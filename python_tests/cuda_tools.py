@@ -15,6 +15,18 @@ from splic_ext.options import SolverOptions
 SHARED = 227 << 10
 
 
+def wavy(shape=(5, 3, 32, 32), dtype="float32", seed=0):
+    """Smooth images with some noise, as float arrays or uint8."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.linspace(0, 3, shape[-2])[:, None], np.linspace(0, 3, shape[-1])
+    values = 0.05 * rng.standard_normal(shape)
+    for k in range(4):
+        phase, amount = rng.random((2, *shape[:-2], 1, 1))
+        values += amount * np.cos(k * rows + 6 * phase) * np.cos((4 - k) * columns + phase)
+    values = np.clip(values / 4 + 0.5, 0, 1)
+    return np.round(255 * values).astype(np.uint8) if dtype == "uint8" else values.astype(dtype)
+
+
 def view(memory, dtype):
     """Return the NumPy view of memory of a pretended device."""
     kind = np.dtype(bool if dtype == "bool" else DTYPES[dtype])

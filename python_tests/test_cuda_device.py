@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
+from cuda_tools import wavy as images
 
-import splic_ext
 from splic_ext import SolverOptions, complete
 
 QUICK = SolverOptions(max_iterations=14)
 SHAPE = (5, 3, 32, 32)
-
-
-def images(shape=SHAPE, dtype="float32", seed=0):
-    """Smooth images with some noise, as float arrays or uint8."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.linspace(0, 3, shape[-2])[:, None], np.linspace(0, 3, shape[-1])
-    values = 0.05 * rng.standard_normal(shape)
-    for k in range(4):
-        phase, amount = rng.random((2, *shape[:-2], 1, 1))
-        values += amount * np.cos(k * rows + 6 * phase) * np.cos((4 - k) * columns + phase)
-    values = np.clip(values / 4 + 0.5, 0, 1)
-    return np.round(255 * values).astype(np.uint8) if dtype == "uint8" else values.astype(dtype)
 
 
 class Torch:
@@ -74,14 +60,6 @@ class Jax:
 @pytest.fixture(params=[Torch, CuPy, Jax], ids=["torch", "cupy", "jax"])
 def library(request, cuda_row):
     return request.param()
-
-
-@pytest.fixture
-def gpu(cuda_row, torch):
-    """Torch with a CUDA device; asked for by name, so that its absence is no skip there."""
-    if not torch.cuda.is_available():
-        pytest.skip("torch has no CUDA device")
-    return torch
 
 
 def on_host(cuda_row, values, mask=None, **arguments):
@@ -369,87 +347,3 @@ def test_cusolver_on_two_streams(gpu):
     gpu.cuda.synchronize()
     for result, want in zip(results, expected, strict=True):
         assert gpu.equal(result, want)
-
-
-# ---- defences ----
-
-
-def forbid_copies(monkeypatch, torch):
-    """Make every copy of images to the CPU an error."""
-    for name in ("cpu", "numpy"):
-        real = getattr(torch.Tensor, name)
-
-        def guarded(self, *arguments, real=real, name=name, **others):
-            if self.is_cuda and self.ndim == 4:
-                raise AssertionError(f"Tensor.{name}() on images of a GPU")
-            return real(self, *arguments, **others)
-
-        monkeypatch.setattr(torch.Tensor, name, guarded)
-    to = torch.Tensor.to
-
-    def guarded_to(self, *arguments, **others):
-        result = to(self, *arguments, **others)
-        if self.is_cuda and self.ndim == 4 and not result.is_cuda:
-            raise AssertionError("Tensor.to() of images of a GPU")
-        return result
-
-    monkeypatch.setattr(torch.Tensor, "to", guarded_to)
-
-
-@pytest.mark.parametrize("gradient", ["identity", "exact", "surrogate"])
-@pytest.mark.parametrize("n_masks", [1, 2])
-def test_a_defence_leaves_images_on_the_device(gpu, monkeypatch, gradient, n_masks):
-    from splic_ext.defenses import SPLIC
-
-    options = SolverOptions(max_iterations=7, n_masks=n_masks)
-    defense = SPLIC(options, seed=3, gradient=gradient)
-    batch = gpu.from_numpy(images((4, 3, 16, 16))).cuda().requires_grad_()
-    index = gpu.tensor([7, 2, 3, 9])
-    on_cpu = [defense(batch.detach().cpu(), index=which) for which in (None, index)]
-    forbid_copies(monkeypatch, gpu)
-    results = [defense(batch, index=which) for which in (None, index)]
-    results[0].square().sum().backward()
-    monkeypatch.undo()
-    assert batch.grad.is_cuda
-    assert batch.grad.isfinite().all()
-    for result, want in zip(results, on_cpu, strict=True):
-        assert (result.detach().cpu() - want).abs().mean() < 1e-4
-
-
-def test_an_attack_leaves_images_on_the_device(gpu, monkeypatch):
-    from splic_ext.defenses import SPLIC, Defended
-
-    network = gpu.nn.Sequential(gpu.nn.Flatten(), gpu.nn.Linear(3 * 256, 5)).cuda().eval()
-    defended = Defended(network, SPLIC(SolverOptions(max_iterations=7), seed=1))
-    batch = gpu.from_numpy(images((4, 3, 16, 16))).cuda()
-    labels = gpu.zeros(4, dtype=gpu.int64, device="cuda")
-    defended(batch)
-    forbid_copies(monkeypatch, gpu)
-    adversarial = batch
-    for _ in range(3):
-        adversarial = adversarial.detach().requires_grad_()
-        gpu.nn.functional.cross_entropy(defended(adversarial), labels).backward()
-        step = adversarial.grad.sign() / 100
-        adversarial = (adversarial.detach() + step).clamp(0, 1)
-    monkeypatch.undo()
-    assert not gpu.equal(adversarial, batch)
-
-
-def test_masks_drawn_on_the_device(gpu):
-    from splic_ext.autograd.devicemasks import masks_on
-
-    indices = np.array([5, 2**64 - 1, 0, 2**33], np.uint64)
-    for channels in ("stacked", "separate"):
-        arguments = {"anchor_fraction": 0.3, "seed": 2**63 + 5, "stream": 2, "channels": channels}
-        drawn = [
-            masks_on(gpu.device(place), (4, 3, 9, 7), indices, **arguments)
-            for place in ("cpu", "cuda")
-        ]
-        assert gpu.equal(drawn[0], drawn[1].cpu())
-
-
-def test_nothing_else_was_imported(run_python):
-    """`import splic_ext` loads no cuSOLVER and no array library."""
-    code = "import splic_ext, sys; print('cupy' in sys.modules, 'cuda.pathfinder' in sys.modules)"
-    assert run_python(code) == "False False"
-    assert sys.modules["splic_ext"] is splic_ext
