@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -198,7 +199,8 @@ def test_killed_and_resumed(tmp_path):
     place = str(Path(splic_ext.__file__).parent.parent)
     path = os.pathsep.join([place, str(Path(__file__).parent)])
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], env=os.environ | {"PYTHONPATH": path},
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        cwd=Path(__file__).parent, env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     waits = process.stdout.readline()
@@ -439,23 +441,25 @@ def test_an_output_that_is_a_file(tmp_path):
 # Disks
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """Return a function after which no file gets longer than 1,000 bytes."""
+    """No file gets longer than 1,000 bytes meanwhile, of the test's own log neither."""
     resource = pytest.importorskip("resource", reason="no limits on files here")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk(tmp_path, monkeypatch, full_disk):
+def test_a_full_disk(tmp_path, monkeypatch):
     write, written = Checkpoint.write, []
 
     def counted(self, path):
         written.append(path)
-        if len(written) == 2:
-            full_disk()
-        write(self, path)
+        with full_disk() if len(written) == 2 else nullcontext():
+            write(self, path)
 
     monkeypatch.setattr(Checkpoint, "write", counted)
     with pytest.raises(OSError, match="cannot be written: File too large; make room and") as error:
