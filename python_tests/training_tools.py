@@ -6,6 +6,7 @@ Importing this skips the test module where torch is absent.
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 
 from splic_ext.data import Dataset, load_dataset  # noqa: E402
 from splic_ext.training import TrainingOptions, train  # noqa: E402
+from splic_ext.training.folder import CHECKPOINT  # noqa: E402
+from splic_ext.training.trainer import Trainer  # noqa: E402
 
 FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05, "crop": 1, "flip": False}
 
@@ -70,3 +73,42 @@ def same_weights(one, other):
     return first.keys() == second.keys() and all(
         torch.equal(value, second[name]) for name, value in first.items()
     )
+
+
+class StopTraining(Exception):  # noqa: N818 - as Python names its own
+    """Ends a training from outside."""
+
+
+_learn = Trainer._learn
+
+
+def stop_at(monkeypatch, count):
+    """End the next training at update number `count`."""
+    done = []
+
+    def stopping(self, *arguments):
+        if len(done) == count:
+            raise StopTraining
+        done.append(1)
+        return _learn(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_learn", stopping)
+
+
+def updates(monkeypatch):
+    """Count the updates from now on."""
+    done = []
+    monkeypatch.setattr(Trainer, "_learn", lambda self, *a: [done.append(1), _learn(self, *a)][1])
+    return done
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != "tensorboard")
+
+
+def checkpoint(folder):
+    """What the header of a checkpoint says."""
+    from safetensors import safe_open
+
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        return json.loads(file.metadata()["splic_ext"])
