@@ -19,6 +19,7 @@ from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.evaluation import EvaluationReport, evaluate, load_network  # noqa: E402
 from splic_ext.experiments import ExperimentResult, evaluate_adaptively  # noqa: E402
 from splic_ext.models import build_model  # noqa: E402
+from splic_ext.runs.fingerprints import fingerprint_weights  # noqa: E402
 
 
 @pytest.fixture
@@ -198,22 +199,36 @@ def test_the_protocol_is_that_of_the_library(files, monkeypatch):
     assert ExperimentResult.from_json(again.stdout).title == found.title
 
 
+def test_some_sections_of_the_protocol(files):
+    more = ("--surrogate", "digits_cnn", "--surrogate-weights", "two.pt")
+    result = evaluated(
+        *PROTOCOL, "--section", "surrogates", "--section", "transfer", *more, "-o", "out", "--json"
+    )
+    found = ExperimentResult.from_json(result.stdout)
+    own, other = "transfer from the network without the defence", "transfer from other networks"
+    assert [(row.section, row.attack) for row in found.rows] == [
+        (own, "clean"), (own, "PGD, 2 of 1/255"), (other, "clean"), (other, "PGD on digits_cnn"),
+    ]  # fmt: skip
+    (note,) = (note for note in found.notes if note.startswith("digits_cnn: weights of SHA-256 "))
+    weights = load_network("digits_cnn", "two.pt")
+    assert note.split()[-1] == fingerprint_weights(weights)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("--protocol", "naive"), 2, "--protocol must be adaptive, and goes with one --defense"),
-        (("--protocol", "adaptive", "--attack", "fgsm"), 2, "without --attack, --scenario and"),
-        (("--protocol", "adaptive", "--scenario", "white"), 2, "without --attack, --scenario and"),
+        (("--protocol", "adaptive", "--attack", "fgsm"), 2, "without --attack and --scenario"),
+        (("--protocol", "adaptive", "--scenario", "white"), 2, "without --attack and --scenario"),
         (("--protocol", "adaptive", "--defense", "tv"), 2, "goes with one --defense and --out"),
-        (
-            ("--protocol", "adaptive", "--surrogate", "x", "--surrogate-weights", "two.pt"),
-            2,
-            "without --attack, --scenario and --surrogate",
-        ),
+        (("--protocol", "adaptive", "--section", "all"), 2, "`sections` must be among gradients"),
+        (("--protocol", "adaptive", "--section", "surrogates"), 2, "which needs `surrogates`"),
+        (("--protocol", "adaptive", "--surrogate", "digits_cnn"), 2, "belong together; give both"),
         (("--protocol", "adaptive", "--size", "huge"), 2, "`size` must be one of smoke, small, fu"),
         (("--protocol", "adaptive", "--weights", "none.pt"), 1, "'none.pt' does not exist"),
         (("--protocol", "adaptive", "--dataset", "none.npz"), 1, "'none.npz' does not exist"),
-        (("--size", "smoke"), 2, "--size is that of --protocol adaptive; give both"),
+        (("--size", "smoke"), 2, "--size and --section are those of --protocol adaptive"),
+        (("--section", "steps"), 2, "--size and --section are those of --protocol adaptive"),
     ],
 )
 def test_misuse_of_the_protocol(files, arguments, code, message):

@@ -23,8 +23,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.defenses import defense_from_spec  # noqa: E402
+from splic_ext.experiments import SECTIONS as TITLES  # noqa: E402
 from splic_ext.experiments import SIZES, ExperimentResult, Size, evaluate_adaptively  # noqa: E402
 from splic_ext.experiments.trained_tables import gradient_modes  # noqa: E402
+from splic_ext.models import build_model  # noqa: E402
 
 DIGITS = load_dataset("digits", limit=8)
 BOTH = "splic:rank=4,max_iterations=14,anchor_fraction=0.9,alternate=false+tv:weight=0.03"
@@ -266,6 +268,15 @@ def test_the_sizes_that_are_documented():
         )  # fmt: skip
 
 
+def test_the_sections_that_are_documented():
+    page = Path(__file__).resolve().parent.parent / "docs" / "experiments.md"
+    if not page.is_file():
+        pytest.skip("the tests run without the documentation beside them")
+    section = page.read_text(encoding="utf-8").split("\n## Its sections\n")[1].split("\n\n*")[0]
+    _, _, *rows = (line.strip("| ").split(" | ") for line in section.splitlines() if line)
+    assert [(cells[0].strip("`"), cells[1]) for cells in rows] == list(TITLES.items())
+
+
 def test_sizes_grow():
     small, medium, large = (dataclasses.asdict(SIZES[name]) for name in ("smoke", "small", "full"))
     for name, value in small.items():
@@ -274,9 +285,38 @@ def test_sizes_grow():
             assert medium[name] < large[name]
 
 
+def test_transfer_from_other_networks(network, adaptive):
+    """From a copy of the network it is what gray box attacks are; from a broken one, nothing."""
+    torch.manual_seed(1)
+    others = {"itself": network, "untrained": build_model("digits_cnn").eval()}
+    result = attacked(network, surrogates=others, sections=["surrogates"])
+    rows = result.select(section="transfer from other networks")
+    assert list(result.rows) == list(rows)
+    assert [row.attack for row in rows] == ["clean", "PGD on itself", "clean", "PGD on untrained"]
+    assert {row.scenario for row in rows} == {"black"}
+    gray = adaptive[1].select(section="transfer from the network without the defence")[1]
+    assert json.loads(rows[1].parameters) == json.loads(gray.parameters)
+    assert rows[1].mean == gray.mean
+    assert [note.partition(":")[0] for note in result.notes[2:]] == ["itself", "untrained"]
+
+
+def test_chosen_sections(network, adaptive):
+    result = attacked(network, sections=["radius", "still"])
+    chosen = [row for row in adaptive[1].rows if row.section in ("radius", "masks held still")]
+    assert numbers(result.rows) == numbers(chosen), "a section depends on others"
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
+        ({"sections": []}, ValueError, "`sections` must have one of gradients, still, draws, "),
+        ({"sections": ["all"]}, ValueError, "`sections` must be among gradients, still, .*'all'"),
+        ({"sections": ["surrogates"]}, ValueError, "has 'surrogates', which needs `surrogates`"),
+        ({"sections": ["parts"], "defense": "tv"}, ValueError, "needs a defence that has SPLIC"),
+        ({"sections": "radius"}, TypeError, "`sections` must be a sequence of strings, got 'radi"),
+        ({"surrogates": [1]}, TypeError, "`surrogates` must map titles to networks, got list"),
+        ({"surrogates": {"x": None}}, TypeError, r"`surrogates\['x'\]` must be a torch.nn.Module"),
+        ({"surrogates": {"x": make_network().train()}}, ValueError, r"`surrogates\['x'\]` .*train"),
         ({"size": "huge"}, ValueError, "`size` must be one of smoke, small, full, or a Size, got"),
         ({"size": 3}, ValueError, "`size` must be one of smoke, small, full, or a Size, got 3"),
         ({"size": None}, ValueError, "`size` must be one of smoke"),

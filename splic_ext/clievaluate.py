@@ -95,6 +95,15 @@ def evaluate(
             rich_help_panel=RUN,
         ),
     ] = None,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only this section of the protocol: gradients, still, draws, losses, steps, "
+            "radius, queries, transfer, surrogates, parts, broken. Repeatable.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -130,7 +139,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="For the black box: the network that is attacked.",
+            help="For the black box: the network that is attacked. For the protocol: one more to "
+            "transfer from, such as an adversarially trained one.",
             rich_help_panel=NETWORKS,
         ),
     ] = None,
@@ -172,22 +182,22 @@ def evaluate(
     ):
         if (surrogate is None) != (surrogate_weights is None):
             raise ValueError("--surrogate and --surrogate-weights belong together; give both")
-        if protocol is None and size is not None:
-            raise ValueError("--size is that of --protocol adaptive; give both")
+        if protocol is None and (size is not None or section):
+            raise ValueError("--size and --section are those of --protocol adaptive; give both")
         if protocol is not None and (
-            (protocol, scenario, len(defense)) != ("adaptive", "gray", 1)
-            or attack
-            or surrogate
-            or out is None
+            (protocol, scenario, len(defense)) != ("adaptive", "gray", 1) or attack or out is None
         ):
             raise ValueError(
                 "--protocol must be adaptive, and goes with one --defense and --out, without "
-                "--attack, --scenario and --surrogate"
+                "--attack and --scenario"
             )
         from splic_ext import evaluation
 
         data = load_dataset(dataset, split, root, limit, download=download)
         outputs = len(data.classes) if classes is None else classes
+        other: Any = None
+        if surrogate is not None and surrogate_weights is not None:
+            other = evaluation.load_network(surrogate, surrogate_weights, outputs)
         if protocol is not None:
             from splic_ext.experiments import evaluate_adaptively
 
@@ -196,6 +206,8 @@ def evaluate(
                 data,
                 defense=defense[0],
                 size="small" if size is None else size,
+                sections=section or None,
+                surrogates=None if surrogate is None else {surrogate: other},
                 score_draws=draws,
                 seed=seed,
                 batch_size=batch_size,
@@ -211,9 +223,6 @@ def evaluate(
                 Console().print(Markdown(result.to_markdown()))
                 print_message(f"result: {out}/{result.name}.json, .csv, .md")
             return
-        other: Any = None
-        if surrogate is not None and surrogate_weights is not None:
-            other = evaluation.load_network(surrogate, surrogate_weights, outputs)
         report = evaluation.evaluate(
             evaluation.load_network(model, weights, outputs),
             data,

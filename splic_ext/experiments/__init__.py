@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("`splic_ext.experiments`", "torch", "torch") from None
 
-from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
+from splic_ext.experiments.adaptive import SECTIONS, SIZES, Size, evaluate_adaptively
 from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
 from splic_ext.experiments.gray_box import TABLES, GrayBoxTable
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment, reproduce, reproduce_all
@@ -30,6 +30,7 @@ from splic_ext.experiments.subjects import Subject, digits_subject
 __all__ = [
     "BUDGETS",
     "EXPERIMENTS",
+    "SECTIONS",
     "SIZES",
     "TABLES",
     "Budget",

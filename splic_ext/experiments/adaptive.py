@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 
 from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel, Within
@@ -16,11 +18,29 @@ from splic_ext.data import Dataset
 from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec
 from splic_ext.evaluation import Record, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
+from splic_ext.evaluation.inputs import check_network
 from splic_ext.experiments.results import ExperimentResult, Row
 from splic_ext.experiments.trained_tables import gradient_modes
-from splic_ext.runs.inputs import check_dataset
+from splic_ext.runs.inputs import check_dataset, resolve_device
 
-__all__ = ["SIZES", "Size", "evaluate_adaptively"]
+__all__ = ["SECTIONS", "SIZES", "Size", "evaluate_adaptively"]
+
+#: Word for what the protocol tries -> its sections' title.
+SECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "gradients": "gradients",
+        "still": "masks held still",
+        "draws": "draws for each gradient",
+        "losses": "losses and step rules",
+        "steps": "steps",
+        "radius": "radius",
+        "queries": "queries",
+        "transfer": "transfer from the network without the defence",
+        "surrogates": "transfer from other networks",
+        "parts": "without its parts",
+        "broken": "known to be broken",
+    }
+)
 
 #: Defences that are known to be broken: an attack that leaves them standing is none.
 KNOWN = {"usvt": "ME-Net (USVT)"}
@@ -85,6 +105,8 @@ def evaluate_adaptively(
     *,
     defense: str = "splic",
     size: str | Size = "small",
+    sections: Sequence[str] | None = None,
+    surrogates: Mapping[str, nn.Module] | None = None,
     score_draws: int = 10,
     seed: int = 0,
     batch_size: int = 100,
@@ -100,8 +122,8 @@ def evaluate_adaptively(
     it, and through a smooth rank cut) and the worst of them for each image; masks that are held
     still, where the attack must succeed; draws for each gradient; other losses and step rules;
     twice the steps, other step sizes, restarts; radii; queries alone; transfer from the network
-    without its defence; what is left of SPLIC without its parts, where the defence has it; and
-    defences that are known to be broken.
+    without its defence, and from other networks; what is left of SPLIC without its parts, where
+    the defence has it; and defences that are known to be broken.
 
     Parameters
     ----------
@@ -112,6 +134,11 @@ def evaluate_adaptively(
         Text of the defence, see :func:`splic_ext.defenses.defense_from_spec`.
     size : {"smoke", "small", "full"} or Size, default "small"
         How many images, steps, draws and queries.
+    sections : sequence of str, optional
+        Some of :data:`SECTIONS`; default: all that there is something to do for.
+    surrogates : mapping, optional
+        Title -> network in eval mode, of which images are transferred, such as one that was
+        trained adversarially.
     score_draws : int, default 10
         Fresh draws of the masks for each finished image.
     seed, batch_size, device, progress, model_name, command
@@ -153,6 +180,8 @@ def evaluate_adaptively(
     amount = _choose(size)
     check_dataset(dataset)
     protected = defense_from_spec(defense)
+    others = _check_surrogates(surrogates, dataset, resolve_device(device, model))
+    plan = _chosen(_sections(defense, protected, amount, dataset, others), sections)
     check_output(None if output is None else Path(output), "", overwrite=True)
     options = {
         "draws": check_integer("score_draws", score_draws, 1, _MOST),
@@ -168,13 +197,16 @@ def evaluate_adaptively(
     }
     rows: list[Row] = []
     last: Record | None = None
-    for section in _sections(defense, protected, amount, dataset):
+    notes = ["the worst of several attacks is chosen by the draws that are counted"]
+    for section in plan:
         report = evaluate(
             model,
             dataset,
             defenses=section.defenses,
             attacks=section.attacks,
             scenario=section.scenario,
+            surrogate=section.surrogate,
+            surrogate_name=section.surrogate_name,
             **options,  # type: ignore[arg-type]
         )
         last = report.records[0]
@@ -183,19 +215,18 @@ def evaluate_adaptively(
             if section.worst and len(records) > 2:
                 records.append(worst_case(records[1:], "worst of them"))
             rows += [
-                Row.from_record(record, section.name, method, record.attack or "clean")
+                Row.from_record(record, SECTIONS[section.key], method, record.attack or "clean")
                 for record in records
             ]
+        if last.surrogate is not None:
+            notes.append(f"{last.surrogate.name}: weights of SHA-256 {last.surrogate.sha256}")
     assert last is not None  # there are sections
     result = ExperimentResult(
         "adaptive",
         f"Adaptive attacks on {defense}",
         tuple(rows),
         last.provenance,
-        (
-            f"seed {last.seed}",
-            "the worst of several attacks is chosen by the draws that are counted",
-        ),
+        (f"seed {last.seed}", *notes),
     )
     if output is not None:
         result.save(output)
@@ -206,14 +237,22 @@ def evaluate_adaptively(
 class _Section:
     """One call of the evaluation."""
 
-    name: str
+    key: str
     defenses: Mapping[str, Defense]
     attacks: Mapping[str, Attack]
     scenario: str = "white"
     worst: bool = False
+    surrogate: nn.Module | None = None
+    surrogate_name: str | None = None
 
 
-def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequence[_Section]:
+def _sections(
+    spec: str,
+    defense: Defense,
+    size: Size,
+    dataset: Dataset,
+    surrogates: Mapping[str, nn.Module],
+) -> Sequence[_Section]:
     steps = ThreatModel(steps=size.steps, step_size=1 / 255)
     this = {spec: defense}
     modes = gradient_modes(defense)
@@ -237,14 +276,14 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
     }
     sections = (
         _Section("gradients", this, {mode: attack(mode, size.eot) for mode in modes}, worst=True),
-        _Section("masks held still", {spec: still}, {mode: attack(mode) for mode in modes}),
+        _Section("still", {spec: still}, {mode: attack(mode) for mode in modes}),
         _Section(
-            "draws for each gradient",
+            "draws",
             this,
             {f"{n}": attack(eot=n) for n in sorted({*size.draws, size.eot})},
         ),
         _Section(
-            "losses and step rules",
+            "losses",
             this,
             {
                 "PGD, cross-entropy": attack(),
@@ -284,17 +323,64 @@ def _sections(spec: str, defense: Defense, size: Size, dataset: Dataset) -> Sequ
             },
         ),
         _Section(
-            "transfer from the network without the defence",
+            "transfer",
             this,
             {f"PGD, {size.steps} of 1/255": PGD(steps)},
             scenario="gray",
         ),
-        _Section("without its parts", left, {"identity": attack()}),
-        _Section("without its parts", plain, {"identity": attack(), "exact": attack("exact")}),
-        _Section("known to be broken", _build(KNOWN), radii | through),
-        _Section("known to be broken", _build(NONE), radii),
+        *(
+            _Section(
+                "surrogates",
+                this,
+                {f"PGD on {title}": PGD(steps)},
+                scenario="black",
+                surrogate=network,
+                surrogate_name=title,
+            )
+            for title, network in surrogates.items()
+        ),
+        _Section("parts", left, {"identity": attack()}),
+        _Section("parts", plain, {"identity": attack(), "exact": attack("exact")}),
+        _Section("broken", _build(KNOWN), radii | through),
+        _Section("broken", _build(NONE), radii),
     )
     return [section for section in sections if section.defenses]
+
+
+def _chosen(plan: Sequence[_Section], words: Sequence[str] | None) -> Sequence[_Section]:
+    """Return the sections of these words; all of them must be known, and have something to do."""
+    if words is None:
+        return plan
+    if isinstance(words, str):
+        raise TypeError(f"`sections` must be a sequence of strings, got {words!r}; use a list")
+    able = list(dict.fromkeys(section.key for section in plan))
+    if not words:
+        raise ValueError(f"`sections` must have one of {', '.join(able)}, got none; name one")
+    for word in words:
+        if word not in SECTIONS:
+            known = ", ".join(SECTIONS)
+            raise ValueError(f"`sections` must be among {known}, got {word!r}; choose another")
+        if word not in able:
+            need = "`surrogates`" if word == "surrogates" else "a defence that has SPLIC"
+            raise ValueError(f"`sections` has {word!r}, which needs {need}; leave it out")
+    return [section for section in plan if section.key in words]
+
+
+def _check_surrogates(
+    given: Mapping[str, nn.Module] | None, dataset: Dataset, device: torch.device
+) -> Mapping[str, nn.Module]:
+    """Raise before any work, not when the protocol comes to them."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        found = type(given).__name__
+        raise TypeError(f"`surrogates` must map titles to networks, got {found}; use a dict")
+    few = torch.from_numpy(dataset.first(4).to_float()).to(device)
+    for title, network in given.items():
+        if isinstance(network, nn.Module):
+            network.to(device)
+        check_network(f"surrogates[{title!r}]", network, few, dataset.labels)
+    return given
 
 
 def _ablations(spec: str, full: int) -> dict[str, Defense]:

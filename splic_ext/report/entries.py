@@ -48,6 +48,7 @@ READING = {
     "queries": "Must not be below the gradients: otherwise these are masked.",
     "transfer from the network without the defence": "Must not be below the gradients: otherwise "
     "these are masked.",
+    "transfer from other networks": "Likewise.",
     "without its parts": "What the defence has of each part.",
     "known to be broken": "Must fall: what leaves these standing is no attack.",
 }
