@@ -42,6 +42,7 @@ def trained(*arguments, code=0):
 def test_it_is_that_of_the_library(files):
     result = trained(
         "--no-flip", "--defense", "usvt", "--adversarial", "bpda:steps=1", "--seed", 3,
+        "--adversarial-warmup-epochs", 0.25,
         "--learning-rate", 0.05, "--momentum", 0.8, "--weight-decay", 0.001, "--schedule", "step",
         "--warmup-epochs", 0.5, "--label-smoothing", 0.1, "--ema-decay", 0.9, "--test", "mine.npz",
         "--test-limit", 10, "--limit", 20, "--precision", "bfloat16", "--channels-last",
@@ -51,7 +52,7 @@ def test_it_is_that_of_the_library(files):
         epochs=1, batch_size=16, learning_rate=0.05, momentum=0.8, weight_decay=0.001,
         schedule="step", warmup_epochs=0.5, label_smoothing=0.1, crop=1, flip=False, ema_decay=0.9,
         precision="bfloat16", channels_last=True, defense="usvt", adversarial="bpda:steps=1",
-        seed=3,
+        adversarial_warmup_epochs=0.25, seed=3,
     )  # fmt: skip
     images, test = load_dataset("mine.npz", limit=20), load_dataset("mine.npz", limit=10)
     expected = train("resnet20", images, options, test=test, threads=1)

@@ -49,8 +49,15 @@ def test_plan():
     note = plan.describe(make_subject().training)
     assert note == "svhn_vgg, trained for 2 epochs on 400 images of digits/train, seed 3"
     attacked = make_plan(TINY, RECIPE, defense="usvt", adversarial=True)
-    note = attacked.describe(make_subject().training)
-    assert "for 1 epoch on 64 images of digits/train behind usvt, attacked by bpda, seed 0" in note
+    images = make_subject().training
+    note = attacked.describe(images)
+    spec = TINY.adversary
+    assert f"for 1 epoch on 64 images of digits/train behind usvt, attacked by {spec}, seed" in note
+    growing = dataclasses.replace(RECIPE, growth=0.5)
+    plan = make_plan(TINY, growing, adversarial=True)
+    assert plan.options.adversarial_warmup_epochs == 0.5
+    assert f"{spec}, with a radius that grows for 0.5 epochs, seed 0" in plan.describe(images)
+    assert make_plan(TINY, growing).options.adversarial_warmup_epochs == 0
 
 
 @pytest.fixture(scope="module")

@@ -229,6 +229,24 @@ def test_adversarial_images_go_through_the_defence(monkeypatch):
     assert seeds[0] == seeds[1] != seeds[2] == seeds[3], "one seed for each epoch"
 
 
+def test_the_attack_grows(monkeypatch):
+    """By the middle of each update, up to the whole radius at the end of the warm-up."""
+    seen, run = [], BPDA.run
+
+    def noted(self, *arguments, **given):
+        seen.append((self.threat.epsilon * 255, self.threat.step_size * 255))
+        return run(self, *arguments, **given)
+
+    monkeypatch.setattr(BPDA, "run", noted)
+    grown = {"adversarial": "bpda:steps=1", "adversarial_warmup_epochs": 1.5, "batch_size": 24}
+    result = fit(epochs=2, **grown)
+    expected = [(8 * share, 2 * share) for share in (1 / 6, 1 / 2, 5 / 6, 1)]
+    assert np.allclose(seen, expected)
+    assert result.record.options.adversarial_warmup_epochs == 1.5
+    whole = fit(epochs=2, **{**grown, "adversarial_warmup_epochs": 0})
+    assert not same_weights(result.network, whole.network)
+
+
 def test_the_masks_of_the_attack_are_not_those_that_are_learnt(monkeypatch):
     drawn, draw = [], SPLIC._complete
 

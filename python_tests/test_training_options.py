@@ -43,6 +43,21 @@ def test_numbers_are_plain_python():
         ({"schedule": "linear"}, ValueError, "`schedule` must be one of 'cosine', 'step', got"),
         ({"schedule": 3}, ValueError, "`schedule` must be one of"),
         ({"precision": "int8"}, ValueError, "`precision` must be one of 'float32', 'bfloat16'"),
+        (
+            {"adversarial": "bpda", "adversarial_warmup_epochs": 31},
+            ValueError,
+            "`adversarial_warmup_epochs` must be fewer than the 30 `epochs`, got 31; choose less",
+        ),
+        (
+            {"adversarial_warmup_epochs": 1},
+            ValueError,
+            "`adversarial_warmup_epochs` needs `adversarial`, an attack that has a radius, got None",
+        ),
+        (
+            {"adversarial": "cw", "adversarial_warmup_epochs": 1},
+            ValueError,
+            "`adversarial_warmup_epochs` needs `adversarial`, an attack that has a radius, got 'cw'",
+        ),
         ({"warmup_epochs": 30}, ValueError, "`warmup_epochs` must be fewer than the 30 `epochs`"),
         ({"label_smoothing": 1}, ValueError, "`label_smoothing` must be below 1"),
         ({"crop": -1}, ValueError, "`crop` must be an integer in [0, 512]"),

@@ -63,6 +63,13 @@ def train(
             rich_help_panel=DEFENDING,
         ),
     ] = None,
+    adversarial_warmup_epochs: Annotated[
+        float,
+        typer.Option(
+            help="The attack's radius and steps first grow for so long.",
+            rich_help_panel=DEFENDING,
+        ),
+    ] = 0.0,
     copies: Annotated[
         int,
         typer.Option(
@@ -239,6 +246,7 @@ def train(
             defense=defense,
             copies=copies,
             adversarial=adversarial,
+            adversarial_warmup_epochs=adversarial_warmup_epochs,
             seed=seed,
         )
         images = load_dataset(dataset, split, root, limit, download=download)

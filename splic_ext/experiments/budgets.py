@@ -19,11 +19,14 @@ class Recipe:
         Names for :func:`splic_ext.models.build_model`: of the networks that are defended, of the
         one that the black box attacks, and of the one that asks whether size matters.
     adversarial_architecture : str
-        Of the networks that are trained adversarially, which takes eight times as long.
+        Of the networks that are trained adversarially, which takes several times as long.
     images, adversarial_images : int
         Most training images, the first ones.
     epochs, adversarial_epochs, sweep_epochs : int
         Passes over them; the last where a network is trained for each value of a parameter.
+    growth : float
+        Epochs in which the adversary's radius grows, see
+        :class:`splic_ext.training.TrainingOptions`.
     batch_size : int
     learning_rate : float
     crop : int
@@ -40,6 +43,7 @@ class Recipe:
     epochs: int
     adversarial_epochs: int
     sweep_epochs: int
+    growth: float = 0.0
     batch_size: int = 128
     learning_rate: float = 0.1
     crop: int = 4
@@ -57,6 +61,8 @@ class Budget:
         Kind of data -> how its networks are trained.
     copies : int
         Completed copies of the training images, see :class:`splic_ext.training.TrainingOptions`.
+    adversary : str
+        What adversarial training attacks with.
     schedule, precision : str
         See :class:`splic_ext.training.TrainingOptions`.
     images, attacked, slow_images : int
@@ -88,6 +94,7 @@ class Budget:
     name: str
     recipes: Mapping[str, Recipe]
     copies: int
+    adversary: str
     schedule: str
     precision: str
     images: int
@@ -147,6 +154,7 @@ _SMOKE = Budget(
         }
     ),
     copies=1,
+    adversary="bpda:steps=2,step_size=6/255",
     schedule="cosine",
     precision="float32",
     images=40,
@@ -172,15 +180,16 @@ _CPU = Budget(
     recipes=MappingProxyType(
         {
             "cifar10": Recipe(
-                architecture="resnet20",
-                surrogate="svhn_vgg",
-                other_size="resnet56",
+                architecture="svhn_vgg",
+                surrogate="resnet20",
+                other_size="resnet20",
                 adversarial_architecture="svhn_vgg",
-                images=10_000,
+                images=20_000,
                 adversarial_images=10_000,
-                epochs=10,
+                epochs=8,
                 adversarial_epochs=12,
-                sweep_epochs=4,
+                sweep_epochs=3,
+                growth=4,
                 flip=True,
             ),
             "svhn": Recipe(
@@ -190,9 +199,10 @@ _CPU = Budget(
                 adversarial_architecture="svhn_vgg",
                 images=10_000,
                 adversarial_images=10_000,
-                epochs=25,
-                adversarial_epochs=15,
-                sweep_epochs=10,
+                epochs=12,
+                adversarial_epochs=12,
+                sweep_epochs=8,
+                growth=6,
                 batch_size=64,
                 learning_rate=0.05,
             ),
@@ -200,6 +210,7 @@ _CPU = Budget(
         }
     ),
     copies=2,
+    adversary="bpda:steps=2,step_size=6/255",
     schedule="cosine",
     precision="float32",
     images=500,
@@ -242,6 +253,7 @@ _GPU = Budget(
         }
     ),
     copies=0,
+    adversary="bpda",
     schedule="step",
     precision="bfloat16",
     images=10_000,

@@ -15,9 +15,6 @@ from splic_ext.training import TrainingOptions, train
 
 __all__ = ["Network", "Plan", "make_plan", "train_network"]
 
-#: What adversarial training attacks with: 7 steps of 2/255, past the defence.
-ADVERSARY = "bpda"
-
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -62,6 +59,8 @@ class Plan:
         behind = "" if options.defense == "identity" else f" behind {options.defense}"
         plural = "" if options.epochs == 1 else "s"
         how = "" if options.adversarial is None else f", attacked by {options.adversarial}"
+        if options.adversarial_warmup_epochs:
+            how += f", with a radius that grows for {options.adversarial_warmup_epochs:g} epochs"
         return (
             f"{self.architecture}, trained for {options.epochs} epoch{plural} on {count:,} images "
             f"of {dataset.name}{behind}{how}, seed {options.seed}"
@@ -102,12 +101,14 @@ def make_plan(
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         schedule=budget.schedule,
+        channels_last=True,
         precision=budget.precision,
         crop=recipe.crop,
         flip=recipe.flip,
         defense=defense,
         copies=0 if adversarial or defense == "identity" else budget.copies,
-        adversarial=ADVERSARY if adversarial else None,
+        adversarial=budget.adversary if adversarial else None,
+        adversarial_warmup_epochs=recipe.growth if adversarial else 0.0,
         seed=seed,
     )
     images = recipe.adversarial_images if adversarial else recipe.images

@@ -72,6 +72,9 @@ class TrainingOptions:
         A text for :func:`splic_ext.attacks.attack_from_spec`, such as ``"bpda"``: the images of
         each batch are attacked through the defence, and the network learns what the defence makes
         of the adversarial ones. Not together with `copies`.
+    adversarial_warmup_epochs : float, default 0.0
+        The attack's radius and steps first grow linearly from 0, for that many epochs; fewer than
+        `epochs`. Small networks may otherwise learn nothing but the most frequent class [2]_.
     seed : int, default 0
         In [0, 2**64): decides first weights, order, shifts, masks and attacks.
 
@@ -83,6 +86,8 @@ class TrainingOptions:
     References
     ----------
     .. [1] K. He et al., "Deep residual learning for image recognition", CVPR 2016.
+    .. [2] M. Andriushchenko, N. Flammarion, "Understanding and improving fast adversarial
+       training", NeurIPS 2020, appendix A: for SVHN, the radius grows over the first epochs.
 
     Examples
     --------
@@ -108,6 +113,7 @@ class TrainingOptions:
     defense: str = "identity"
     copies: int = 0
     adversarial: str | None = None
+    adversarial_warmup_epochs: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -125,12 +131,14 @@ class TrainingOptions:
             self._set(name, _check_share(name, getattr(self, name)))
         if self.ema_decay is not None:
             self._set("ema_decay", _check_share("ema_decay", self.ema_decay))
-        self._set("warmup_epochs", check_number("warmup_epochs", self.warmup_epochs, 0))
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"`warmup_epochs` must be fewer than the {self.epochs} `epochs`, got "
-                f"{self.warmup_epochs:g}; choose less"
-            )
+        for name in ("warmup_epochs", "adversarial_warmup_epochs"):
+            value = check_number(name, getattr(self, name), 0)
+            self._set(name, value)
+            if value >= self.epochs:
+                raise ValueError(
+                    f"`{name}` must be fewer than the {self.epochs} `epochs`, got {value:g}; "
+                    "choose less"
+                )
         for name in ("flip", "channels_last", "compile"):
             check_bool(name, getattr(self, name))
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
@@ -139,7 +147,12 @@ class TrainingOptions:
                 expected = ", ".join(map(repr, known))
                 raise ValueError(f"`{name}` must be one of {expected}, got {value!r}; choose one")
         self.build_defense()
-        self.build_attack()
+        attack = self.build_attack()
+        if self.adversarial_warmup_epochs and (attack is None or "epsilon" not in attack.uses):
+            raise ValueError(
+                "`adversarial_warmup_epochs` needs `adversarial`, an attack that has a radius, "
+                f"got {self.adversarial!r}; use 'bpda', or leave it out"
+            )
         if self.copies and self.adversarial is not None:
             raise ValueError(
                 "`copies` and `adversarial` contradict each other: adversarial images are new in "

@@ -1,12 +1,14 @@
-"""The learning rate as a function of how far the training is."""
+"""The learning rate, and the radius of the attack, as a function of how far the training is."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from splic_ext.attacks import Attack
 from splic_ext.training.options import TrainingOptions
 
-__all__ = ["learning_rate_at"]
+__all__ = ["attack_at", "learning_rate_at"]
 
 
 def learning_rate_at(options: TrainingOptions, epochs_done: float) -> float:
@@ -45,3 +47,32 @@ def learning_rate_at(options: TrainingOptions, epochs_done: float) -> float:
         return highest * (1.0 if share < 0.5 else 0.1 if share < 0.75 else 0.01)
     share = (epochs_done - warmup) / (options.epochs - warmup)
     return highest * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def attack_at(options: TrainingOptions, attack: Attack, epochs_done: float) -> Attack:
+    """Return the attack of an update: with a smaller radius and smaller steps, while they grow.
+
+    Parameters
+    ----------
+    options : TrainingOptions
+    attack : Attack
+        The one of `options`.
+    epochs_done : float
+        As for :func:`learning_rate_at`.
+
+    Returns
+    -------
+    Attack
+
+    Examples
+    --------
+    >>> options = TrainingOptions(epochs=8, adversarial="bpda", adversarial_warmup_epochs=4)
+    >>> attack_at(options, options.build_attack(), 1.0)
+    BPDA(norm='linf', epsilon=2/255, steps=7, step_size=0.5/255, restarts=1, random_start=True, seed=0)
+    """  # noqa: E501
+    growth = options.adversarial_warmup_epochs
+    if epochs_done >= growth:
+        return attack
+    share, threat = epochs_done / growth, attack.threat
+    smaller = replace(threat, epsilon=share * threat.epsilon, step_size=share * threat.step_size)
+    return replace(attack, threat=smaller)

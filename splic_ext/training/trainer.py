@@ -25,7 +25,7 @@ from splic_ext.training.batches import EpochPlan, batch_bounds, shift_and_mirror
 from splic_ext.training.options import TrainingOptions
 from splic_ext.training.processes import Processes
 from splic_ext.training.records import EpochRecord, EpochSeconds
-from splic_ext.training.schedule import learning_rate_at
+from splic_ext.training.schedule import attack_at, learning_rate_at
 
 __all__ = ["Position", "Trainer"]
 
@@ -189,11 +189,10 @@ class Trainer:
         began = clock.total
         self._seed(derive_seed(options.seed, "network", plan.number, start, self.processes.rank))
         images, labels, index = self._batch(plan, self.processes.part(start, stop))
-        images = self._prepare(plan, images, labels, index, clock)
+        done = plan.number + (position.batch + 0.5) / (len(self._bounds) - 1)
+        images = self._prepare(plan, images, labels, index, done, clock)
         with clock.phase("network"):
-            rate = learning_rate_at(
-                options, plan.number + (position.batch + 0.5) / (len(self._bounds) - 1)
-            )
+            rate = learning_rate_at(options, done)
             loss, right = self._learn(images, labels, stop - start, rate)
         position = replace(
             position,
@@ -242,16 +241,17 @@ class Trainer:
         images: torch.Tensor,
         labels: torch.Tensor,
         index: int | torch.Tensor,
+        done: float,
         clock: Clock,
     ) -> torch.Tensor:
-        """Attack and defend a batch."""
+        """Attack and defend a batch, when so many epochs are done."""
         if self.copies:
             return images
         seed = self.options.seed
         if self._attack is not None:
             self._defended.model.eval()
             with clock.phase("attack"), self._autocast(attack=True):
-                images = self._attack.run(
+                images = attack_at(self.options, self._attack, done).run(
                     self._defended,
                     images,
                     labels,
