@@ -26,7 +26,7 @@ TITLES = [*(f"table{i}" for i in range(1, 5)), *(f"figure{i}" for i in range(3, 
 
 
 def test_every_table_and_figure_is_there():
-    assert list(EXPERIMENTS) == [*TITLES, "frontier", "hypotheses"]
+    assert list(EXPERIMENTS) == [*TITLES, "frontier", "hypotheses", "ranking"]
     assert set(paper.TABLES) == set(TITLES[:4])
     assert set(paper.FIGURES) == set(TITLES[4:])
 
@@ -120,7 +120,7 @@ def test_all_of_them(monkeypatch):
     assert not seen, "an experiment is run when its result is asked for"
     assert [result.name for result in results] == list(EXPERIMENTS)
     kinds = {name: found for name, found, _ in seen}
-    assert kinds["table4"] == kinds["hypotheses"] == ["svhn"]
+    assert kinds["table4"] == kinds["hypotheses"] == kinds["ranking"] == ["svhn"]
     assert kinds["table1"] == ["cifar10", "svhn"]
     assert len({id(networks) for *_, networks in seen}) == 1, "networks are shared"
 
@@ -130,7 +130,7 @@ def test_experiments_without_images_are_left_out(monkeypatch):
     run_nothing(monkeypatch, seen)
     subjects = [make_subject("cifar10")]
     names = [result.name for result in reproduce_all(subjects, budget=TINY, progress=False)]
-    assert set(EXPERIMENTS) - set(names) == {"table4", "hypotheses"}
+    assert set(EXPERIMENTS) - set(names) == {"table4", "hypotheses", "ranking"}
 
 
 def test_all_is_checked_before_any_work(monkeypatch):

@@ -30,6 +30,9 @@ def test_numbers_are_plain_python():
     assert type(options.warmup_epochs) is float
 
 
+GROWTH = "`adversarial_warmup_epochs` needs `adversarial`"
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
@@ -51,12 +54,12 @@ def test_numbers_are_plain_python():
         (
             {"adversarial_warmup_epochs": 1},
             ValueError,
-            "`adversarial_warmup_epochs` needs `adversarial`, an attack that has a radius, got None",
+            f"{GROWTH}, an attack that has a radius, got None; use 'bpda', or leave it out",
         ),
         (
             {"adversarial": "cw", "adversarial_warmup_epochs": 1},
             ValueError,
-            "`adversarial_warmup_epochs` needs `adversarial`, an attack that has a radius, got 'cw'",
+            f"{GROWTH}, an attack that has a radius, got 'cw'",
         ),
         ({"warmup_epochs": 30}, ValueError, "`warmup_epochs` must be fewer than the 30 `epochs`"),
         ({"label_smoothing": 1}, ValueError, "`label_smoothing` must be below 1"),

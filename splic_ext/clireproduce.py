@@ -35,7 +35,7 @@ def reproduce(
         str,
         typer.Argument(
             metavar="NAME",
-            help="table1 to table4, figure3 to figure12, frontier, hypotheses, or all.",
+            help="table1 to table4, figure3 to figure12, frontier, hypotheses, ranking, or all.",
         ),
     ],
     cifar10: Annotated[
@@ -149,9 +149,9 @@ def reproduce(
     """Make a table or a figure of the paper anew, its numbers beside the paper's, or all of them.
 
     Networks are trained where they must be. frontier compares SPLIC with plain denoising at equal
-    clean accuracy, and hypotheses looks for what explains the distance to the paper; the paper has
-    neither. Killed or interrupted, the same command goes on where it was. Exit codes as for
-    `splic-ext evaluate`.
+    clean accuracy, ranking the same with a network trained on each, and hypotheses looks for what
+    explains the distance to the paper; the paper has none of them. Killed or interrupted, the same
+    command goes on where it was. Exit codes as for `splic-ext evaluate`.
     """
     with (
         exit_codes(

@@ -87,8 +87,14 @@ class Budget:
         Pixels.
     features : int
         Images of which features are shown.
+    candidates : tuple of str
+        Texts of defences of which `ranking` chooses one.
+    strengths : tuple of float
+        Of total variation, in `ranking`.
+    estimations : tuple of str
+        ME-Net's, in `ranking`.
     hypotheses : tuple of str
-        Kinds of data that the hypotheses are tried on.
+        Kinds of data that the hypotheses are tried on, and that are ranked.
     """
 
     name: str
@@ -113,6 +119,9 @@ class Budget:
     pictures: int
     photograph_side: int
     features: int
+    candidates: tuple[str, ...]
+    strengths: tuple[float, ...]
+    estimations: tuple[str, ...]
     hypotheses: tuple[str, ...]
 
 
@@ -120,6 +129,16 @@ class Budget:
 RANKS = (32, 16, 12, 8, 4)
 LAMBDAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+#: One mask each: a mean of several masks takes so many times as long, in each step of an attack.
+CANDIDATES = (
+    "splic",
+    "splic:tv_weight=0.1",
+    "splic:anchor_fraction=0.7",
+    "splic:anchor_fraction=0.7,tv_weight=0.1",
+    "splic+tv:weight=0.03",
+    "splic:tv_weight=0.05+tv:weight=0.05",
+)
+STRENGTHS = (0.03, 0.05, 0.1, 0.15)
 
 _DIGITS = Recipe(
     architecture="digits_cnn",
@@ -173,6 +192,9 @@ _SMOKE = Budget(
     pictures=3,
     photograph_side=32,
     features=40,
+    candidates=("splic", "splic:anchor_fraction=0.7"),
+    strengths=(0.05, 0.1),
+    estimations=("usvt",),
     hypotheses=("digits",),
 )
 _CPU = Budget(
@@ -229,6 +251,9 @@ _CPU = Budget(
     pictures=7,
     photograph_side=112,
     features=300,
+    candidates=CANDIDATES,
+    strengths=STRENGTHS,
+    estimations=("usvt", "soft-impute", "nuclear-norm"),
     hypotheses=("svhn", "digits"),
 )
 _GPU_RECIPE = Recipe(
@@ -272,6 +297,9 @@ _GPU = Budget(
     pictures=7,
     photograph_side=112,
     features=1_000,
+    candidates=(*CANDIDATES, "splic:recommended", "splic:n_masks=4+tv:weight=0.03"),
+    strengths=(0.02, *STRENGTHS, 0.2),
+    estimations=("usvt", "soft-impute", "nuclear-norm"),
     hypotheses=("cifar10", "svhn", "digits"),
 )
 

@@ -19,6 +19,7 @@ from splic_ext.experiments.gray_box import TABLES, make_table
 from splic_ext.experiments.hypotheses import hypotheses
 from splic_ext.experiments.networks import Network
 from splic_ext.experiments.pictures import figure3, figure8
+from splic_ext.experiments.ranking import ranking
 from splic_ext.experiments.results import ExperimentResult
 from splic_ext.experiments.solver_figures import figure4, figure5, figure12
 from splic_ext.experiments.subjects import KINDS, Subject, check_subjects, digits_subject
@@ -103,6 +104,10 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             "Hypotheses: one change at a time, clean, black box, white box", hypotheses,
             trains=True,
         ),
+        "ranking": Experiment(
+            "Ranking: SPLIC chosen on training images, total variation, ME-Net, trained alike",
+            ranking, trains=True,
+        ),
     }
 )  # fmt: skip
 
@@ -128,7 +133,8 @@ def reproduce(
     Parameters
     ----------
     name : str
-        One of :data:`EXPERIMENTS`: "table1", ..., "figure12", "frontier", "hypotheses".
+        One of :data:`EXPERIMENTS`: "table1", ..., "figure12", "frontier", "hypotheses",
+        "ranking".
     subjects : sequence of Subject, optional
         A section of the result for each, named after its data set. Default, for the budget
         "smoke" alone: scikit-learn's digits.
@@ -250,7 +256,7 @@ def default_subjects(budget: Budget | None) -> list[Subject]:
 
 
 def _kinds(name: str, experiment: Experiment, budget: Budget) -> tuple[str, ...]:
-    return budget.hypotheses if name == "hypotheses" else experiment.kinds
+    return budget.hypotheses if name in ("hypotheses", "ranking") else experiment.kinds
 
 
 def _prepare(

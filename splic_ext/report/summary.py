@@ -19,7 +19,7 @@ WORST = "worst"
 #: The attack of the paper's white box.
 PAPERS = "BPDA"
 #: Results whose rows differ in more than the defence.
-LEFT_OUT = ("hypotheses",)
+LEFT_OUT = ("hypotheses", "ranking")
 #: Fewer images than this are few.
 FEW = 1000
 

@@ -1,0 +1,116 @@
+"""The ranking: SPLIC chosen on training images, its peers, all trained the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from evaluation_tools import numbers
+from experiment_tools import TINY, make_bench, make_subject
+
+from splic_ext.attacks import PGD
+from splic_ext.evaluation import evaluate
+from splic_ext.experiments.ranking import (
+    PGD_BLACK,
+    _at_equal_accuracy,
+    _held_out,
+    ranking,
+)
+
+BUDGET = dataclasses.replace(TINY, images=20, attacked=4, draws=2, steps=1, eot=1)
+
+
+@pytest.fixture(scope="module")
+def ranked():
+    bench = make_bench("ranking", make_subject("svhn"), budget=BUDGET)
+    return bench, ranking(bench)
+
+
+def sections(outcome):
+    found = {}
+    for row in outcome.rows:
+        found.setdefault(row.section, {})[row.method, row.attack] = row
+    return found
+
+
+def test_what_is_chosen_is_the_best_on_held_out_images(ranked):
+    _, outcome = ranked
+    candidates = sections(outcome)["digits, candidates, on held-out training images"]
+    assert {method for method, _ in candidates} == set(BUDGET.candidates)
+    assert {row.dataset.split for row in candidates.values()} == {"train, held out"}
+    best = max(BUDGET.candidates, key=lambda spec: candidates[spec, PGD_BLACK].mean.value)
+    assert outcome.notes[0].startswith(f"digits: {best} is chosen, ")
+    assert (f"SPLIC as chosen, {best}", "clean") in sections(outcome)["digits, trained"]
+
+
+def test_held_out_images_are_not_learnt():
+    subject = make_subject("svhn")
+    part = _held_out(make_bench("ranking", subject), subject)
+    most = TINY.recipes["svhn"].images
+    assert len(part.training) + len(part.dataset) == min(most, len(subject.training)) == 400
+    assert len(part.dataset) == 80
+    assert (part.training.images == subject.training.images[:320]).all()
+    assert (part.dataset.images == subject.training.images[320:]).all()
+    assert part.model is None
+
+
+def test_all_are_trained_alike_and_in_the_order_of_clean_accuracy(ranked):
+    bench, outcome = ranked
+    rows = sections(outcome)["digits, trained"]
+    clean = [row.mean.value for (_, attack), row in rows.items() if attack == "clean"]
+    assert clean == sorted(clean, reverse=True)
+    assert len(clean) == len({row.model.sha256 for row in rows.values()})
+    subject = bench.subjects[0]
+    black = evaluate(
+        bench.trained(subject, defense="tv:weight=0.1").model, subject.dataset,
+        defenses=["tv:weight=0.1"], attacks={"x": PGD()}, limit=20, scenario="black",
+        surrogate=bench.surrogate(subject).model, draws=2, progress=False,
+    ).records  # fmt: skip
+    found = [rows["total variation, 0.1", attack] for attack in ("clean", PGD_BLACK)]
+    assert numbers(found) == numbers(black)
+
+
+def test_the_rivals_are_trained_adversarially(ranked):
+    bench, outcome = ranked
+    rows = sections(outcome)["digits, trained adversarially"]
+    methods = list(dict.fromkeys(method for method, _ in rows))
+    assert len(methods) == 4
+    assert methods[0].startswith("SPLIC as chosen")
+    assert methods[1].startswith("total variation")
+    assert methods[2:] == ["ME-Net (USVT)", "no defence"]
+    for method in methods:
+        assert {attack for name, attack in rows if name == method} >= {
+            "clean", "BPDA", "worst of them", "past it",
+        }  # fmt: skip
+    network = bench.trained(bench.subjects[0], adversarial=True)
+    assert network.note in bench.notes
+    assert rows["no defence", "clean"].model.sha256 not in {
+        row.model.sha256 for row in sections(outcome)["digits, trained"].values()
+    }
+
+
+def make_rows(ranked, accuracies):
+    """Rows of these methods: clean, attacked."""
+    like = ranked[1].rows[0]
+    return [
+        dataclasses.replace(
+            like, method=method, attack=attack, mean=dataclasses.replace(like.mean, value=value)
+        )
+        for method, pair in accuracies.items()
+        for attack, value in zip(("clean", PGD_BLACK), pair, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mine", "text"),
+    [
+        ((0.8, 0.5), "x has 80.0 % clean and 50.0 % under PGD, black box; total variation as "
+         "clean, between two strengths, 40.0 %"),
+        ((0.6, 0.5), "two strengths, 60.0 %"),
+        ((0.95, 0.1), "; no two strengths of total variation are above and below it in clean"),
+        ((0.1, 0.1), "; no two strengths of total variation"),
+    ],
+)  # fmt: skip
+def test_equal_clean_accuracy(ranked, mine, text):
+    rows = make_rows(ranked, {"x": mine, "a": (0.6, 0.6), "c": (0.7, 0.5), "b": (0.9, 0.3)})
+    assert text in _at_equal_accuracy(rows, "x", ["b", "a", "c"])
