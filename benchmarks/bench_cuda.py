@@ -19,6 +19,7 @@ from workloads import (
     describe,
     find_case,
     images_and_masks,
+    load_images,
     rates,
     require_backend,
 )
@@ -28,6 +29,8 @@ import splic_ext
 #: Images in a call of the back end, and of a peer: torch and CuPy decompose one matrix at a time.
 COUNTS = {(32, 1): (8192, 64), (32, 3): (4096, 16), (64, 3): (1024, 4), (224, 3): (64, 1)}
 CASES = [find_case(*key) for key in COUNTS]
+#: Images of CIFAR-10.
+MANY = 60_000
 NATIVE = ("cuda", "cuda, arrays on the GPU", "cuda, cuSOLVER")
 PEERS = ("torch.linalg.svd on the GPU", "torch.linalg.eigh on the GPU", "cupy.linalg.svd")
 
@@ -83,6 +86,29 @@ def prepare(case: Case, method: str, images: np.ndarray, masks: np.ndarray) -> C
         torch.cuda.synchronize()
 
     return solve, lambda: (last[0].cpu().numpy(), last[1])
+
+
+def test_cuda_many(benchmark) -> None:
+    """As many images as CIFAR-10 has, from the CPU and back."""
+    require_backend("cuda")
+    case = find_case(32, 3)
+    images = load_images(case, 64 if QUICK else MANY)
+    benchmark.group = f"{case}, {MANY:,} images"
+    benchmark.extra_info.update(describe(case, "cuda", threads=1), batch=len(images))
+
+    def solve() -> np.ndarray:
+        return splic_ext.complete(images, options=case.options, backend="cuda")
+
+    completed = benchmark.pedantic(solve, rounds=1 if QUICK else 5, warmup_rounds=1)
+    benchmark.extra_info.update(check_answer(case, "cuda", completed))
+    if benchmark.stats is not None:
+        _, info = splic_ext.complete(images, options=case.options, backend="cuda", return_info=True)
+        iterations = int(info.iterations.sum())
+        benchmark.extra_info.update(
+            rates(benchmark.stats.stats.median, len(images), iterations),
+            images=len(images),
+            matrix_iterations=iterations,
+        )
 
 
 @pytest.mark.parametrize("method", NATIVE + PEERS)

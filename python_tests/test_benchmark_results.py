@@ -109,6 +109,13 @@ def test_readme_is_up_to_date(make_tables):
     assert fresh == text, "run `python benchmarks/make_tables.py`"
 
 
+def test_the_schema_knows_every_method(condense, monkeypatch):
+    workloads = importlib.import_module("workloads")
+    schema = json.loads((BENCHMARKS / "results" / "schema.json").read_text())
+    result = schema["properties"]["results"]["items"]["properties"]
+    assert set(result["method"]["enum"]) == set(workloads.BOUNDS)
+
+
 def test_condense_keeps_numbers_and_drops_the_rest(condense, raw):
     document = condense.condense(raw)
     assert document["date"] == "2026-01-02T03:04:05Z"
