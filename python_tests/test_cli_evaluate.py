@@ -222,7 +222,11 @@ def test_some_sections_of_the_protocol(files):
         (("--protocol", "adaptive", "--scenario", "white"), 2, "without --attack and --scenario"),
         (("--protocol", "adaptive", "--defense", "tv"), 2, "goes with one --defense and --out"),
         (("--protocol", "adaptive", "--section", "all"), 2, "`sections` must be among gradients"),
-        (("--protocol", "adaptive", "--section", "surrogates"), 2, "which needs `surrogates`"),
+        (
+            ("--protocol", "adaptive", "--section", "surrogates"),
+            2,
+            "which needs other networks; give",
+        ),
         (("--protocol", "adaptive", "--surrogate", "digits_cnn"), 2, "belong together; give both"),
         (("--protocol", "adaptive", "--size", "huge"), 2, "`size` must be one of smoke, small, fu"),
         (("--protocol", "adaptive", "--weights", "none.pt"), 1, "'none.pt' does not exist"),

@@ -18,9 +18,15 @@ def test_hypotheses():
     bench = make_bench("hypotheses", make_subject("svhn"), budget=budget)
     outcome = hypotheses(bench)
     rows = {(row.section, row.method, row.attack): row for row in outcome.rows}
-    for variation in VARIATIONS:
+    titles = [v.title for v in VARIATIONS if v.plan.get("architecture") != "other"]
+    assert len(titles) == len(VARIATIONS) - 1, "there is one network for digits alone"
+    for title in titles:
         for attack in ("clean", PGD_BLACK, BPDA_WHITE):
-            assert ("digits", variation.title, attack) in rows
+            assert ("digits", title, attack) in rows
+    assert ("digits", "a network of another size", "clean") not in rows
+    test_alone = [v.title for v in VARIATIONS if v.test is not None or v.defense == "identity"]
+    trained = [rows["digits", t, "clean"].model.sha256 for t in titles if t not in test_alone]
+    assert len(trained) == len(set(trained)), "each is a network of its own"
     subject = bench.subjects[0]
     surrogate = bench.surrogate(subject)
     for title, trained, spec in (
@@ -39,7 +45,10 @@ def test_hypotheses():
         found = [rows["digits", title, PGD_BLACK], rows["digits", title, BPDA_WHITE]]
         assert numbers(found) == numbers([black, white])
     surrogates = [r for r in outcome.rows if r.section == "digits, surrogates of the black box"]
-    assert len({row.method for row in surrogates}) == 3
+    assert [row.method for row in surrogates[::2]] == [
+        "same architecture, another seed (digits_cnn)",
+        "trained on completed images, another seed (digits_cnn)",
+    ]
     assert len({row.model.sha256 for row in surrogates}) == 1, "the base network is defended"
     half = rows["digits", "half the full rank", "clean"]
     assert "rank=4" in half.defense, "of 8 x 8 images"

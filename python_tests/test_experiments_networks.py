@@ -42,6 +42,19 @@ def test_sizes_of_the_paper():
     assert make_plan(BUDGETS["gpu"], recipe, defense="splic").options.copies == 0
 
 
+@pytest.mark.parametrize(
+    ("like", "change", "message"),
+    [
+        (RECIPE, {"growth": 1}, "`growth` must be fewer than the 1 `adversarial_epochs`, got 1"),
+        (TINY, {"candidates": ()}, "`candidates` of a budget must not be empty; give one"),
+        (TINY, {"strengths": ()}, "`strengths` of a budget must not be empty; give one"),
+    ],
+)
+def test_budgets_of_ones_own_are_checked(like, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(like, **change)
+
+
 def test_plan():
     plan = make_plan(TINY, RECIPE, seed=3, architecture="svhn_vgg", epochs=2)
     assert (plan.architecture, plan.options.epochs, plan.options.seed) == ("svhn_vgg", 2, 3)

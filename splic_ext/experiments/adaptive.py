@@ -197,7 +197,13 @@ def evaluate_adaptively(
     }
     rows: list[Row] = []
     last: Record | None = None
-    notes = ["the worst of several attacks is chosen by the draws that are counted"]
+    notes = []
+    if any(section.worst for section in plan):
+        notes.append("the worst of several attacks is chosen by the draws that are counted")
+    if sections is not None:
+        done = {section.key for section in plan}
+        left = ", ".join(title for key, title in SECTIONS.items() if key not in done)
+        notes.append(f"not the whole protocol, left out: {left}")
     for section in plan:
         report = evaluate(
             model,
@@ -361,8 +367,10 @@ def _chosen(plan: Sequence[_Section], words: Sequence[str] | None) -> Sequence[_
             known = ", ".join(SECTIONS)
             raise ValueError(f"`sections` must be among {known}, got {word!r}; choose another")
         if word not in able:
-            need = "`surrogates`" if word == "surrogates" else "a defence that has SPLIC"
-            raise ValueError(f"`sections` has {word!r}, which needs {need}; leave it out")
+            need = "a defence that has SPLIC; give one"
+            if word == "surrogates":
+                need = "other networks; give `surrogates` (--surrogate)"
+            raise ValueError(f"`sections` has {word!r}, which needs {need}, or leave it out")
     return [section for section in plan if section.key in words]
 
 

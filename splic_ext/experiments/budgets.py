@@ -49,6 +49,13 @@ class Recipe:
     crop: int = 4
     flip: bool = False
 
+    def __post_init__(self) -> None:
+        if self.growth and self.growth >= self.adversarial_epochs:
+            raise ValueError(
+                f"`growth` must be fewer than the {self.adversarial_epochs} `adversarial_epochs`, "
+                f"got {self.growth:g}; choose less"
+            )
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -123,6 +130,11 @@ class Budget:
     strengths: tuple[float, ...]
     estimations: tuple[str, ...]
     hypotheses: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "strengths"):
+            if not getattr(self, name):
+                raise ValueError(f"`{name}` of a budget must not be empty; give one")
 
 
 #: The paper's ranks: all, a half, three eighths, a quarter, an eighth.

@@ -93,12 +93,18 @@ def figure10(bench: Bench) -> Outcome:
         for title, spec in (("without defence", "identity"), ("SPLIC", "splic")):
             model = bench.trained(subject, defense=spec).model
             device = next(model.parameters()).device
-            clean = torch.from_numpy(data.to_float()).to(device)
-            labels = torch.from_numpy(data.labels).to(device)
-            attacked = PGD().run(model, clean, labels, index=0, seed=bench.seed)
-            for place, (kind, images) in enumerate((("clean", clean), ("PGD", attacked))):
-                defense = defense_from_spec(spec)
-                features = last_features(model, _defend(defense, images, bench.seed))
+            defense = defense_from_spec(spec).to(device)
+            clean: list[Features] = []
+            attacked: list[Features] = []
+            for start in range(0, len(data), bench.batch_size):
+                part = slice(start, start + bench.batch_size)
+                images = torch.from_numpy(data.to_float()[part]).to(device)
+                labels = torch.from_numpy(data.labels[part]).to(device)
+                changed = PGD().run(model, images, labels, index=start, seed=bench.seed)
+                for found, batch in ((clean, images), (attacked, changed)):
+                    found.append(last_features(model, _defend(defense, batch, start, bench.seed)))
+            for place, (kind, parts) in enumerate((("clean", clean), ("PGD", attacked))):
+                features = np.concatenate(parts)
                 section = f"{outcome.datasets[-1].name}, {title}, {kind}"
                 planes[kind] += _plane(features, data.labels, data.classes, section, bench.seed)
                 numbers += _numbers(features, data.labels, title, place, kind, outcome)
@@ -114,9 +120,9 @@ def figure10(bench: Bench) -> Outcome:
     return outcome
 
 
-def _defend(defense: Defense, images: torch.Tensor, seed: int) -> torch.Tensor:
+def _defend(defense: Defense, images: torch.Tensor, start: int, seed: int) -> torch.Tensor:
     with torch.no_grad(), seeded_masks(derive_seed(seed, "features")):
-        defended: torch.Tensor = defense(images, index=0)
+        defended: torch.Tensor = defense(images, index=start)
     return defended
 
 

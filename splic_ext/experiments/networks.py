@@ -10,7 +10,13 @@ from torch import nn
 
 from splic_ext.data import Dataset
 from splic_ext.experiments.budgets import Budget, Recipe
-from splic_ext.runs.fingerprints import code_fingerprint, fingerprint, fingerprint_arrays
+from splic_ext.runs.fingerprints import (
+    TRAINING_CODE,
+    code_fingerprint,
+    fingerprint,
+    fingerprint_arrays,
+    package_versions,
+)
 from splic_ext.training import TrainingOptions, train
 
 __all__ = ["Network", "Plan", "make_plan", "train_network"]
@@ -158,6 +164,8 @@ def train_network(
             plan.options,
             output=place,
             cache=None if folder is None else folder / "copies",
+            # The folder is this network's own: what does not fit there is damaged.
+            overwrite=True,
             device=device,
             progress=progress,
             command=command,
@@ -169,7 +177,8 @@ def train_network(
 
 def _description(plan: Plan, dataset: Dataset) -> Mapping[str, object]:
     return {
-        "code": code_fingerprint(),
+        "code": code_fingerprint(TRAINING_CODE),
+        "versions": package_versions(),
         "architecture": plan.architecture,
         "options": plan.options.to_dict(),
         "images": fingerprint_arrays(dataset.images, dataset.labels),

@@ -121,7 +121,7 @@ FIGURES: Mapping[str, str] = MappingProxyType(
         "figure8": "attacked images are restored",
         "figure9": "accuracy under attack is best for a lambda of 0.01 to 0.05",
         "figure10": "features of different classes are better separated with SPLIC",
-        "figure11": "SPLIC keeps the clean accuracy at any share of anchors, others do not",
-        "figure12": "total variation raises the PSNR, on CIFAR-10 more than on SVHN",
+        "figure11": "SPLIC keeps a very good clean accuracy at different shares of anchors",
+        "figure12": "total variation raises the PSNR",
     }
 )

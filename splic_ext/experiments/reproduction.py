@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.evaluation.tables import agrees, markdown_table, percent
 from splic_ext.experiments import paper
 from splic_ext.experiments.gray_box import ATTACKS, METHODS
 from splic_ext.experiments.layout import row_table
@@ -184,8 +184,7 @@ def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> 
 
 
 def _why(name: str, kind: str, key: str, row: Row, printed: float) -> str:
-    # As both are printed.
-    if round(100 * row.mean.low, 1) <= printed <= round(100 * row.mean.high, 1):
+    if agrees(printed, 100 * row.mean.low, 100 * row.mean.high):
         return "within the interval"
     reasons = [REASONS[name]]
     if row.mean.n < TEST_IMAGES[kind]:

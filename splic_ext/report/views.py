@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from splic_ext.evaluation import Accuracy, Provenance
+from splic_ext.evaluation.tables import agrees
 from splic_ext.experiments import Row
 
 __all__ = [
@@ -51,9 +52,9 @@ class Cell:
         """Where the paper's number lies; empty where there is none."""
         if self.paper is None or self.low is None or self.high is None:
             return ""
-        if self.paper > self.high:
-            return "above ours"
-        return "below ours" if self.paper < self.low else "within"
+        if agrees(self.paper, self.low, self.high):
+            return "within"
+        return "above ours" if self.paper > self.high else "below ours"
 
     @property
     def verdict_text(self) -> str:

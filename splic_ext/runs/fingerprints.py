@@ -40,6 +40,9 @@ DEFENSE_CODE = (
 #: What of it decides what comes out of attacks, defences and networks.
 CODE = ("attacks", "models", *DEFENSE_CODE)
 
+#: What of it decides what comes out of a training.
+TRAINING_CODE = ("training", *CODE)
+
 
 def fingerprint(values: Mapping[str, Any]) -> str:
     """Return the SHA-256 of plain values.
