@@ -21,8 +21,13 @@ __global__ void __launch_bounds__(threads, blocks)
                     std::size_t stride) {
   extern __shared__ __align__(16) unsigned char shared[];
   const std::int64_t place = blockIdx.x;
-  unsigned char *memory =
-      launch.workspace ? launch.workspace + place * stride : shared + kScratchBytes;
+  // Chosen when this is compiled: the state then is reached as the memory that it lies in, not by
+  // addresses that may be of either.
+  unsigned char *memory;
+  if constexpr (threads == kSmallTeam)
+    memory = shared + kScratchBytes;
+  else
+    memory = launch.workspace + place * stride;
   Record *record = launch.records ? launch.records + place : nullptr;
   Fused<T, BlockTeam> fused(problem, BlockTeam{reinterpret_cast<double *>(shared)});
   if (record && threadIdx.x == 0)
