@@ -1,4 +1,7 @@
 // The fused kernel: a thread block completes a matrix, from the first load to the last store.
+#include <mutex>
+#include <vector>
+
 #include "splic/fused.hpp"
 #include "team.cuh"
 
@@ -57,16 +60,40 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
   }
 }
 
+// Allows the kernel that much shared memory on the current device. The limit is one of the kernel,
+// not of a launch: it only ever grows, or a thread with a small matrix would take from another
+// what its launch is about to need. And it is set when it has to be alone: setting it may wait for
+// copies that are under way.
+template <class T, int threads, int blocks> cudaError_t allow_shared(std::size_t shared) {
+  constexpr std::size_t kAnyKernel = 48 << 10; // what needs no leave
+  static std::mutex mutex;
+  static auto &allowed = *new std::vector<std::size_t>; // on each device; for threads at exit too
+  int device = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status != cudaSuccess)
+    return status;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto at = static_cast<std::size_t>(device);
+  if (allowed.size() <= at)
+    allowed.resize(at + 1, kAnyKernel);
+  if (shared <= allowed[at])
+    return cudaSuccess;
+  status =
+      cudaFuncSetAttribute(reinterpret_cast<const void *>(complete_kernel<T, threads, blocks>),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  if (status == cudaSuccess)
+    allowed[at] = shared;
+  return status;
+}
+
 template <class T, int threads, int blocks>
 cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
                         std::size_t stride, cudaStream_t stream) {
-  const auto kernel = complete_kernel<T, threads, blocks>;
-  const cudaError_t status =
-      cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  const cudaError_t status = allow_shared<T, threads, blocks>(shared);
   if (status != cudaSuccess)
     return status;
-  kernel<<<static_cast<unsigned>(launch.count), threads, shared, stream>>>(problem, launch, stride);
+  complete_kernel<T, threads, blocks>
+      <<<static_cast<unsigned>(launch.count), threads, shared, stream>>>(problem, launch, stride);
   return cudaGetLastError();
 }
 
