@@ -10,17 +10,18 @@ namespace splic {
 template <class T, class Team> class Fused : Iterate<T, Team> {
   using Base = Iterate<T, Team>;
   using Algebra = TeamAlgebra<T, Team>;
-  using Algebra::c_, Algebra::q_, Algebra::t_, Algebra::order_, Algebra::used_, Algebra::gram;
-  using Algebra::cholesky, Algebra::jacobi;
+  using Algebra::c_, Algebra::q_, Algebra::t_, Algebra::order_, Algebra::gram;
+  using Algebra::cholesky, Algebra::counts_, Algebra::jacobi, Algebra::used_;
   using Base::problem_, Base::g_, Base::r_, Base::x_, Base::left_, Base::kept_, Base::right_;
   using Base::take_grid, Base::each, Base::each_entry, Base::product;
   using Base::team_, Base::theta_, Base::bits_;
   using Limits = Effort<T>;
 
 public:
-  // Bytes of shared memory; the first call of `lay_out` with null memory only counts.
+  // Bytes of shared memory.
   SPLIC_INLINE static std::size_t bytes(const Problem &problem) {
     Fused fused(problem, Team());
+    fused.counts_ = true;
     return fused.lay_out(nullptr);
   }
 
@@ -61,7 +62,7 @@ private:
     T *const area =
         this->template take<T>(static_cast<std::size_t>(m) * (w + u > left ? w + u : left));
     w_ = {area, w, 1};
-    u_ = {area ? area + static_cast<std::size_t>(m) * w : nullptr, u, 1};
+    u_ = {counts_ ? nullptr : area + static_cast<std::size_t>(m) * w, u, 1};
     left_ = {area, left, 1};
     kept_ = take_grid(m, r_);
     right_ = take_grid(2 * r_, n);

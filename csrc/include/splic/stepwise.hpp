@@ -35,7 +35,7 @@ struct StepMemory {
 template <class T, class Team> class Stepwise : Iterate<T, Team> {
   using Base = Iterate<T, Team>;
   using Algebra = TeamAlgebra<T, Team>;
-  using Algebra::used_, Algebra::memory_;
+  using Algebra::counts_, Algebra::used_, Algebra::memory_;
   using Base::problem_, Base::g_, Base::r_, Base::x_, Base::left_, Base::kept_, Base::right_;
   using Base::take_grid, Base::each, Base::for_each_entry, Base::product;
   using Base::team_, Base::theta_, Base::factor_, Base::bits_, Base::unit_, Base::range_;
@@ -51,7 +51,8 @@ public:
                         std::int64_t number)
       : Base(problem, team), number_(number), blocks_(memory.blocks) {
     const int m = g_.m, n = g_.n;
-    memory_ = memory.arrays ? memory.arrays + number * memory.stride : nullptr;
+    counts_ = !memory.arrays;
+    memory_ = counts_ ? nullptr : memory.arrays + number * memory.stride;
     used_ = 0;
     x_ = take_grid(m, n);
     kept_ = take_grid(m, r_);
@@ -60,7 +61,7 @@ public:
     theta_ = this->template take<T>(r_);
     factor_ = this->template take<T>(r_);
     bits_ = this->template take<unsigned char>(static_cast<std::size_t>(m) * n);
-    if (!memory_)
+    if (counts_)
       return;
     state_ = memory.states + number;
     square_ = memory.squares + number * n * n;

@@ -47,7 +47,7 @@ template <class T, class Team> class TeamAlgebra {
 protected:
   SPLIC_INLINE explicit TeamAlgebra(const Team &team) : team_(team) {}
 
-  // Hands out pieces of `memory`, or, if that is null, counts what it would take.
+  // Hands out pieces of `memory`, or, with counts_, only counts what they take.
   SPLIC_INLINE void lay_out(unsigned char *memory, int k) {
     memory_ = memory;
     used_ = 0;
@@ -66,7 +66,7 @@ protected:
   }
 
   template <class E> SPLIC_INLINE E *take(std::size_t count) {
-    E *p = memory_ ? reinterpret_cast<E *>(memory_ + used_) : nullptr;
+    E *p = counts_ ? nullptr : reinterpret_cast<E *>(memory_ + used_);
     used_ += (count * sizeof(E) + 15) / 16 * 16;
     return p;
   }
@@ -258,6 +258,8 @@ protected:
   }
 
   Team team_;
+  // Not a test of the memory for null, behind which nvcc no longer knows that it is shared.
+  bool counts_ = false;
   unsigned char *memory_ = nullptr;
   std::size_t used_ = 0;
   Grid<T> c_, q_, t_, columns_;
