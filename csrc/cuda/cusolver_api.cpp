@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <thread>
 
 #include <dlfcn.h>
 
@@ -99,6 +100,7 @@ CusolverLibrary load_cusolver(const std::vector<std::string> &files) {
 struct EigenSolver::Entry {
   int device = 0;
   cudaStream_t stream = nullptr; // that it was used on last
+  std::thread::id thread;        // by which: one handle stands for the streams of all threads
   CusolverApi::Handle handle = nullptr;
   CusolverApi::Params params = nullptr;
   cudaEvent_t done = nullptr; // the end of that work
@@ -114,15 +116,15 @@ struct EigenSolverPool {
   }
 };
 
-EigenSolver::EigenSolver(int device, cudaStream_t stream) {
+// A handle of the device for which fits(entry) holds, or a new one.
+template <class F> void EigenSolver::borrow(int device, const F &fits) {
   {
     const std::lock_guard<std::mutex> lock(mutex);
     if (!api.eigen)
       throw CusolverError("cuSOLVER has not been loaded");
     auto &entries = EigenSolverPool::get().entries;
     const auto fit = std::find_if(entries.begin(), entries.end(), [&](const auto &entry) {
-      return entry->device == device &&
-             (entry->stream == stream || cudaEventQuery(entry->done) == cudaSuccess);
+      return entry->device == device && fits(*entry);
     });
     cudaGetLastError(); // that an event is yet to come is no error
     if (fit != entries.end()) {
@@ -137,12 +139,26 @@ EigenSolver::EigenSolver(int device, cudaStream_t stream) {
     check_solver(api.create_params(&entry_->params), "cusolverDnCreateParams");
     check(cudaEventCreateWithFlags(&entry_->done, cudaEventDisableTiming), "cudaEventCreate");
   }
+}
+
+EigenSolver::EigenSolver(int device, cudaStream_t stream) {
+  const std::thread::id thread = std::this_thread::get_id();
+  borrow(device, [&](const Entry &entry) {
+    const bool same =
+        entry.stream == stream && (stream != cudaStreamPerThread || entry.thread == thread);
+    return same || cudaEventQuery(entry.done) == cudaSuccess;
+  });
   entry_->stream = stream;
+  entry_->thread = thread;
   check_solver(api.set_stream(entry_->handle, stream), "cusolverDnSetStream");
 }
 
+EigenSolver::EigenSolver(int device) : works_(false) {
+  borrow(device, [](const Entry &) { return true; });
+}
+
 EigenSolver::~EigenSolver() {
-  if (cudaEventRecord(entry_->done, entry_->stream) != cudaSuccess) {
+  if (works_ && cudaEventRecord(entry_->done, entry_->stream) != cudaSuccess) {
     cudaGetLastError(); // whoever waits for the work is told
     return;             // and nobody gets this handle again
   }
@@ -159,7 +175,8 @@ std::size_t EigenSolver::workspace(int n, int count) const {
                               CusolverApi::kFloat64, somewhere, CusolverApi::kFloat64, &device,
                               &host, std::min(count, kMostMatrices)),
                "cusolverDnXsyevBatched_bufferSize");
-  entry_->host.resize(std::max(entry_->host.size(), host));
+  if (works_)
+    entry_->host.resize(std::max(entry_->host.size(), host));
   return device;
 }
 

@@ -48,6 +48,8 @@ CusolverLibrary load_cusolver(const std::vector<std::string> &files);
 class EigenSolver {
 public:
   EigenSolver(int device, cudaStream_t stream);
+  // To ask for the workspace alone: no stream has anything to do with it.
+  explicit EigenSolver(int device);
   ~EigenSolver();
   EigenSolver(const EigenSolver &) = delete;
   EigenSolver &operator=(const EigenSolver &) = delete;
@@ -62,6 +64,8 @@ public:
 
 private:
   struct Entry;
+  template <class F> void borrow(int device, const F &fits);
+  bool works_ = true;
   std::shared_ptr<Entry> entry_;
   friend struct EigenSolverPool;
 };

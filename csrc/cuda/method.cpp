@@ -42,7 +42,7 @@ std::size_t Method::workspace(std::int64_t images) const {
   const std::size_t state =
       algorithm_ == Algorithm::fused
           ? fused_workspace(shape_, shared_limit_, count)
-          : steps_workspace(shape_, EigenSolver(device_, cudaStreamPerThread), count);
+          : steps_workspace(shape_, EigenSolver(device_), count);
   return sums_bytes(images) + state;
 }
 
