@@ -245,12 +245,14 @@ def fake_cupy(native):
             raise OutOfMemoryError(str(error)) from None
         return types.SimpleNamespace(ptr=4096)
 
-    cupy.exported = []
+    cupy.exported, cupy.waited = [], []
     cupy.ndarray = ndarray
     cupy.empty_like = lambda array: ndarray(np.empty_like(array.values), current[-1])
     cupy.cuda = types.SimpleNamespace(
         Device=Device,
-        get_current_stream=lambda: types.SimpleNamespace(ptr=700 + current[-1]),
+        get_current_stream=lambda: types.SimpleNamespace(
+            ptr=700 + current[-1], synchronize=lambda: cupy.waited.append(current[-1])
+        ),
         alloc=alloc,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )

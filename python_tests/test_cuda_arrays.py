@@ -158,9 +158,12 @@ def test_given_masks(cupy):
     one = mask[:, :1]
     result = complete(module.ndarray(values), module.ndarray(one), options=QUICK)
     assert np.array_equal(result.values, expected(values, one))
-    # A mask of another library is handed over in the order of the stream of the batch.
+    assert module.waited == []
+    # A mask of another library is handed over in the order of the stream of the batch; and the call
+    # waits, since that library may reuse the memory of a mask that is gone on any stream.
     foreign = StubArray(mask)
     result = complete(module.ndarray(values), foreign, options=QUICK)
+    assert module.waited == [0]
     assert np.array_equal(result.values, want)
     assert foreign.streams == [700]
     assert len(fake.calls) == 3

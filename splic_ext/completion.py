@@ -21,7 +21,7 @@ from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
 from splic_ext.batches import check_converged, check_mask, check_out, check_sides, check_values
 from splic_ext.checks import check_integer, check_number
-from splic_ext.devicearrays import DeviceMemory, Placement, library_of
+from splic_ext.devicearrays import DeviceMemory, Placement, is_foreign, library_of
 from splic_ext.dtypes import DTYPES, default_data_range, largest_value, nearest_range
 from splic_ext.options import SolverOptions
 
@@ -174,8 +174,9 @@ def complete(
     Notes
     -----
     *On a CUDA device* the work is put on the current stream of torch or CuPy, and the call returns
-    before it is done. It waits for the device with ``return_info=True`` alone, and only then are
-    wrong values and divergence errors: otherwise such an image comes out as NaN (0 in uint8).
+    before it is done. With ``return_info=True`` alone it waits for the device, and only then are
+    wrong values and divergence errors: otherwise such an image comes out as NaN (0 in uint8). It
+    also waits where `mask` is of another library than `batch`.
 
     *Thread safety*: safe to call from several threads; the native back end releases the GIL.
     The result of an image depends on the image, the mask (or seed and index), the options, the
@@ -263,6 +264,9 @@ def complete(
         )
         if placement is None or placement.reads:
             check_converged(info, solver_options)
+        elif mask is not None and is_foreign(mask, library_of(source.array)):
+            # Its library may reuse the memory of a mask that is gone, on a stream of its own.
+            library_of(source.array).wait(placement.index)
         if not isinstance(target, DeviceMemory) and work is not target:
             target[...] = work
     completed = source.convert(result) if out is None else out

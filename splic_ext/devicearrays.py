@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Protocol
 
-__all__ = ["DeviceMemory", "Library", "Placement", "library_of", "memory_on"]
+__all__ = ["DeviceMemory", "Library", "Placement", "is_foreign", "library_of", "memory_on"]
 
 #: What DLPack calls the legacy default stream, and the CUDA runtime takes as its handle.
 LEGACY_STREAM = 1
@@ -126,6 +126,9 @@ class Library(Protocol):
     def scratch(self, size: int, index: int) -> tuple[Any, int]:
         """Allocate memory in the order of the current stream; see :class:`Placement`."""
 
+    def wait(self, index: int) -> None:
+        """Wait for the caller's current stream on a device."""
+
 
 class TorchLibrary:
     """Tensors of torch: its streams, and its caching allocator.
@@ -170,6 +173,9 @@ class TorchLibrary:
             raise MemoryError(str(error)) from None
         return block, block.data_ptr()
 
+    def wait(self, index: int) -> None:
+        self._torch.cuda.current_stream(index).synchronize()
+
 
 class CuPyLibrary:
     """Arrays of CuPy: its streams, and its memory pool."""
@@ -213,6 +219,10 @@ class CuPyLibrary:
             except self._cupy.cuda.memory.OutOfMemoryError as error:
                 raise MemoryError(str(error)) from None
         return block, block.ptr
+
+    def wait(self, index: int) -> None:
+        with self._cupy.cuda.Device(index):
+            self._cupy.cuda.get_current_stream().synchronize()
 
 
 class DLPackLibrary:
@@ -267,6 +277,9 @@ class DLPackLibrary:
         block = _native().DeviceArray([size], "uint8", 1, index)
         return block, block.pointer
 
+    def wait(self, index: int) -> None:
+        """Do nothing: each call waits."""
+
 
 def _native() -> Any:
     """Return the compiled module; there is one, or no batch would have come as far."""
@@ -289,6 +302,12 @@ def library_of(array: Any) -> Library:
     return DLPackLibrary()
 
 
+def is_foreign(array: Any, like: Library) -> bool:
+    """Whether an array is not of a library, or of one of which nothing is known."""
+    library = library_of(array)
+    return type(library) is not type(like) or library.waits
+
+
 def memory_on(array: Any, stream: int, like: Library) -> DeviceMemory:
     """Return the memory of an array, ready on a stream of the library of another array.
 
@@ -301,7 +320,6 @@ def memory_on(array: Any, stream: int, like: Library) -> DeviceMemory:
     like : Library
         That of the other array.
     """
-    library = library_of(array)
-    if type(library) is type(like) and not library.waits:
-        return library.memory(array)
+    if not is_foreign(array, like):
+        return like.memory(array)
     return DLPackLibrary(stream or LEGACY_STREAM).memory(array)
