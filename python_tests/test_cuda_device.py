@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from cuda_tools import wavy as images
@@ -182,9 +184,11 @@ def test_the_current_stream_is_used_and_nobody_waits(gpu):
     expected = complete(values, options=QUICK, backend="cuda")
     batch = gpu.zeros(values.shape, device="cuda")
     real = gpu.from_numpy(values).cuda()
-    complete(real, options=QUICK)  # kernels are loaded
     gpu.cuda.synchronize()
     stream = gpu.cuda.Stream()
+    with gpu.cuda.stream(stream):
+        complete(real, options=QUICK)  # kernels are loaded, and torch has memory for this stream
+    gpu.cuda.synchronize()
     with gpu.cuda.stream(stream):
         gpu.cuda._sleep(int(2e9))  # about a second
         batch.copy_(real)
@@ -192,6 +196,18 @@ def test_the_current_stream_is_used_and_nobody_waits(gpu):
         assert not stream.query(), "the call waited for the device"
     stream.synchronize()
     assert np.array_equal(result.cpu().numpy(), expected)
+
+
+def test_threads_with_different_shapes(cuda_row):
+    """What one launch of a kernel is allowed is not taken from the launch of another thread."""
+    batches = [images((2, *shape), cuda_row.dtype) for shape in [(3, 40, 40), (1, 9, 9)]]
+    expected = [on_host(cuda_row, values) for values in batches]
+
+    def agrees(number):
+        return np.array_equal(on_host(cuda_row, batches[number]), expected[number])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(agrees, [0, 1] * 100))
 
 
 def test_the_current_stream_of_cupy(cuda_row):
