@@ -39,10 +39,9 @@ std::size_t Method::sums_bytes(std::int64_t images) const {
 
 std::size_t Method::workspace(std::int64_t images) const {
   const int count = static_cast<int>(items(images));
-  const std::size_t state =
-      algorithm_ == Algorithm::fused
-          ? fused_workspace(shape_, shared_limit_, count)
-          : steps_workspace(shape_, EigenSolver(device_), count);
+  const std::size_t state = algorithm_ == Algorithm::fused
+                                ? fused_workspace(shape_, shared_limit_, count)
+                                : steps_workspace(shape_, EigenSolver(device_), count);
   return sums_bytes(images) + state;
 }
 
