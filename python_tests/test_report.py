@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from importlib import resources
@@ -95,6 +96,19 @@ def test_summary_of_unknown_defences(table, tmp_path):
     assert summary.limits[0].startswith("Robustness. Nobody who attacks here knows the defence")
     assert any("100 images alone, and intervals reach up to 10 points" in t for t in summary.limits)
     assert any("experiments have no result here" in text for text in summary.limits)
+
+
+@pytest.mark.parametrize(("clean", "is_rival"), [(0.642, True), (0.638, False)])
+def test_summary_of_equals(table, tmp_path, clean, is_rival):
+    """A point of clean accuracy less is no less."""
+    rows = [
+        dataclasses.replace(row, mean=dataclasses.replace(row.mean, value=clean))
+        if (row.method, row.attack) == ("blur", "clean")
+        else row
+        for row in table.rows
+    ]
+    (card,) = make_page(collect([write(tmp_path, make_result(*rows))])).summary.unknown
+    assert (card.table.lines[-1].head == "blur") == is_rival
 
 
 def test_summary_without_a_rival(table, tmp_path):

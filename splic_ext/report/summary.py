@@ -20,6 +20,8 @@ WORST = "worst"
 PAPERS = "BPDA"
 #: Results whose rows differ in more than the defence.
 LEFT_OUT = ("hypotheses", "ranking")
+#: Of the clean accuracy: what is no more below is as accurate.
+CLOSE = 0.01
 #: Fewer images than this are few.
 FEW = 1000
 
@@ -172,7 +174,7 @@ def _unknown(part: Part) -> Card | None:
         row
         for row in rows
         if _is_other(row) and row.method != bare.method
-        if clean[row.method].mean.value >= accurate
+        if clean[row.method].mean.value >= accurate - CLOSE
     ]
     rival = max(rivals, key=lambda row: row.mean.value, default=None)
     own_row = next((row for row in rows if _is_splic(row) and row.paper is not None), best)
