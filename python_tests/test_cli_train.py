@@ -28,8 +28,9 @@ BASE = (
 def files(tmp_path, monkeypatch):
     """A data set in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    data = make_data(32)
-    np.savez("mine.npz", x=data.images, y=data.labels)
+    for seed, name in enumerate(("mine.npz", "other.npz")):
+        data = make_data(32, seed=seed)
+        np.savez(name, x=data.images, y=data.labels)
     return tmp_path
 
 
@@ -44,7 +45,7 @@ def test_it_is_that_of_the_library(files):
         "--no-flip", "--defense", "usvt", "--adversarial", "bpda:steps=1", "--seed", 3,
         "--adversarial-warmup-epochs", 0.25,
         "--learning-rate", 0.05, "--momentum", 0.8, "--weight-decay", 0.001, "--schedule", "step",
-        "--warmup-epochs", 0.5, "--label-smoothing", 0.1, "--ema-decay", 0.9, "--test", "mine.npz",
+        "--warmup-epochs", 0.5, "--label-smoothing", 0.1, "--ema-decay", 0.9, "--test", "other.npz",
         "--test-limit", 10, "--limit", 20, "--precision", "bfloat16", "--channels-last",
         "--threads", 1,
     )  # fmt: skip
@@ -54,7 +55,7 @@ def test_it_is_that_of_the_library(files):
         precision="bfloat16", channels_last=True, defense="usvt", adversarial="bpda:steps=1",
         adversarial_warmup_epochs=0.25, seed=3,
     )  # fmt: skip
-    images, test = load_dataset("mine.npz", limit=20), load_dataset("mine.npz", limit=10)
+    images, test = load_dataset("mine.npz", limit=20), load_dataset("other.npz", limit=10)
     expected = train("resnet20", images, options, test=test, threads=1)
     record = TrainingRecord.load("out/training.json")
     assert record.options == options
@@ -130,14 +131,15 @@ def test_too_little_memory(files, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("splic_ext.training.trainer.Trainer._learn", fail)
-    assert "error: out of memory; use a smaller --batch-size" in trained(code=1).stderr
+    message = "error: not enough memory for batches of 16 images: CUDA out of memory; use a smaller"
+    assert message in trained(code=1).stderr
 
 
 def test_a_damaged_checkpoint(files):
     (files / "out").mkdir()
     (files / "out" / CHECKPOINT).write_bytes(b"x")
     assert "give `overwrite=True` (--overwrite) to begin anew" in trained(code=2).stderr
-    trained("--overwrite")
+    assert "note: the training is begun anew: the checkpoint" in trained("--overwrite").stderr
 
 
 def test_tensorboard_that_is_missing_is_told_of(files, monkeypatch):
@@ -157,7 +159,7 @@ def test_required_flags(files, missing):
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to others there")
 def test_ctrl_c_and_again(files):
-    arguments = ["train", *BASE[:4], *BASE[6:], "--epochs", "300", "--test", "mine.npz"]
+    arguments = ["train", *BASE[:4], *BASE[6:], "--epochs", "300", "--test", "other.npz"]
     process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (files / "out" / CHECKPOINT).exists() and time.monotonic() < deadline:

@@ -119,10 +119,11 @@ def test_dropout_follows_the_seed():
 
 
 def test_read_only_images():
-    data = make_data()
-    data.images.setflags(write=False)
-    data.labels.setflags(write=False)
-    assert same_weights(fit(data=data, test=data).network, fit(test=make_data()).network)
+    data, test = make_data(), make_data(20, seed=1)
+    for part in (data, test):
+        part.images.setflags(write=False)
+        part.labels.setflags(write=False)
+    assert same_weights(fit(data=data, test=test).network, fit(test=test).network)
 
 
 # What the network learns
@@ -227,6 +228,19 @@ def test_adversarial_images_go_through_the_defence(monkeypatch):
         assert torch.equal(learnt, changed * 0.5)
     seeds = [seed for *_, seed in calls]
     assert seeds[0] == seeds[1] != seeds[2] == seeds[3], "one seed for each epoch"
+
+
+def test_images_that_are_learnt_are_no_test():
+    data = make_data()
+    with pytest.raises(ValueError, match=r"got 48 of 48 that are among the training images; give"):
+        fit(data=data, test=data)
+    mixed = Dataset(
+        "mixed",
+        np.concatenate([data.images[:4], make_data(8, seed=1).images]),
+        np.concatenate([data.labels[:4], make_data(8, seed=1).labels]),
+        data.classes,
+    )
+    assert fit(data=data, test=mixed, epochs=1).history[0].test_accuracy is not None
 
 
 def test_the_attack_grows(monkeypatch):

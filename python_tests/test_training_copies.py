@@ -43,7 +43,8 @@ def arrays(folder):
 
 
 def copy_fit(cache, **arguments):
-    return fit(**({"defense": "usvt", "copies": 2, "cache": cache, "epochs": 4} | arguments))
+    options = {"defense": "usvt", "copies": 2, "cache": cache, "epochs": 4, "batch_size": 24}
+    return fit(**(options | arguments))
 
 
 def test_what_is_in_them(tmp_path):
@@ -92,6 +93,16 @@ def test_they_are_made_once(tmp_path, calls):
     copy_fit(tmp_path, copies=1)
     assert len(calls) == 6
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("copy-*")} == first
+
+
+def test_small_batches_are_defended_at_a_time(tmp_path, calls):
+    """For the sake of memory; the copies are the same."""
+    copy_fit(tmp_path / "whole", copies=1)
+    calls.clear()
+    copy_fit(tmp_path / "parts", copies=1, batch_size=16)
+    assert calls == [(16, 0), (4, 16), (16, 20), (4, 36), (8, 40)]
+    (one,), (other,) = (arrays(tmp_path / name) for name in ("whole", "parts"))
+    assert np.array_equal(np.load(one), np.load(other))
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,10 @@ from training_tools import (
 )
 
 from splic_ext.training import TrainingRecord
+from splic_ext.training import checkpoint as checkpoint_module
 from splic_ext.training.checkpoint import Checkpoint
 from splic_ext.training.folder import CHECKPOINT, RECORD, WEIGHTS
+from splic_ext.training.options import LATER
 from splic_ext.training.trainer import Trainer
 
 # Checkpoints that do not fit
@@ -115,22 +117,27 @@ def test_a_damaged_checkpoint(stopped, damage):
     assert "cannot be read" in str(error.value) or "is damaged" in str(error.value)
     assert "put back a copy, or give `overwrite=True`" in str(error.value)
     assert (stopped / CHECKPOINT).read_bytes() == before
-    assert same_weights(fit(output=stopped, overwrite=True).network, fit().network)
+    with pytest.warns(UserWarning, match="the training is begun anew: the checkpoint "):
+        again = fit(output=stopped, overwrite=True)
+    assert same_weights(again.network, fit().network)
 
 
-def rewrite(folder, change):
-    """Write a checkpoint again, with another header."""
+def rewrite(folder, change, whole=False):
+    """Write a checkpoint again, with another header; as it may have been written if `whole`."""
     from safetensors.torch import load_file, save_file
 
     meta = checkpoint(folder)
     change(meta)
     tensors = load_file(folder / CHECKPOINT)
+    if whole:
+        del meta["sha256"]
+        meta["sha256"] = checkpoint_module._checksum(meta, tensors)
     save_file(tensors, folder / CHECKPOINT, {"splic_ext": json.dumps(meta)})
 
 
 def test_a_checkpoint_of_another_schema(stopped):
     rewrite(stopped, lambda meta: meta.update(schema_version=99))
-    with pytest.raises(ValueError, match="must have the schema version 1, got 99; go on with the"):
+    with pytest.raises(ValueError, match="must have the schema version 2, got 99; go on with the"):
         fit(output=stopped)
 
 
@@ -141,6 +148,9 @@ def test_a_checkpoint_of_another_schema(stopped):
         lambda meta: meta["position"].update(epoch="one"),
         lambda meta: meta.update(sha256="0"),
         lambda meta: meta.update(averaged=None),
+        lambda meta: meta["position"].update(batch=1),
+        lambda meta: meta["position"].update(images=3),
+        lambda meta: meta["environment"].update(code="0"),
     ],
 )
 def test_a_header_that_is_damaged(stopped, change):
@@ -149,8 +159,41 @@ def test_a_header_that_is_damaged(stopped, change):
         fit(output=stopped)
 
 
+@pytest.mark.parametrize("option", LATER)
+def test_files_that_lack_a_later_option(stopped, option):
+    """They are those of the same training, in which it had its first value."""
+    assert option not in checkpoint(stopped)["identity"]["options"]
+    result = fit(output=stopped)
+    assert same_weights(result.network, fit().network)
+    record = json.loads((stopped / RECORD).read_text())
+    assert record["options"].pop(option) == LATER[option]
+    (stopped / RECORD).write_text(json.dumps(record))
+    assert TrainingRecord.load(stopped / RECORD) == result.record
+    assert fit(output=stopped).record == result.record, "it is taken up"
+
+
+def test_a_finished_training_of_other_code_is_told_of(stopped):
+    fit(output=stopped)
+    text = (stopped / RECORD).read_text()
+    code = json.loads(text)["provenance"]["code"]
+    (stopped / RECORD).write_text(text.replace(code, "0" * 64))
+    with pytest.warns(UserWarning, match="the training of .* was made with other code: the resul"):
+        fit(output=stopped)
+
+
+def test_logs_of_others_are_left(tmp_path):
+    """Where there is no training, logs are no training's."""
+    foreign = tmp_path / "tensorboard" / "events.out.tfevents.1"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"x")
+    fit(output=tmp_path)
+    assert foreign.exists()
+    fit(output=tmp_path, epochs=1, overwrite=True)
+    assert not foreign.exists()
+
+
 def test_a_checkpoint_of_other_versions_is_told_of(stopped):
-    rewrite(stopped, lambda meta: meta["environment"].update(code="0", threads=64))
+    rewrite(stopped, lambda meta: meta["environment"].update(code="0", threads=64), whole=True)
     with pytest.warns(UserWarning, match="was made with other code, threads: the result may dif"):
         found = fit(output=stopped)
     assert "was made with other code, threads" in found.record.notes[0]
@@ -227,7 +270,11 @@ def test_a_damaged_result(tmp_path, damage, message):
         fit(output=tmp_path)
     assert message in str(error.value)
     assert "give `overwrite=True` (--overwrite)" in str(error.value)
-    assert same_weights(fit(output=tmp_path, overwrite=True).network, expected.network)
+    with pytest.warns(UserWarning, match="the training is begun anew: ") as told:
+        again = fit(output=tmp_path, overwrite=True)
+    assert message in str(told[0].message)
+    assert again.record.notes == (str(told[0].message),)
+    assert same_weights(again.network, expected.network)
 
 
 def test_weights_of_somebody_else_are_kept(tmp_path):
@@ -274,10 +321,8 @@ def test_a_full_disk(tmp_path, monkeypatch):
     assert str(error.value).startswith(f"'{tmp_path / CHECKPOINT}'")
     assert files(tmp_path) == [CHECKPOINT], "no temporary file is left"
     assert checkpoint(tmp_path)["position"]["epoch"] == 1
-
-
-def test_and_room_again(stopped):
-    assert same_weights(fit(output=stopped).network, fit().network)
+    again = fit(output=tmp_path, epochs=3)
+    assert same_weights(again.network, fit(epochs=3).network), "there is room again"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):

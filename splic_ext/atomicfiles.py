@@ -38,6 +38,7 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = target.with_name(f".splic-{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
+        _sync(temporary)
         if overwrite:
             with suppress(OSError):  # none is there, or a file system without modes
                 shutil.copymode(target, temporary)
@@ -46,6 +47,12 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _move_to_free_name(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the content on the disk before its name is: after a power failure both or neither."""
+    with suppress(OSError), path.open("rb+") as file:  # a file system that cannot
+        os.fsync(file.fileno())
 
 
 def remove_stale(folder: Path) -> None:

@@ -49,7 +49,9 @@ def exit_codes(
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        print_message(f"error: out of memory; {memory}")
+        # A message that says what to do is one of this package.
+        told = isinstance(error, MemoryError) and "; " in str(error)
+        print_message(f"error: {error}" if told else f"error: out of memory; {memory}")
         raise typer.Exit(1) from None
     except (TypeError, ValueError) as error:
         print_message(f"error: {error}")

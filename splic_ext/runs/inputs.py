@@ -13,7 +13,14 @@ from splic_ext.defenses import Defense, RandomDefense
 from splic_ext.runs.fingerprints import fingerprint_arrays
 from splic_ext.runs.records import DatasetInfo
 
-__all__ = ["check_dataset", "check_outputs", "describe_dataset", "is_random", "resolve_device"]
+__all__ = [
+    "check_dataset",
+    "check_outputs",
+    "count_shared_images",
+    "describe_dataset",
+    "is_random",
+    "resolve_device",
+]
 
 
 def check_dataset(dataset: Any) -> None:
@@ -133,6 +140,26 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
             "repeatable; derive it from RandomDefense and take its masks from `draw()`"
         )
     return False
+
+
+def count_shared_images(first: Dataset, second: Dataset) -> int:
+    """Return how many images of a data set are also in another, to the byte.
+
+    Parameters
+    ----------
+    first, second : Dataset
+
+    Examples
+    --------
+    >>> from splic_ext.data import load_dataset
+    >>> digits = load_dataset("digits", limit=10)
+    >>> count_shared_images(digits.first(5), digits)
+    5
+    """
+    if first.images.shape[1:] != second.images.shape[1:]:
+        return 0
+    known = {image.tobytes() for image in second.images}
+    return sum(image.tobytes() in known for image in first.images)
 
 
 def resolve_device(device: Any, model: nn.Module | str) -> torch.device:

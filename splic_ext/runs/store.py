@@ -110,6 +110,8 @@ class PartStore:
             part, reason = _read(path, description, expected), ""
         except MemoryError:
             raise
+        except FileNotFoundError:  # another process has finished with it, and removed it
+            return None
         except Exception as error:  # of any type: the content of a damaged file is anything
             part, reason = None, str(error) or type(error).__name__
         if part is None:

@@ -15,13 +15,22 @@ from safetensors.torch import save
 from splic_ext.atomicfiles import atomic_path
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 from splic_ext.runs.plain import decode, encode
-from splic_ext.training.records import SCHEMA_VERSION
 from splic_ext.training.trainer import Position, Trainer
 
-__all__ = ["Checkpoint", "differences", "write_tensors", "write_text"]
+__all__ = ["Checkpoint", "DamagedError", "differences", "write_tensors", "write_text"]
 
 #: Under which the header of a checkpoint holds what is no tensor.
 META = "splic_ext"
+
+#: What may explain that something is another.
+HINTS = {"initialisation": " (a network that is given is trained in place: build it anew)"}
+
+#: Of the file: 2 has a checksum that is of the header too.
+VERSION = 2
+
+
+class DamagedError(ValueError):
+    """A file that is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +113,14 @@ class Checkpoint:
             It cannot be written; what is there is kept.
         """
         meta = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": VERSION,
             "identity": self.identity,
             "environment": self.environment,
             "position": encode(self.position),
             "scaler": self.scaler,
             "averaged": self.averaged,
-            "sha256": _checksum(self.tensors),
         }
+        meta["sha256"] = _checksum(meta, self.tensors)
         write_tensors(path, self.tensors, {META: json.dumps(meta)})
 
     @classmethod
@@ -139,9 +148,9 @@ class Checkpoint:
         except Exception as error:  # of any type: the content of a damaged file is anything
             reason = f"{type(error).__name__}: {error}"
             raise _refused(path, f"cannot be read ({reason.splitlines()[0]})") from error
-        if version != SCHEMA_VERSION:
+        if version != VERSION:
             raise ValueError(
-                f"the checkpoint '{path}' must have the schema version {SCHEMA_VERSION}, got "
+                f"the checkpoint '{path}' must have the schema version {VERSION}, got "
                 f"{version!r}; go on with the version of splic_ext that wrote it, or give "
                 "`overwrite=True` (--overwrite) to begin anew"
             )
@@ -161,7 +170,7 @@ class Checkpoint:
                 int(meta["averaged"]),
                 tensors,
             )
-            intact = meta["sha256"] == _checksum(tensors)
+            intact = meta.pop("sha256") == _checksum(meta, tensors)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise _refused(path, f"is damaged ({error})") from error
         if not intact:
@@ -197,7 +206,9 @@ def differences(there: Any, here: Mapping[str, Any]) -> str:
         if old.get(name) != new.get(name)
     ]
     found += [
-        f"another {name}" for name in here if name != "options" and there.get(name) != here[name]
+        f"another {name}{HINTS.get(name, '')}"
+        for name in here
+        if name != "options" and there.get(name) != here[name]
     ]
     return ", ".join(found)
 
@@ -245,8 +256,8 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _refused(path: Path, reason: str) -> ValueError:
-    return ValueError(
+def _refused(path: Path, reason: str) -> DamagedError:
+    return DamagedError(
         f"the checkpoint '{path}' {reason}; put back a copy, or give `overwrite=True` "
         "(--overwrite) to begin anew"
     )
@@ -268,10 +279,12 @@ def _part(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.T
     }
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
-    found = {}
+def _checksum(meta: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    found: dict[str, Any] = {"header": meta}
     for name, value in tensors.items():
         host = value.detach().cpu().contiguous()
         shape = f"{host.dtype}{tuple(host.shape)}"
-        found[name] = shape + fingerprint_arrays(host.reshape(-1).view(torch.uint8).numpy())
+        found[f"tensor {name}"] = shape + fingerprint_arrays(
+            host.reshape(-1).view(torch.uint8).numpy()
+        )
     return fingerprint(found)

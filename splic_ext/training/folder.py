@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from torch import nn
 from splic_ext.atomicfiles import remove_stale
 from splic_ext.models import load_weights
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
-from splic_ext.training.checkpoint import Checkpoint, differences, write_tensors, write_text
+from splic_ext.training.checkpoint import (
+    Checkpoint,
+    DamagedError,
+    differences,
+    write_tensors,
+    write_text,
+)
 from splic_ext.training.records import TrainingRecord
 
 __all__ = ["CHECKPOINT", "RECORD", "WEIGHTS", "TrainingFolder"]
@@ -77,25 +84,39 @@ class TrainingFolder:
                 return self._finished(folder, network), None
             if (folder / CHECKPOINT).exists():
                 found = Checkpoint.read(folder / CHECKPOINT, self.identity)
-                self._compare(folder / CHECKPOINT, found)
+                self._compare(f"the checkpoint '{folder / CHECKPOINT}'", found.environment)
                 return None, found
             if (folder / WEIGHTS).exists():
                 raise ValueError(
                     f"'{folder / WEIGHTS}' is not of this training; name another `output`, or give "
                     "`overwrite=True` (--overwrite) to replace it"
                 )
+        except DamagedError as error:
+            if not overwrite:
+                raise
+            note = f"the training is begun anew: {str(error).partition(';')[0]}"
+            self.notes.append(note)
+            warnings.warn(note, stacklevel=2)
         except ValueError:
             if not overwrite:
                 raise
         return None, None
 
-    def clear(self) -> None:
-        """Remove the files of another training, so that a new one can be taken up."""
+    def clear(self, overwrite: bool) -> None:
+        """Remove the files of another training, so that a new one can be taken up.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Whether logs may go that no training has left behind.
+        """
         if self.path is None:
             return
         remove_stale(self.path)
         old = [self.path / name for name in (RECORD, CHECKPOINT, WEIGHTS)]
-        for path in [*old, *self.path.glob("tensorboard/events.out.tfevents.*")]:
+        if overwrite or any(path.exists() for path in old):
+            old += self.path.glob("tensorboard/events.out.tfevents.*")
+        for path in old:
             path.unlink(missing_ok=True)
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -116,13 +137,13 @@ class TrainingFolder:
         try:
             record = TrainingRecord.load(folder / RECORD)
         except ValueError as error:
-            raise ValueError(
+            raise DamagedError(
                 f"'{folder / RECORD}' cannot be read: {error}; name another `output`, or give "
                 "`overwrite=True` (--overwrite) to begin anew"
             ) from error
         if record.key != fingerprint(self.identity):
             there = {
-                "options": record.options.to_dict(),
+                "options": record.options.identity(),
                 "data set": record.dataset.sha256,
                 "test set": None if record.test is None else record.test.sha256,
             }
@@ -136,25 +157,28 @@ class TrainingFolder:
         try:
             load_weights(trial, folder / WEIGHTS)
         except (FileNotFoundError, ValueError) as error:
-            raise ValueError(
+            raise DamagedError(
                 f"the training of '{folder / RECORD}' has lost its weights: {error}; put them "
                 "back, or give `overwrite=True` (--overwrite) to begin anew"
             ) from error
         if fingerprint_weights(trial) != record.model.sha256:
-            raise ValueError(
+            raise DamagedError(
                 f"'{folder / WEIGHTS}' does not hold the weights of '{folder / RECORD}'; put them "
                 "back, or give `overwrite=True` (--overwrite) to begin anew"
             )
         network.load_state_dict(trial.state_dict())
+        made = {"versions": record.provenance.versions, "code": record.provenance.code}
+        self._compare(f"the training of '{folder / RECORD}'", made)
         return record
 
-    def _compare(self, path: Path, found: Checkpoint) -> None:
-        """Tell of a checkpoint that was computed otherwise, to other rounding."""
-        other = [k for k, value in self.environment.items() if found.environment.get(k) != value]
+    def _compare(self, what: str, made: Mapping[str, Any]) -> None:
+        """Tell of what was computed otherwise, to other rounding, by all that is known of it."""
+        here = self.environment
+        other = [name for name in here if name in made and made[name] != here[name]]
         if other:
             note = (
-                f"the checkpoint '{path}' was made with other {', '.join(other)}: the result may "
-                "differ from that of one run"
+                f"{what} was made with other {', '.join(other)}: the result may differ from that "
+                "of one run"
             )
             self.notes.append(note)
             warnings.warn(note, stacklevel=2)

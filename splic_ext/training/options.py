@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from splic_ext.attacks import Attack, attack_from_spec
@@ -19,6 +20,9 @@ SCHEDULES = ("cosine", "step")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 _MOST = 2**31 - 1
+
+#: Fields that records and checkpoints of the first versions lack -> what they stand for there.
+LATER: Mapping[str, Any] = MappingProxyType({"adversarial_warmup_epochs": 0.0})
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,11 @@ class TrainingOptions:
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, of types that JSON knows."""
         return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells trainings apart: without later fields that change nothing."""
+        values = self.to_dict()
+        return {k: v for k, v in values.items() if k not in LATER or v != LATER[k]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingOptions:

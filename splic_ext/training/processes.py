@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 
 __all__ = [
     "Processes",
@@ -65,22 +65,26 @@ class Processes:
             distributed.barrier()
 
     def add(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors of one dtype by their sums over the processes, in one exchange."""
-        if self.count == 1 or not tensors:
-            return
-        flat: Any = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat)
-        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(total.view_as(tensor))
+        """Replace tensors by their sums over the processes, in one exchange for each dtype.
 
-    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Return the network with gradients that are averaged over the processes."""
-        if self.count == 1 or not any(p.requires_grad for p in network.parameters()):
-            return network
-        parallel: nn.Module = nn.parallel.DistributedDataParallel(
-            network, device_ids=[device.index] if device.type == "cuda" else None
-        )
-        return parallel
+        What is summed with what, and in which order, depends on the tensors alone: a training that
+        goes on in new processes rounds as one that was not killed, which
+        ``DistributedDataParallel``, with its buckets, does not.
+        """
+        if self.count == 1:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            some = [tensor for tensor in tensors if tensor.dtype == dtype]
+            flat: Any = torch.cat([tensor.reshape(-1) for tensor in some])
+            distributed.all_reduce(flat)
+            for tensor, total in zip(some, flat.split([t.numel() for t in some]), strict=True):
+                tensor.copy_(total.view_as(tensor))
+
+    def share(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors by those of the first process."""
+        if self.count > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
 
 
 def is_first_process() -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 
 from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
 from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
-from splic_ext.training.options import TrainingOptions
+from splic_ext.training.options import LATER, TrainingOptions
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -146,6 +146,8 @@ class TrainingRecord:
         """
         with told_if_nested("a training record"):
             values = read_versioned(text, SCHEMA_VERSION, "a training record")
+            if isinstance(values.get("options"), dict):
+                values["options"] = {**LATER, **values["options"]}
             return decode(cls, values, "training")
 
     @classmethod

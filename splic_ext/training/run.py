@@ -19,6 +19,7 @@ from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.models import build_model
 from splic_ext.runs.fingerprints import (
+    TRAINING_CODE,
     code_fingerprint,
     derive_seed,
     fingerprint,
@@ -28,6 +29,7 @@ from splic_ext.runs.fingerprints import (
 from splic_ext.runs.inputs import (
     check_dataset,
     check_outputs,
+    count_shared_images,
     describe_dataset,
     is_random,
     resolve_device,
@@ -207,7 +209,7 @@ class _Run:
         self.dataset_info = describe_dataset(data)
         self.test_info = None if self.test is None else describe_dataset(self.test)
         self.identity: dict[str, Any] = {
-            "options": options.to_dict(),
+            "options": options.identity(),
             "architecture": _architecture(self.network),
             "initialisation": weights,
             "data set": self.dataset_info.sha256,
@@ -215,7 +217,7 @@ class _Run:
         }
         self.environment = {
             "versions": package_versions(),
-            "code": code_fingerprint(),
+            "code": code_fingerprint(TRAINING_CODE),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
             "processes": self.processes.count,
@@ -237,6 +239,13 @@ class _Run:
                 f"got {options.batch_size}, batches of {sizes.min()} and more; use a larger one, "
                 "or fewer processes"
             )
+        if self.test is not None:
+            shared = count_shared_images(self.test, self.data)
+            if shared > len(self.test) / 2:
+                raise ValueError(
+                    f"`test` must have images that are not learnt, got {shared} of "
+                    f"{len(self.test)} that are among the training images; give other images"
+                )
         if options.copies and self.cache is None:
             raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
         defense = options.build_defense().to(self.device)
@@ -256,7 +265,7 @@ class _Run:
         if done is not None:
             return TrainingResult(self.network.eval(), done)
         if self.processes.first and checkpoint is None:
-            self.folder.clear()
+            self.folder.clear(overwrite)
         copies = self._copies()
         trainer = self._trainer(checkpoint)
         plan = trainer.plan()
@@ -265,7 +274,8 @@ class _Run:
         with (ProgressBar if progress else Progress)(plan) as trainer.progress:
             _count(trainer)
             if copies is not None:
-                trainer.copies = copies.all(trainer.progress)
+                with _told(self.options):
+                    trainer.copies = copies.all(trainer.progress)
                 self.folder.notes += copies.notes
             with Board(self.folder.logs, trainer.position.epoch) as board:
                 self.folder.notes += board.notes
@@ -320,7 +330,7 @@ class _Run:
             processes=self.processes.count,
             provenance=Provenance(
                 versions=package_versions(),
-                code=code_fingerprint(),
+                code=code_fingerprint(TRAINING_CODE),
                 machine=describe_machine(self.device),
                 command=self.command,
                 date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -370,7 +380,7 @@ def _told(options: TrainingOptions) -> Iterator[None]:
         if isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             raise MemoryError(
                 f"not enough memory for batches of {options.batch_size} images: "
-                f"{str(error).splitlines()[0]}; use a smaller `batch_size`"
+                f"{str(error).splitlines()[0]}; use a smaller `batch_size` (--batch-size)"
             ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise ValueError(

@@ -107,11 +107,12 @@ class Trainer:
         self._format = torch.channels_last if options.channels_last else torch.contiguous_format
         move: Any = network.to
         self.network: nn.Module = move(device, memory_format=self._format)
+        processes.share([*self.network.parameters(), *self.network.buffers()])
         fast: Any = torch.compile(self.network) if options.compile else self.network
-        self._module = processes.wrap(fast, device)
+        self._fast: nn.Module = fast
         self.defense: Defense = options.build_defense().to(device)
         self._attack = options.build_attack()
-        self._defended = Defended(fast, self.defense)
+        self._defended = Defended(self._fast, self.defense)
         self._by_image = any(
             isinstance(part, RandomDefense) and part.seed is not None
             for part in self.defense.modules()
@@ -266,18 +267,20 @@ class Trainer:
         self, images: torch.Tensor, labels: torch.Tensor, count: int, rate: float
     ) -> tuple[float, int]:
         """Update the weights; return the sum of the loss, and how many images were right."""
-        self._module.train()
+        self._fast.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            logits = self._module(images.contiguous(memory_format=self._format))
+            logits = self._fast(images.contiguous(memory_format=self._format))
         loss = cross_entropy(
             logits.float(), labels, label_smoothing=self.options.label_smoothing, reduction="sum"
         )
-        # Gradients of several processes are averaged: this is the mean over the whole batch.
-        scaled: Any = self.scaler.scale(loss * (self.processes.count / count))
+        # Gradients of several processes are added: this is the mean over the whole batch.
+        scaled: Any = self.scaler.scale(loss * (1 / count))
         scaled.backward()
+        parts = self.network.parameters()
+        self.processes.add([part.grad for part in parts if part.grad is not None])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         right = (logits.argmax(dim=1) == labels).sum()
