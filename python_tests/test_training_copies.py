@@ -43,8 +43,7 @@ def arrays(folder):
 
 
 def copy_fit(cache, **arguments):
-    options = {"defense": "usvt", "copies": 2, "cache": cache, "epochs": 4, "batch_size": 24}
-    return fit(**(options | arguments))
+    return fit(**({"defense": "usvt", "copies": 2, "cache": cache, "epochs": 4} | arguments))
 
 
 def test_what_is_in_them(tmp_path):
@@ -93,16 +92,6 @@ def test_they_are_made_once(tmp_path, calls):
     copy_fit(tmp_path, copies=1)
     assert len(calls) == 6
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("copy-*")} == first
-
-
-def test_small_batches_are_defended_at_a_time(tmp_path, calls):
-    """For the sake of memory; the copies are the same."""
-    copy_fit(tmp_path / "whole", copies=1)
-    calls.clear()
-    copy_fit(tmp_path / "parts", copies=1, batch_size=16)
-    assert calls == [(16, 0), (4, 16), (16, 20), (4, 36), (8, 40)]
-    (one,), (other,) = (arrays(tmp_path / name) for name in ("whole", "parts"))
-    assert np.array_equal(np.load(one), np.load(other))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +188,15 @@ def test_finished_blocks_are_kept(tmp_path, calls, monkeypatch):
     calls.clear()
     copy_fit(tmp_path)
     assert calls == [(8, 40), (20, 0), (20, 20), (8, 40)]
+
+
+def test_too_little_memory(tmp_path, monkeypatch):
+    def fail(self, images, index):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(USVT, "defend", fail)
+    with pytest.raises(MemoryError, match=r"not enough memory to defend \d+ images at a time: CUDA"):
+        copy_fit(tmp_path)
 
 
 def test_a_full_disk(tmp_path, monkeypatch, calls):

@@ -73,7 +73,7 @@ class Copies:
         device: torch.device,
     ) -> None:
         self.folder, self.data, self.seed = folder, data, options.seed
-        self.processes, self.device, self.batch_size = processes, device, options.batch_size
+        self.processes, self.device = processes, device
         self.defense = options.build_defense().to(device)
         parts = self.defense.modules()
         fresh = any(isinstance(part, RandomDefense) and part.seed is None for part in parts)
@@ -200,14 +200,11 @@ class Copies:
         part = store.get(description, {"images": (np.dtype(np.uint8), images.shape)})
         if part is None:
             clock = Clock(self.device)
-            rounded = np.empty_like(images)
+            batch = torch.from_numpy(images.astype(np.float32) / np.float32(255)).to(self.device)
             masks = seeded_masks(derive_seed(self.seed, "copy", number))
             with clock.phase("defense"), torch.no_grad(), masks:
-                for k in range(0, len(images), self.batch_size):
-                    some = images[k : k + self.batch_size].astype(np.float32) / np.float32(255)
-                    defended = self.defense(torch.from_numpy(some).to(self.device), index=start + k)
-                    chosen = (defended * 255).round().to(torch.uint8)
-                    rounded[k : k + self.batch_size] = chosen.cpu().numpy()
+                defended = self.defense(batch, index=start)
+            rounded = (defended * 255).round().to(torch.uint8).cpu().numpy()
             part = Part({"images": rounded}, clock.phases)
             store.put(description, part)
         return part.arrays["images"]

@@ -40,7 +40,7 @@ from splic_ext.runs.records import NetworkInfo, Provenance
 from splic_ext.training.batches import batch_bounds
 from splic_ext.training.board import Board
 from splic_ext.training.checkpoint import Checkpoint
-from splic_ext.training.copies import Copies
+from splic_ext.training.copies import BLOCK, Copies
 from splic_ext.training.folder import TrainingFolder
 from splic_ext.training.options import TrainingOptions
 from splic_ext.training.processes import (
@@ -274,12 +274,15 @@ class _Run:
         with (ProgressBar if progress else Progress)(plan) as trainer.progress:
             _count(trainer)
             if copies is not None:
-                with _told(self.options):
+                with _told(f"to defend {BLOCK} images at a time", "`copies=0`, or another device"):
                     trainer.copies = copies.all(trainer.progress)
                 self.folder.notes += copies.notes
             with Board(self.folder.logs, trainer.position.epoch) as board:
                 self.folder.notes += board.notes
-                with _told(self.options):
+                size = self.options.batch_size
+                with _told(
+                    f"for batches of {size} images", "a smaller `batch_size` (--batch-size)"
+                ):
                     self._train(trainer, board)
         return self._finish(trainer)
 
@@ -372,15 +375,14 @@ def _count(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _told(options: TrainingOptions) -> Iterator[None]:
+def _told(what: str, fix: str) -> Iterator[None]:
     """Say which option is to blame when memory or the compiler of torch fails."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             raise MemoryError(
-                f"not enough memory for batches of {options.batch_size} images: "
-                f"{str(error).splitlines()[0]}; use a smaller `batch_size` (--batch-size)"
+                f"not enough memory {what}: {str(error).splitlines()[0]}; use {fix}"
             ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise ValueError(
