@@ -39,6 +39,8 @@ def test_every_table_and_figure_is_there():
         ("figure4", {"attacks": ["pgd"]}, ValueError, "`attacks` is for table1, table3, table4, "),
         ("table1", {"attacks": ["bpda"]}, ValueError, "`attacks` of table1 must be among fgsm, "),
         ("figure6", {"subjects": [("digits", None)]}, ValueError, "`training` of digits/test mus"),
+        ("table1", {"subjects": [("digits", 2)]}, ValueError,
+         "`training` of digits/test must have other images than the test, got 60 of its 60; give"),
         ("table3", {"subjects": []}, ValueError, "`subjects` of table3 must not be empty"),
         ("table3", {"subjects": None, "budget": "cpu"}, ValueError, "must not be empty"),
         ("table1", {"subjects": [("svhn", 1)], "budget": "smoke"}, ValueError,
@@ -54,7 +56,7 @@ def test_refused_before_any_work(monkeypatch, name, changes, error, message):
         given["subjects"] = [
             dataclasses.replace(
                 make_subject(kind, make_network()),
-                training=make_subject().training if training else None,
+                training=(None, make_subject().training, make_subject().dataset)[training or 0],
             )
             for kind, training in given["subjects"]
         ]

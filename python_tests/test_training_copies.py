@@ -195,7 +195,9 @@ def test_too_little_memory(tmp_path, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(USVT, "defend", fail)
-    with pytest.raises(MemoryError, match=r"not enough memory to defend \d+ images at a time: CUDA"):
+    with pytest.raises(
+        MemoryError, match=r"not enough memory to defend \d+ images at a time: CUDA"
+    ):
         copy_fit(tmp_path)
 
 
