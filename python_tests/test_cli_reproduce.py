@@ -124,7 +124,7 @@ def test_both_kinds_into_the_default_folder(files):
         (("all", *SVHN), 2, "--svhn mine.npz must come with --svhn-train"),
         (("table3", *SVHN, "--budget", "big"), 2, "`budget` must be one of smoke, cpu, gpu, or a"),
         (("figure4", *SVHN, "--attack", "pgd"), 2, "`attacks` is for table1, table3, table4, fig"),
-        (("table3", *SVHN[:2], "--svhn-train", "mine.npz", "--budget", "smoke"), 2, "has no netw"),
+        (("table3", *SVHN[:2], "--svhn-train", "other.npz", "--budget", "smoke"), 2, "has no netw"),
         (("table4", *SVHN, "--svhn", "mine.npz"), 2, "got 'mine' twice; rename one"),
         (("table3", *SVHN, "--attack", "cw"), 2, "`attacks` of table3 must be among fgsm, pgd, go"),
         (("table4", "--svhn", "none.npz", *SVHN[2:]), 1, "data set 'none.npz' does not exist"),
