@@ -1,4 +1,4 @@
-"""Several processes that share each batch: two or three of gloo, on the CPU."""
+"""Several processes that share each batch: two and three of gloo, on the CPU."""
 
 from __future__ import annotations
 
@@ -34,33 +34,69 @@ OPTIONS = {
 
 SCRIPT = """
 import json, os, signal, sys
-from test_training_processes import make_linear
-from training_tools import fit, make_data, make_network
+import test_training_processes as networks
+from training_tools import fit, make_data
 from splic_ext.runs.fingerprints import fingerprint_weights
 from splic_ext.training.folder import TrainingFolder
-folder, options, kill = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+folder, options, kill, *makers = sys.argv[1:]
+options, kill = json.loads(options), int(kill)
 save = TrainingFolder.save
 def last(self, checkpoint):
     save(self, checkpoint)
     os.kill(os.getpid(), signal.SIGKILL)
 if kill:
     TrainingFolder.save = last
-for name, network in (("a", make_network()), ("b", make_linear())):
+for name in makers:
+    network = getattr(networks, name)(seed=int(os.environ["RANK"]))
     result = fit(network, make_data(49), test=make_data(11, seed=1), output=f"{folder}/{name}",
                  **options)
     print(fingerprint_weights(result.network), result.record.processes)
 """
 
 
-def make_linear():
-    """A network without batch statistics."""
+class Branched(torch.nn.Module):
+    """Has no batch statistics, weights for bright images alone, and others that nothing needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.all, self.bright, self.none = (torch.nn.Linear(192, 4) for _ in range(3))
+
+    def forward(self, images):
+        flat = images.flatten(1)
+        logits, bright = self.all(flat), flat.mean(1) > 0.345
+        if bright.any():
+            logits = logits.index_add(0, bright.nonzero()[:, 0], self.bright(flat[bright]))
+        return logits
+
+
+def make_branched(seed=0):
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
+        torch.manual_seed(seed)
+        return Branched()
 
 
-def start(folder, count=2, kill=False):
-    """Run two trainings in processes as torchrun starts them; return what each printed."""
+def make_large(seed=0):
+    """More than a megabyte of weights: not all of their gradients are there at the same time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 32, 3, padding=1),
+            torch.nn.BatchNorm2d(32),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(32, 64, 3, padding=1),
+            torch.nn.AdaptiveAvgPool2d(4),
+            torch.nn.Flatten(),
+            torch.nn.Linear(1024, 256),
+            torch.nn.ReLU(),
+            torch.nn.Linear(256, 4),
+        )
+
+
+def start(folder, *makers, count=2, kill=False):
+    """Run trainings in processes as torchrun starts them; return what each printed.
+
+    Only the first process has the weights that all are to begin with.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -75,7 +111,8 @@ def start(folder, count=2, kill=False):
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(folder), json.dumps(OPTIONS), str(int(kill))],
+            [sys.executable, "-c", SCRIPT, str(folder), json.dumps(OPTIONS), str(int(kill)),
+             *makers],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
@@ -91,7 +128,7 @@ def start(folder, count=2, kill=False):
 def together(tmp_path_factory):
     """A folder with both trainings by two processes, and what these printed."""
     folder = tmp_path_factory.mktemp("together")
-    return folder, start(folder)
+    return folder, start(folder, "make_network", "make_branched")
 
 
 def check_near(folder, network, fresh, weights, **bounds):
@@ -111,31 +148,36 @@ def check_near(folder, network, fresh, weights, **bounds):
 def test_processes_come_to_the_same_weights(together):
     folder, (one, other) = together
     assert one == other
-    for name, line in zip("ab", one, strict=True):
+    for name, line in zip(("make_network", "make_branched"), one, strict=True):
         record = TrainingRecord.load(folder / name / RECORD)
         assert line == f"{record.model.sha256} 2"
 
 
 def test_the_network_is_near_that_of_one_process(together):
     """Batch statistics are those of half a batch each."""
-    check_near(together[0] / "a", make_network(), make_network(), 0.1, rel=0.05)
+    check_near(together[0] / "make_network", make_network(), make_network(), 0.1, rel=0.05)
 
 
 def test_without_batch_statistics_only_rounding_differs(together):
-    alone, record = check_near(together[0] / "b", make_linear(), make_linear(), 1e-5, rel=1e-4)
+    folder = together[0] / "make_branched"
+    alone, record = check_near(folder, make_branched(), make_branched(), 1e-5, rel=1e-4)
+    for part, moves in (("all", True), ("bright", True), ("none", False)):
+        before, after = (getattr(net, part).weight for net in (make_branched(), alone.network))
+        assert torch.equal(before, after) != moves, part
     for mine, theirs in zip(alone.history, record.history, strict=True):
         assert theirs.train_accuracy == mine.train_accuracy
         assert theirs.test_accuracy == mine.test_accuracy
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
-@pytest.mark.parametrize("count", [2, 3])
-def test_killed_and_resumed(together, tmp_path, count):
-    """Three sums round otherwise in another order, two do not."""
-    whole = together[1] if count == 2 else start(tmp_path / "whole", count)
-    start(tmp_path / "killed", count, kill=True)
-    assert [path.name for path in (tmp_path / "killed" / "a").glob("*.*")] == [CHECKPOINT]
-    assert start(tmp_path / "killed", count) == whole
+@pytest.mark.parametrize(
+    ("count", "makers"), [(2, ["make_network", "make_branched"]), (3, ["make_large"])]
+)
+def test_killed_and_resumed(together, tmp_path, count, makers):
+    expected = together[1] if count == 2 else start(tmp_path / "whole", *makers, count=count)
+    start(tmp_path, *makers, count=count, kill=True)
+    assert [path.name for path in (tmp_path / makers[0]).glob("*.*")] == [CHECKPOINT]
+    assert start(tmp_path, *makers, count=count) == expected
 
 
 # In one process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -64,27 +64,29 @@ class Processes:
         if self.count > 1:
             distributed.barrier()
 
-    def add(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors by their sums over the processes, in one exchange for each dtype.
+    def add(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Replace tensors by their sums over the processes.
 
-        What is summed with what, and in which order, depends on the tensors alone: a training that
-        goes on in new processes rounds as one that was not killed, which
-        ``DistributedDataParallel``, with its buckets, does not.
+        One exchange for each dtype, of all its tensors in their order: what a sum is rounded to
+        depends on nothing else, so that a training that was resumed comes to the same bits.
         """
+        self._exchange(tensors, distributed.all_reduce)
+
+    def spread(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Replace tensors by those of the first process."""
+        self._exchange(tensors, lambda flat: distributed.broadcast(flat, 0))
+
+    def _exchange(self, tensors: Iterable[torch.Tensor], exchange: Any) -> None:
         if self.count == 1:
             return
-        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-            some = [tensor for tensor in tensors if tensor.dtype == dtype]
-            flat: Any = torch.cat([tensor.reshape(-1) for tensor in some])
-            distributed.all_reduce(flat)
-            for tensor, total in zip(some, flat.split([t.numel() for t in some]), strict=True):
-                tensor.copy_(total.view_as(tensor))
-
-    def share(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors by those of the first process."""
-        if self.count > 1:
-            for tensor in tensors:
-                distributed.broadcast(tensor, 0)
+        kinds: dict[torch.dtype, list[torch.Tensor]] = {}
+        for tensor in tensors:
+            kinds.setdefault(tensor.dtype, []).append(tensor.detach())
+        for parts in kinds.values():
+            flat: Any = torch.cat([part.reshape(-1) for part in parts])
+            exchange(flat)
+            for part, found in zip(parts, flat.split([p.numel() for p in parts]), strict=True):
+                part.copy_(found.view_as(part))
 
 
 def is_first_process() -> bool:

@@ -201,11 +201,13 @@ class _Run:
         if isinstance(self.model, str):
             torch.manual_seed(derive_seed(options.seed, "weights"))
             self.network = build_model(self.model, len(data.classes))
-            weights = None
         else:
-            self.network, weights = self.model, fingerprint_weights(self.model)
+            self.network = self.model
         self.network.to(self.device)
         self._check()
+        self.processes.spread([*self.network.parameters(), *self.network.buffers()])
+        named = isinstance(self.model, str)
+        weights = None if named else fingerprint_weights(self.network)
         self.dataset_info = describe_dataset(data)
         self.test_info = None if self.test is None else describe_dataset(self.test)
         self.identity: dict[str, Any] = {

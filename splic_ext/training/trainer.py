@@ -107,7 +107,6 @@ class Trainer:
         self._format = torch.channels_last if options.channels_last else torch.contiguous_format
         move: Any = network.to
         self.network: nn.Module = move(device, memory_format=self._format)
-        processes.share([*self.network.parameters(), *self.network.buffers()])
         fast: Any = torch.compile(self.network) if options.compile else self.network
         self._fast: nn.Module = fast
         self.defense: Defense = options.build_defense().to(device)
@@ -279,8 +278,7 @@ class Trainer:
         # Gradients of several processes are added: this is the mean over the whole batch.
         scaled: Any = self.scaler.scale(loss * (1 / count))
         scaled.backward()
-        parts = self.network.parameters()
-        self.processes.add([part.grad for part in parts if part.grad is not None])
+        self._add_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         right = (logits.argmax(dim=1) == labels).sum()
@@ -291,15 +289,31 @@ class Trainer:
         loss_sum, right_sum = totals.tolist()
         return loss_sum, round(right_sum)
 
+    def _add_gradients(self) -> None:
+        """Make the gradients of several processes those of the whole batch."""
+        if self.processes.count == 1:
+            return
+        parts = [part for part in self.network.parameters() if part.requires_grad]
+        used = torch.tensor([float(part.grad is not None) for part in parts], device=self.device)
+        for part in parts:
+            if part.grad is None:
+                part.grad = torch.zeros_like(part)
+        self.processes.add([used, *(part.grad for part in parts if part.grad is not None)])
+        for part, count in zip(parts, used.tolist(), strict=True):
+            if not count:  # of no process: the optimizer leaves it as it is
+                part.grad = None
+
     def _share(self, totals: torch.Tensor) -> None:
         """Add up what the processes counted, and average their running statistics."""
         self.processes.add([totals])
         if self.processes.count == 1:
             return
-        buffers = [part for part in self.network.buffers() if part.dtype == torch.float32]
-        self.processes.add(buffers)
-        for part in buffers:
+        buffers = list(self.network.buffers())
+        means = [part for part in buffers if part.is_floating_point()]
+        self.processes.add(means)
+        for part in means:
             part /= self.processes.count
+        self.processes.spread(part for part in buffers if not part.is_floating_point())
 
     def _score(self, test: Dataset, clock: Clock) -> float:
         """Return the accuracy on test images behind the defence."""
