@@ -73,3 +73,45 @@ def test_an_overwritten_file_keeps_its_mode(tmp_path):
         target.chmod(mode)
         write_and(target, lambda: None, overwrite=True)
         assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, overwrite):
+    target, seen, sync = tmp_path / "y.txt", [], os.fsync
+
+    def noted(number):
+        status = os.fstat(number)
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else status.st_size
+        seen.append((kind, target.exists()))
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_and(target, lambda: None, overwrite=overwrite, durable=True)
+    assert seen == [(3, False), ("folder", True)][: 1 if os.name == "nt" else 2]
+    seen.clear()
+    write_and(tmp_path / "z.txt", lambda: None, overwrite=overwrite)
+    assert not seen, "others do not wait"
+
+
+def test_a_durable_file_that_the_disk_refuses(tmp_path, monkeypatch):
+    def refuse(number):
+        raise OSError(28, "No space left on device")
+
+    target = tmp_path / "y.txt"
+    target.write_text("old")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        write_and(target, lambda: None, overwrite=True, durable=True)
+    assert target.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no folder is opened there")
+def test_a_durable_file_where_folders_cannot_be_opened(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        write_and(tmp_path / "y.txt", lambda: None, durable=True)
+    assert (tmp_path / "y.txt").read_text() == "new"

@@ -325,6 +325,14 @@ def test_a_full_disk(tmp_path, monkeypatch):
     assert same_weights(again.network, fit(epochs=3).network), "there is room again"
 
 
+def test_checkpoint_weights_and_record_wait_for_the_disk(tmp_path, monkeypatch):
+    """Each file, and the folder after it, which has the names."""
+    seen, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: [seen.append(number), sync(number)][1])
+    fit(output=tmp_path, epochs=1)
+    assert len(seen) == 3 * (1 if os.name == "nt" else 2)
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def fail(self, content):
         raise OSError(28, "No space left on device")

@@ -17,7 +17,7 @@ STALE = 3600.0
 
 
 @contextmanager
-def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_path(target: Path, *, overwrite: bool = False, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `target`, and move it there once the block has succeeded.
 
     Parameters
@@ -26,6 +26,9 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         The file to make; its folders are made too.
     overwrite : bool, default False
         Whether a file may be there already.
+    durable : bool, default False
+        Whether the file is to be whole after a power failure too: it waits for the disk, for
+        milliseconds.
 
     Raises
     ------
@@ -38,21 +41,19 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = target.with_name(f".splic-{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
-        _sync(temporary)
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         if overwrite:
             with suppress(OSError):  # none is there, or a file system without modes
                 shutil.copymode(target, temporary)
             temporary.replace(target)
         else:
             _move_to_free_name(temporary, target)
+        if durable:
+            _keep_name(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Have the content on the disk before its name is: after a power failure both or neither."""
-    with suppress(OSError), path.open("rb+") as file:  # a file system that cannot
-        os.fsync(file.fileno())
 
 
 def remove_stale(folder: Path) -> None:
@@ -67,6 +68,16 @@ def remove_stale(folder: Path) -> None:
         with suppress(OSError):  # another process may have been faster
             if time.time() - path.stat().st_mtime > STALE:
                 path.unlink()
+
+
+def _keep_name(folder: Path) -> None:
+    """Wait until the disk has the names in a folder, where the system lets us."""
+    with suppress(OSError):  # Windows opens no folders
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def _move_to_free_name(source: Path, target: Path) -> None:

@@ -162,7 +162,7 @@ def write_text(path: Path, text: str) -> None:
         It cannot be written.
     """
     try:
-        with atomic_path(path, overwrite=True) as temporary:
+        with atomic_path(path, overwrite=True, durable=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _not_written(path, error) from error
@@ -183,7 +183,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         It cannot be written.
     """
     try:
-        with atomic_path(path, overwrite=True) as temporary:
+        with atomic_path(path, overwrite=True, durable=True) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise _not_written(path, error) from error

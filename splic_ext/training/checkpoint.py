@@ -247,7 +247,7 @@ def write_text(path: Path, text: str) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        with atomic_path(path, overwrite=True) as temporary:
+        with atomic_path(path, overwrite=True, durable=True) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise OSError(
