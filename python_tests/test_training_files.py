@@ -139,6 +139,8 @@ def test_a_checkpoint_of_another_schema(stopped):
     rewrite(stopped, lambda meta: meta.update(schema_version=99))
     with pytest.raises(ValueError, match="must have the schema version 2, got 99; go on with the"):
         fit(output=stopped)
+    with pytest.warns(UserWarning, match="begun anew: the checkpoint .* must have the schema"):
+        fit(output=stopped, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -151,18 +153,55 @@ def test_a_checkpoint_of_another_schema(stopped):
         lambda meta: meta["position"].update(batch=1),
         lambda meta: meta["position"].update(images=3),
         lambda meta: meta["environment"].update(code="0"),
+        lambda meta: meta["identity"].update(architecture="0"),
+        lambda meta: meta.pop("sha256"),
     ],
 )
 def test_a_header_that_is_damaged(stopped, change):
+    """Whatever it says, also where it is damaged in what tells trainings apart."""
     rewrite(stopped, change)
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match=r"is damaged \(the checksum is wrong\); put back a copy"):
         fit(output=stopped)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta.pop("position"),
+        lambda meta: meta["position"].update(epoch="one"),
+        lambda meta: meta.update(averaged=None),
+    ],
+)
+def test_a_header_that_makes_no_sense(stopped, change):
+    rewrite(stopped, change, whole=True)
+    with pytest.raises(ValueError, match=r"is damaged \((?!the checksum)"):
+        fit(output=stopped)
+
+
+def test_a_module_that_was_interrupted_is_built_anew(tmp_path, monkeypatch):
+    network = make_network()
+    stop_at(monkeypatch, 4)
+    with pytest.raises(StopTraining):
+        fit(network, output=tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="a network that is given is trained in place: build it"):
+        fit(network, output=tmp_path)
+    assert same_weights(fit(make_network(), output=tmp_path).network, fit().network)
+
+
+def test_a_name_is_always_built_anew(tmp_path):
+    fit(output=tmp_path)
+    with pytest.raises(ValueError, match="is of another training: another network; name another"):
+        fit("resnet20", output=tmp_path)
 
 
 @pytest.mark.parametrize("option", LATER)
 def test_files_that_lack_a_later_option(stopped, option):
     """They are those of the same training, in which it had its first value."""
     assert option not in checkpoint(stopped)["identity"]["options"]
+    rewrite(stopped, lambda m: m["identity"]["options"].update({option: LATER[option]}), whole=True)
+    with pytest.raises(ValueError, match=f"other training: `{option}` is 0.0 there and 1.0 here"):
+        fit(output=stopped, adversarial="bpda:steps=1", **{option: 1.0})
     result = fit(output=stopped)
     assert same_weights(result.network, fit().network)
     record = json.loads((stopped / RECORD).read_text())
@@ -230,7 +269,7 @@ def test_a_finished_training_of_another_kind(tmp_path):
     for change, words in (
         ({"epochs": 3}, "`epochs` is 2 there and 3 here"),
         ({"data": make_data(40)}, "another data set"),
-        ({"model": make_network(3)}, "another network"),
+        ({"model": make_network(3)}, "another network (a network that is given is trained in pla"),
     ):
         with pytest.raises(ValueError, match="is of another training: ") as error:
             fit(output=tmp_path, **change)

@@ -15,15 +15,16 @@ from safetensors.torch import save
 from splic_ext.atomicfiles import atomic_path
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 from splic_ext.runs.plain import decode, encode
+from splic_ext.training.options import LATER
 from splic_ext.training.trainer import Position, Trainer
 
-__all__ = ["Checkpoint", "DamagedError", "differences", "write_tensors", "write_text"]
+__all__ = ["REBUILD", "Checkpoint", "DamagedError", "differences", "write_tensors", "write_text"]
 
 #: Under which the header of a checkpoint holds what is no tensor.
 META = "splic_ext"
 
-#: What may explain that something is another.
-HINTS = {"initialisation": " (a network that is given is trained in place: build it anew)"}
+#: What may explain that a network is another.
+REBUILD = " (a network that is given is trained in place: build it anew)"
 
 #: Of the file: 2 has a checksum that is of the header too.
 VERSION = 2
@@ -143,17 +144,20 @@ class Checkpoint:
                 meta = json.loads((file.metadata() or {})[META])
                 version = meta["schema_version"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            intact = meta.pop("sha256", None) == _checksum(meta, tensors)
         except MemoryError:
             raise
         except Exception as error:  # of any type: the content of a damaged file is anything
             reason = f"{type(error).__name__}: {error}"
             raise _refused(path, f"cannot be read ({reason.splitlines()[0]})") from error
         if version != VERSION:
-            raise ValueError(
+            raise DamagedError(
                 f"the checkpoint '{path}' must have the schema version {VERSION}, got "
                 f"{version!r}; go on with the version of splic_ext that wrote it, or give "
                 "`overwrite=True` (--overwrite) to begin anew"
             )
+        if not intact:
+            raise _refused(path, "is damaged (the checksum is wrong)")
         other = differences(meta.get("identity"), identity)
         if other:
             raise ValueError(
@@ -162,20 +166,10 @@ class Checkpoint:
             )
         try:
             position = decode(Position, meta["position"], "position")
-            found = cls(
-                meta["identity"],
-                meta["environment"],
-                position,
-                meta["scaler"],
-                int(meta["averaged"]),
-                tensors,
-            )
-            intact = meta.pop("sha256") == _checksum(meta, tensors)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            parts = meta["identity"], meta["environment"], position, meta["scaler"]
+            return cls(*parts, int(meta["averaged"]), tensors)
+        except (KeyError, TypeError, ValueError) as error:
             raise _refused(path, f"is damaged ({error})") from error
-        if not intact:
-            raise _refused(path, "is damaged (the checksum is wrong)")
-        return found
 
 
 def differences(there: Any, here: Mapping[str, Any]) -> str:
@@ -199,14 +193,14 @@ def differences(there: Any, here: Mapping[str, Any]) -> str:
     if not isinstance(there, Mapping):
         return "it does not say of which"
     old, new = there.get("options"), here["options"]
-    old = old if isinstance(old, Mapping) else {}
+    old, new = ({**LATER, **o} if isinstance(o, Mapping) else {} for o in (old, new))
     found = [
         f"`{name}` is {old.get(name)!r} there and {new.get(name)!r} here"
         for name in {**new, **old}
         if old.get(name) != new.get(name)
     ]
     found += [
-        f"another {name}{HINTS.get(name, '')}"
+        f"another {name}{REBUILD if name == 'initialisation' and here[name] else ''}"
         for name in here
         if name != "options" and there.get(name) != here[name]
     ]

@@ -14,6 +14,7 @@ from splic_ext.atomicfiles import remove_stale
 from splic_ext.models import load_weights
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
 from splic_ext.training.checkpoint import (
+    REBUILD,
     Checkpoint,
     DamagedError,
     differences,
@@ -148,7 +149,8 @@ class TrainingFolder:
                 "test set": None if record.test is None else record.test.sha256,
             }
             here = {name: self.identity[name] for name in there}
-            other = differences(there, here) or "another network"
+            hint = REBUILD if self.identity["initialisation"] else ""
+            other = differences(there, here) or f"another network{hint}"
             raise ValueError(
                 f"'{folder / RECORD}' is of another training: {other}; name another `output`, or "
                 "give `overwrite=True` (--overwrite) to begin anew"
