@@ -230,19 +230,6 @@ def test_adversarial_images_go_through_the_defence(monkeypatch):
     assert seeds[0] == seeds[1] != seeds[2] == seeds[3], "one seed for each epoch"
 
 
-def test_images_that_are_learnt_are_no_test():
-    data = make_data()
-    with pytest.raises(ValueError, match=r"got 48 of 48 that are among the training images; give"):
-        fit(data=data, test=data)
-    mixed = Dataset(
-        "mixed",
-        np.concatenate([data.images[:4], make_data(8, seed=1).images]),
-        np.concatenate([data.labels[:4], make_data(8, seed=1).labels]),
-        data.classes,
-    )
-    assert fit(data=data, test=mixed, epochs=1).history[0].test_accuracy is not None
-
-
 def test_the_attack_grows(monkeypatch):
     """By the middle of each update, up to the whole radius at the end of the warm-up."""
     seen, run = [], BPDA.run
