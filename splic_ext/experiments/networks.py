@@ -180,7 +180,7 @@ def _description(plan: Plan, dataset: Dataset) -> Mapping[str, object]:
         "code": code_fingerprint(TRAINING_CODE),
         "versions": package_versions(),
         "architecture": plan.architecture,
-        "options": plan.options.to_dict(),
+        "options": plan.options.identity(),
         "images": fingerprint_arrays(dataset.images, dataset.labels),
         "classes": len(dataset.classes),
     }

@@ -67,8 +67,8 @@ def attack_at(options: TrainingOptions, attack: Attack, epochs_done: float) -> A
     Examples
     --------
     >>> options = TrainingOptions(epochs=8, adversarial="bpda", adversarial_warmup_epochs=4)
-    >>> attack_at(options, options.build_attack(), 1.0)
-    BPDA(norm='linf', epsilon=2/255, steps=7, step_size=0.5/255, restarts=1, random_start=True, seed=0)
+    >>> attack_at(options, options.build_attack(), 2.0)
+    BPDA(norm='linf', epsilon=4/255, steps=7, step_size=1/255, restarts=1, random_start=True, seed=0)
     """  # noqa: E501
     growth = options.adversarial_warmup_epochs
     if epochs_done >= growth:
