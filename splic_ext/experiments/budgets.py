@@ -100,6 +100,8 @@ class Budget:
         Of total variation, in `ranking`.
     estimations : tuple of str
         ME-Net's, in `ranking`.
+    hardened : bool
+        Whether `ranking` also trains adversarially.
     hypotheses : tuple of str
         Kinds of data that the hypotheses are tried on, and that are ranked.
     """
@@ -129,6 +131,7 @@ class Budget:
     candidates: tuple[str, ...]
     strengths: tuple[float, ...]
     estimations: tuple[str, ...]
+    hardened: bool
     hypotheses: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -207,6 +210,7 @@ _SMOKE = Budget(
     candidates=("splic", "splic:anchor_fraction=0.7"),
     strengths=(0.05, 0.1),
     estimations=("usvt",),
+    hardened=True,
     hypotheses=("digits",),
 )
 _CPU = Budget(
@@ -266,6 +270,7 @@ _CPU = Budget(
     candidates=CANDIDATES,
     strengths=STRENGTHS,
     estimations=("usvt", "soft-impute", "nuclear-norm"),
+    hardened=False,
     hypotheses=("svhn", "digits"),
 )
 _GPU_RECIPE = Recipe(
@@ -312,6 +317,7 @@ _GPU = Budget(
     candidates=(*CANDIDATES, "splic:recommended", "splic:n_masks=4+tv:weight=0.03"),
     strengths=(0.02, *STRENGTHS, 0.2),
     estimations=("usvt", "soft-impute", "nuclear-norm"),
+    hardened=True,
     hypotheses=("cifar10", "svhn", "digits"),
 )
 

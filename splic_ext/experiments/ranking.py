@@ -48,18 +48,20 @@ def ranking(bench: Bench) -> Outcome:
         estimations = {s: TITLES.get(s, s) for s in ("identity", *bench.budget.estimations)}
         plain = _black_box(bench, subject, titles | denoisers | estimations, f"{name}, trained")
         ranked = sorted(plain, key=lambda row: _clean(plain, row.method), reverse=True)
-        nearest = min(
-            denoisers,
-            key=lambda spec: abs(_clean(plain, denoisers[spec]) - _clean(plain, titles[chosen])),
-        )
-        rivals = {
-            chosen: titles[chosen],
-            nearest: denoisers[nearest],
-            bench.budget.menet: TITLES.get(bench.budget.menet, bench.budget.menet),
-            "identity": TITLES["identity"],
-        }
-        hardened = _white_box(bench, subject, rivals, f"{name}, trained adversarially")
-        outcome.rows += [*candidates, *ranked, *hardened]
+        outcome.rows += [*candidates, *ranked]
+        if bench.budget.hardened:
+            nearest = min(
+                denoisers,
+                key=lambda s: abs(_clean(plain, denoisers[s]) - _clean(plain, titles[chosen])),
+            )
+            rivals = {
+                chosen: titles[chosen],
+                nearest: denoisers[nearest],
+                bench.budget.menet: TITLES.get(bench.budget.menet, bench.budget.menet),
+                "identity": TITLES["identity"],
+            }
+            section = f"{name}, trained adversarially"
+            outcome.rows += _white_box(bench, subject, rivals, section)
         outcome.notes += [
             f"{name}: {chosen} is chosen, with the highest accuracy on attacked held-out images",
             f"{name}: {_at_equal_accuracy(plain, titles[chosen], list(denoisers.values()))}",
@@ -70,9 +72,12 @@ def ranking(bench: Bench) -> Outcome:
         "settings are candidates was decided with test images in sight",
         "trained: in the order of clean accuracy; a method earns its cost if nothing of equal "
         "clean accuracy stands higher under attack; differences have not been tested",
-        "trained adversarially: total variation whose clean accuracy on test images is nearest "
-        "to SPLIC's; worst of them: the result, see table2",
     ]
+    if bench.budget.hardened:
+        outcome.notes.append(
+            "trained adversarially: total variation whose clean accuracy on test images is nearest "
+            "to SPLIC's; worst of them: the result, see table2"
+        )
     return outcome
 
 
