@@ -104,11 +104,10 @@ def make_rows(ranked, accuracies):
 @pytest.mark.parametrize(
     ("mine", "text"),
     [
-        ((0.8, 0.5), "x has 80.0 % clean and 50.0 % under PGD, black box; total variation as "
-         "clean, between two strengths, 40.0 %"),
-        ((0.6, 0.5), "two strengths, 60.0 %"),
-        ((0.95, 0.1), "; no two strengths of total variation are above and below it in clean"),
-        ((0.1, 0.1), "; no two strengths of total variation"),
+        ((0.8, 0.5), "x has 80.0 % clean and 50.0 % under PGD, black box; b, the best of those "
+         "that are no less accurate on clean images, has 90.0 and 30.0 %"),
+        ((0.6, 0.5), "; a, the best of those that are no less accurate on clean images, has 60.0"),
+        ((0.95, 0.1), "; no strength of total variation is as accurate on clean images"),
     ],
 )  # fmt: skip
 def test_equal_clean_accuracy(ranked, mine, text):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from splic_ext.attacks import PGD
 from splic_ext.data import Dataset
@@ -140,18 +139,18 @@ def _clean(rows: Sequence[Row], method: str) -> float:
 
 
 def _at_equal_accuracy(rows: Sequence[Row], method: str, denoisers: Sequence[str]) -> str:
-    """Say what plain denoising has at the clean accuracy of a method, between its strengths."""
+    """Say what plain denoising has that is no less accurate on clean images."""
     place = _clean(rows, method)
-    curve = sorted(
-        (_clean(rows, row.method), row.mean.value)
-        for row in _attacked(rows)
-        if row.method in denoisers
+    attacked = {row.method: row.mean.value for row in _attacked(rows)}
+    text = (
+        f"{method} has {100 * place:.1f} % clean and {100 * attacked[method]:.1f} % under "
+        f"{PGD_BLACK}"
     )
-    mine = next(row.mean.value for row in _attacked(rows) if row.method == method)
-    text = f"{method} has {100 * place:.1f} % clean and {100 * mine:.1f} % under {PGD_BLACK}"
-    for (low, under_low), (high, under_high) in pairwise(curve):
-        if low <= place <= high:
-            share = 0.0 if high == low else (place - low) / (high - low)
-            there = 100 * ((1 - share) * under_low + share * under_high)
-            return f"{text}; total variation as clean, between two strengths, {there:.1f} %"
-    return f"{text}; no two strengths of total variation are above and below it in clean accuracy"
+    able = [name for name in denoisers if _clean(rows, name) >= place]
+    if not able:
+        return f"{text}; no strength of total variation is as accurate on clean images"
+    best = max(able, key=attacked.__getitem__)
+    return (
+        f"{text}; {best}, the best of those that are no less accurate on clean images, has "
+        f"{100 * _clean(rows, best):.1f} and {100 * attacked[best]:.1f} %"
+    )
