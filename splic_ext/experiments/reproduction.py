@@ -75,20 +75,24 @@ $ python -m splic_ext.experiments.reproduction results docs/reproduction.md
 
 ## What was found
 
-All of it on two cores, with small networks and short trainings: rows that need the paper's networks have not been
-run. [Results](results.md) has the numbers behind this, with their intervals.
+All of it on two cores, with small networks and short trainings: rows that need the paper's
+networks have not been run. [Results](results.md) has the numbers behind this, with their
+intervals.
 
-- Table 3's baselines come out as printed on CIFAR-10; SPLIC's row does with lambda 0.1 and the mean of 4 masks, not
-  with the printed constants.
-- Table 1 depends on the surrogate more than on the defence. One and the same network behind SPLIC keeps 66 % on SVHN
-  when the surrogate was trained mostly on other images, 39 % when it is of another architecture and trained on the same ones,
-  27 % when it differs in the seed alone. The printed 93.0 for SPLIC is possible with a surrogate of the first kind or a
-  still farther one, the printed 8.6 for no defence with one of the last kind; no single surrogate of ours gives both.
-- Table 2's numbers are those of a weak attack. With adversarial training, BPDA of 7 steps leaves 61 % of ME-Net, 46 %
-  of SPLIC and 44 % without a defence; more steps and draws, and gradients through the defence, leave 38 to 40 % of each.
-  What BPDA counts in favour of a random defence is, for the greater part, noise that it does not average out.
-- Anchors, passes, lambda, rank, masks, length of training and size of the network were varied one at a time: none of
-  them brings SPLIC under attack within 3 points of the paper.
+- Table 3's baselines come out as printed on CIFAR-10; SPLIC's row does with lambda 0.1 and the
+  mean of 4 masks, not with the printed constants.
+- Table 1 depends on the surrogate more than on the defence. One and the same network behind
+  SPLIC keeps 66 % on SVHN when the surrogate was trained mostly on other images, 39 % when it
+  is of another architecture and trained on the same ones, 27 % when it differs in the seed
+  alone. The printed 93.0 for SPLIC is possible with a surrogate of the first kind or a still
+  farther one, the printed 8.6 for no defence with one of the last kind; no single surrogate of
+  ours gives both.
+- Table 2's numbers are those of a weak attack. With adversarial training, BPDA of 7 steps
+  leaves 61 % of ME-Net, 46 % of SPLIC and 44 % without a defence; more steps and draws, and
+  gradients through the defence, leave 38 to 40 % of each. What BPDA counts in favour of a
+  random defence is, for the greater part, noise that it does not average out.
+- Anchors, passes, lambda, rank, masks, length of training and size of the network were varied
+  one at a time: none of them brings SPLIC under attack within 3 points of the paper.
 """
 
 
