@@ -12,9 +12,9 @@ import splic_ext
 from splic_ext.masks import bernoulli_masks
 
 CASE = find_case(32, 3)
-#: Device, network, images, epochs, copies, and how much of it the solver may take: on a CPU less than
-#: half, on a GPU no more than 30 % of what the rest takes. The VGG, whose pass takes no longer than a
-#: completion, has no bound with fresh masks: there it is more than half.
+#: Device, network, images, epochs, copies, and how much of it the solver may take: on a CPU less
+#: than half, on a GPU no more than 30 % of what the rest takes. The VGG, whose pass takes no longer
+#: than a completion, has no bound with fresh masks: there it is more than half.
 RUNS = {
     "small VGG": ("cpu", "svhn_vgg", 2048, 1, 0, 1.0),
     "small VGG, 2 copies for 8 epochs": ("cpu", "svhn_vgg", 1024, 8, 2, 0.5),
