@@ -205,6 +205,8 @@ def test_what_has_a_derivative_is_attacked_through_it(adaptive, section, method,
         ("tv+gaussian", ["identity", "exact"]),
         ("splic:max_iterations=7+jpeg", ["identity"]),
         ("jpeg", ["identity"]),
+        ("identity", ["identity"]),
+        ("tv+identity", ["identity", "exact"]),
     ],
 )
 def test_each_gradient_once(spec, modes):

@@ -9,7 +9,7 @@ from experiment_tools import TINY, make_bench, make_subject
 
 from splic_ext.attacks import BPDA, PGD
 from splic_ext.evaluation import evaluate
-from splic_ext.experiments.hypotheses import BPDA_WHITE, PGD_BLACK, VARIATIONS, hypotheses
+from splic_ext.experiments.hypotheses import BPDA_WHITE, CROSSED, PGD_BLACK, VARIATIONS, hypotheses
 
 
 def test_hypotheses():
@@ -44,11 +44,19 @@ def test_hypotheses():
         ).records[1]  # fmt: skip
         found = [rows["digits", title, PGD_BLACK], rows["digits", title, BPDA_WHITE]]
         assert numbers(found) == numbers([black, white])
-    surrogates = [r for r in outcome.rows if r.section == "digits, surrogates of the black box"]
-    assert [row.method for row in surrogates[::2]] == [
-        "same architecture, another seed (digits_cnn)",
-        "trained on completed images, another seed (digits_cnn)",
+    crossed = [r for r in outcome.rows if r.section == "digits, surrogates of the black box"]
+    by_name = {(row.method, row.attack): row for row in crossed}
+    near = "same architecture, another seed (digits_cnn)"
+    attacks = ("clean", near, "trained on completed images, another seed (digits_cnn)")
+    assert list(by_name) == [
+        (v.title, a) for v in VARIATIONS if v.title in CROSSED for a in attacks
     ]
-    assert len({row.model.sha256 for row in surrogates}) == 1, "the base network is defended"
+    assert len(CROSSED) == len({method for method, _ in by_name}), "each is a variation"
+    assert len(crossed) == len(by_name), "clean images come once"
+    for title in CROSSED:
+        networks = {by_name[title, attack].model.sha256 for attack in attacks}
+        assert networks == {rows["digits", title, "clean"].model.sha256}
+        # Here no network came with the images, and the surrogate of the other rows is the near one.
+        assert numbers([by_name[title, near]]) == numbers([rows["digits", title, PGD_BLACK]])
     half = rows["digits", "half the full rank", "clean"]
     assert "rank=4" in half.defense, "of 8 x 8 images"

@@ -86,7 +86,7 @@ def test_round_trip(result):
 
 def test_json_is_plain_with_a_line_for_each_row(result):
     plain = json.loads(result.to_json())
-    assert plain["schema_version"] == SCHEMA_VERSION == 2
+    assert plain["schema_version"] == SCHEMA_VERSION == 3
     assert plain["rows"][3]["mean"] == {"value": 0.75, "low": 0.125, "high": 0.875, "n": 4}
     assert plain["rows"][3]["paper"] == 60.0
     assert plain["rows"][0]["paper"] is None
@@ -97,8 +97,8 @@ def test_json_is_plain_with_a_line_for_each_row(result):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema_version=3), "must have the schema version 2, got 3; read it"),
-        (lambda d: d.pop("schema_version"), "must have the schema version 2, got None"),
+        (lambda d: d.update(schema_version=4), "must have the schema version 3, got 4; read it"),
+        (lambda d: d.pop("schema_version"), "must have the schema version 3, got None"),
         (lambda d: d.pop("title"), "`result` must have the keys .* missing title, unknown none"),
         (lambda d: d.update(more=1), "missing none, unknown more"),
         (lambda d: d.update(rows={}), "`result.rows` must be a list"),
@@ -120,7 +120,7 @@ def test_what_is_no_json(result):
     for text in ("", result.to_json()[:-9]):
         with pytest.raises(ValueError, match="an experiment must be a text in JSON: "):
             ExperimentResult.from_json(text)
-    with pytest.raises(ValueError, match="schema version 2, got None"):
+    with pytest.raises(ValueError, match="schema version 3, got None"):
         ExperimentResult.from_json("[]")
 
 
@@ -260,12 +260,14 @@ GALLERY = Gallery(
 def test_an_earlier_version_is_read(result):
     """As it was written before there were curves and pictures."""
     plain = json.loads(result.to_json())
+    del plain["kinds"]
+    assert ExperimentResult.from_json(json.dumps({**plain, "schema_version": 2})) == result
     for name in ("points", "galleries", "datasets", "budget"):
         del plain[name]
     text = json.dumps({**plain, "schema_version": 1})
     assert ExperimentResult.from_json(text) == result
-    with pytest.raises(ValueError, match="missing points, galleries, datasets, budget"):
-        ExperimentResult.from_json(json.dumps({**plain, "schema_version": 2}))
+    with pytest.raises(ValueError, match="missing points, galleries, datasets, budget, kinds"):
+        ExperimentResult.from_json(json.dumps({**plain, "schema_version": 3}))
 
 
 def test_curves_and_pictures_come_back(result):
@@ -311,6 +313,17 @@ def test_a_curve_as_a_table():
         "| 4 | 80.0 [75.0, 85.0] | 40.5 [35.5, 45.5] | 68.5 |",
         "| 8 | 80.0 [75.0, 85.0] | 40.5 [35.5, 45.5] | 68.5 |",
     ]
+
+
+def test_bars_of_fewer_images_are_told():
+    """As the white box, and the attack of Carlini and Wagner."""
+    like = Point("made", "SPLIC", "attack", 0, "accuracy (%)", 80.0, 75.0, 85.0, kind="bar")
+    points = [
+        dataclasses.replace(like, x=i, label=label, n=n)
+        for i, (label, n) in enumerate({"clean": 500, "CW": 50, "BPDA": 100}.items())
+    ]
+    text = make_result(points=tuple(points)).to_markdown()
+    assert "accuracy (%); 500 images; CW: the first 50; BPDA: the first 100." in text
 
 
 def test_long_curves_clouds_and_places_with_names():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from splic_ext.attacks import BPDA, PGD, Attack
+from splic_ext.attacks import BPDA, PGD
 from splic_ext.experiments.bench import SURROGATE_SEED, Bench, Outcome
 from splic_ext.experiments.networks import Network
 from splic_ext.experiments.rows import Row
@@ -67,6 +67,15 @@ VARIATIONS = (
     Variation("adversarial training through SPLIC", plan={"adversarial": True}),
 )
 
+#: Titles of those that are attacked by transfer from each surrogate: what is due to the surrogate,
+#: and what to the defence.
+CROSSED = (
+    "no defence",
+    "base: SPLIC, paper's constants",
+    "adversarial training through SPLIC",
+    "total variation, 0.1, in place of SPLIC",
+)
+
 PGD_BLACK, BPDA_WHITE = "PGD, black box", "BPDA, white box"
 
 
@@ -76,23 +85,20 @@ def hypotheses(bench: Bench) -> Outcome:
     for subject in bench.subjects:
         surrogate = bench.surrogate(subject)
         name = subject.dataset.name.partition("/")[0]
-        base = _network(bench, subject, VARIATIONS[0])
         for variation in _possible(bench, subject):
             network = _network(bench, subject, variation)
             spec = _spec(subject, variation.test or variation.defense)
             outcome.rows += _measure(
                 bench, subject, network, spec, surrogate, (name, variation.title)
             )
-        section = f"{name}, surrogates of the black box"
-        for title, other in _surrogates(bench, subject).items():
-            rows = _measure(bench, subject, base, BASE, other, (section, title), white=False)
-            outcome.rows += rows
+        outcome.rows += _crossed(bench, subject, f"{name}, surrogates of the black box")
     outcome.notes = [
         "each row is a network of its own, where training differs; one seed, so that differences "
         "of a few points may be chance: compare `another seed`",
         "adversarial training has fresh masks in each epoch, and images and epochs of its own; the "
         "others have completed copies",
         "PGD and BPDA of 7 steps of 2/255",
+        "surrogates: the same PGD, made on each of them, against some of the rows above",
     ]
     return outcome
 
@@ -119,8 +125,27 @@ def _network(bench: Bench, subject: Subject, variation: Variation) -> Network:
     return bench.trained(subject, defense=_spec(subject, variation.defense), **plan)
 
 
+def _crossed(bench: Bench, subject: Subject, section: str) -> list[Row]:
+    """Return the rows of some variations, attacked by transfer from each surrogate."""
+    rows: list[Row] = []
+    surrogates = _surrogates(bench, subject)
+    for variation in VARIATIONS:
+        if variation.title not in CROSSED:
+            continue
+        network = _network(bench, subject, variation)
+        for title, surrogate in surrogates.items():
+            names = (section, variation.title)
+            found = _black_box(bench, subject, network, variation.defense, surrogate, names)
+            rows += [
+                replace(row, attack=title) if row.attack == PGD_BLACK else row
+                for row in found
+                if row.attack == PGD_BLACK or title == next(iter(surrogates))
+            ]
+    return rows
+
+
 def _surrogates(bench: Bench, subject: Subject) -> dict[str, Network]:
-    """Return networks that may be attacked in place of the base network."""
+    """Return networks that may be attacked in place of the defended one."""
     recipe = bench.recipe(subject)
     found = {} if subject.model is None else {"as it was given": bench.undefended(subject)}
     found["same architecture, another seed"] = bench.trained(subject, seed=SURROGATE_SEED)
@@ -141,18 +166,34 @@ def _measure(
     spec: str,
     surrogate: Network,
     names: tuple[str, str],
-    *,
-    white: bool = True,
 ) -> list[Row]:
     """Return the rows of a network: clean, black box, white box."""
     limit = bench.shown(subject, bench.budget.attacked)
-    black: dict[str, Attack] = {PGD_BLACK: PGD()}
+    white = bench.evaluate(
+        subject, network, [spec], {BPDA_WHITE: BPDA()}, scenario="white", limit=len(limit)
+    ).records[1]
+    return [
+        *_black_box(bench, subject, network, spec, surrogate, names),
+        Row.from_record(white, *names, BPDA_WHITE),
+    ]
+
+
+def _black_box(
+    bench: Bench,
+    subject: Subject,
+    network: Network,
+    spec: str,
+    surrogate: Network,
+    names: tuple[str, str],
+) -> list[Row]:
+    """Return the rows of a network: clean, and attacked by transfer."""
     records = bench.evaluate(
-        subject, network, [spec], black, scenario="black", surrogate=surrogate, limit=bench.images
+        subject,
+        network,
+        [spec],
+        {PGD_BLACK: PGD()},
+        scenario="black",
+        surrogate=surrogate,
+        limit=bench.images,
     ).records
-    if white:
-        records += bench.evaluate(
-            subject, network, [spec], {BPDA_WHITE: BPDA()}, scenario="white", limit=len(limit)
-        ).records[1:]
-    section, method = names
-    return [Row.from_record(r, section, method, r.attack or "clean") for r in records]
+    return [Row.from_record(r, *names, r.attack or "clean") for r in records]

@@ -151,10 +151,13 @@ def _curves(points: Sequence[Point]) -> list[str]:
                 paper = None if point is None else point.paper
                 line.append("" if paper is None else f"{paper:g}")
         lines.append(line)
-    counts = {point.n for point in points if point.n is not None}
+    counts = [(point.label, point.n) for point in points if point.n is not None]
     caption = first.y_name
     if counts:
-        caption += f"; {max(counts):,} images"
+        most = max(n for _, n in counts)
+        caption += f"; {most:,} images"
+        fewer = {label: n for label, n in counts if n < most}
+        caption += "".join(f"; {label}: the first {n:,}" for label, n in fewer.items() if label)
     if len(kept) < len(places):
         caption += f"; {len(kept)} of {len(places)} places"
     return [f"{' '.join(caption.split())}.", "", *markdown_table(lines)]

@@ -348,6 +348,7 @@ def _run(bench: Bench, given: Budget | None) -> ExperimentResult:
         tuple(outcome.galleries),
         tuple(outcome.datasets),
         budget,
+        {s.dataset.name.partition("/")[0]: s.kind for s in bench.subjects},
     )
     if bench.output is not None:
         result.save(bench.output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from splic_ext.runs.store import write_bytes, write_text
 __all__ = ["SCHEMA_VERSION", "ExperimentResult", "Gallery", "Point", "Row"]
 
 #: Of the JSON form.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Earlier versions that are read as well -> what they lack.
 OLDER: Mapping[int, Mapping[str, Any]] = {
-    1: {"points": [], "galleries": [], "datasets": [], "budget": None}
+    1: {"points": [], "galleries": [], "datasets": [], "budget": None, "kinds": {}},
+    2: {"kinds": {}},
 }
 #: Lists that are written with a line for each item.
 LISTS = ("rows", "points", "galleries")
@@ -54,6 +55,8 @@ class ExperimentResult:
         The images that points and galleries are of.
     budget : str or None
         Name of the budget, where there was one.
+    kinds : dict
+        Name of a data set -> whose column of the paper it belongs to, "cifar10" or "svhn".
     """
 
     name: str
@@ -65,6 +68,7 @@ class ExperimentResult:
     galleries: tuple[Gallery, ...] = ()
     datasets: tuple[DatasetInfo, ...] = ()
     budget: str | None = None
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def select(
         self, *, section: str | None = None, method: str | None = None, attack: str | None = None

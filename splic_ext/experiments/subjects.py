@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from splic_ext.data import Dataset, load_dataset
-from splic_ext.runs.inputs import check_dataset, count_shared_images
+from splic_ext.runs.inputs import MOST_SHARED, check_dataset, count_shared_images
 
 __all__ = ["KINDS", "Subject", "check_subjects", "digits_subject"]
 
@@ -112,7 +112,7 @@ def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bo
         if subject.training is not None:
             check_dataset(subject.training)
             shared = count_shared_images(subject.dataset, subject.training)
-            if shared > len(subject.dataset) / 2:
+            if shared > MOST_SHARED * len(subject.dataset):
                 raise ValueError(
                     f"`training` of {subject.dataset.name} must have other images than the test, "
                     f"got {shared} of its {len(subject.dataset)}; give other images"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from splic_ext.attacks import BPDA, EOTPGD, Attack, ThreatModel
-from splic_ext.defenses import Defense, defense_from_spec, gradient_mode
+from splic_ext.defenses import Defense, Identity, defense_from_spec, gradient_mode
 from splic_ext.evaluation import Record, worst_case
 from splic_ext.experiments import paper
 from splic_ext.experiments.bench import Bench, Outcome
@@ -96,7 +96,12 @@ def gradient_modes(defense: Defense) -> list[str]:
     >>> gradient_modes(defense_from_spec("splic")), gradient_modes(defense_from_spec("jpeg"))
     (['identity', 'exact', 'surrogate'], ['identity'])
     """
-    parts = [part for part in defense.modules() if isinstance(part, Defense)]
+    # To the identity, which lets every gradient pass, all of them are the same.
+    parts = [
+        part
+        for part in defense.modules()
+        if isinstance(part, Defense) and not isinstance(part, Identity)
+    ]
     found: dict[tuple[str, ...], str] = {}
     for mode in GRADIENTS:
         try:

@@ -14,6 +14,7 @@ from splic_ext.runs.fingerprints import fingerprint_arrays
 from splic_ext.runs.records import DatasetInfo
 
 __all__ = [
+    "MOST_SHARED",
     "check_dataset",
     "check_outputs",
     "count_shared_images",
@@ -140,6 +141,10 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
             "repeatable; derive it from RandomDefense and take its masks from `draw()`"
         )
     return False
+
+
+#: Share of the test images that may be among the training images: large data sets hold a few twice.
+MOST_SHARED = 0.01
 
 
 def count_shared_images(first: Dataset, second: Dataset) -> int:

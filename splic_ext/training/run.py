@@ -27,6 +27,7 @@ from splic_ext.runs.fingerprints import (
     package_versions,
 )
 from splic_ext.runs.inputs import (
+    MOST_SHARED,
     check_dataset,
     check_outputs,
     count_shared_images,
@@ -243,7 +244,7 @@ class _Run:
             )
         if self.test is not None:
             shared = count_shared_images(self.test, self.data)
-            if shared > len(self.test) / 2:
+            if shared > MOST_SHARED * len(self.test):
                 raise ValueError(
                     f"`test` must have images that are not learnt, got {shared} of "
                     f"{len(self.test)} that are among the training images; give other images"
