@@ -28,7 +28,7 @@ from training_tools import (
 from splic_ext.training import TrainingRecord
 from splic_ext.training import checkpoint as checkpoint_module
 from splic_ext.training.checkpoint import Checkpoint
-from splic_ext.training.folder import CHECKPOINT, RECORD, WEIGHTS
+from splic_ext.training.folder import CHECKPOINT, RECORD, WEIGHTS, TrainingFolder
 from splic_ext.training.options import LATER
 from splic_ext.training.trainer import Trainer
 
@@ -75,6 +75,18 @@ def _fresh(change):
     if "model" not in change:
         return change
     return {"model": make_network(1)}
+
+
+def test_a_result_that_another_process_has_just_written(tmp_path, monkeypatch):
+    """It was not there when this one looked."""
+    found = fit(output=tmp_path)
+    written = (tmp_path / RECORD).read_text()
+    monkeypatch.setattr(TrainingFolder, "find", lambda *_: (None, None))
+    with pytest.raises(ValueError, match="that no other process trains into, got"):
+        fit(output=tmp_path, seed=7)
+    assert (tmp_path / RECORD).read_text() == written
+    assert files(tmp_path) == sorted([RECORD, WEIGHTS]), "nor is the folder left locked"
+    assert not same_weights(fit(output=tmp_path, seed=7, overwrite=True).network, found.network)
 
 
 def test_overwrite_goes_on_with_the_same_training(stopped, monkeypatch):

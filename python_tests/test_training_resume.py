@@ -173,6 +173,10 @@ def test_killed_and_resumed(tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     waits = process.stdout.readline()
+    for other in ({}, {"seed": 9, "overwrite": True}):
+        with pytest.raises(ValueError, match="that no other process trains into, got") as error:
+            fit(make_network(dropout=0.2), output=tmp_path, **arguments, **other)
+        assert "wait until it is done, or name another" in str(error.value)
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert (waits, process.returncode) == ("waiting\n", -signal.SIGKILL), errors

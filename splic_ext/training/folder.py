@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from torch import nn
 
 from splic_ext.atomicfiles import remove_stale
@@ -27,6 +29,7 @@ __all__ = ["CHECKPOINT", "RECORD", "WEIGHTS", "TrainingFolder"]
 
 #: Names of the files.
 RECORD, WEIGHTS, CHECKPOINT = "training.json", "weights.safetensors", "checkpoint.safetensors"
+LOCK = ".lock"
 
 
 class TrainingFolder:
@@ -102,6 +105,41 @@ class TrainingFolder:
             if not overwrite:
                 raise
         return None, None
+
+    @contextmanager
+    def held(self, overwrite: bool) -> Iterator[None]:
+        """Keep other processes from training into the folder; a killed one lets it go.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Whether a result that has appeared since :meth:`find` looked may go.
+
+        Raises
+        ------
+        ValueError
+            Another process trains into it.
+        """
+        if self.path is None:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        busy = ValueError(
+            f"`output` must be a folder that no other process trains into, got '{self.path}'; "
+            "wait until it is done, or name another"
+        )
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise busy from error
+        try:
+            if (self.path / RECORD).exists() and not overwrite:
+                raise busy
+            yield
+        finally:
+            (self.path / LOCK).unlink(missing_ok=True)
+            lock.release()
 
     def clear(self, overwrite: bool) -> None:
         """Remove the files of another training, so that a new one can be taken up.

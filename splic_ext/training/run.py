@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -267,6 +267,12 @@ class _Run:
         self.processes.wait()  # all have read before the first one writes
         if done is not None:
             return TrainingResult(self.network.eval(), done)
+        with self.folder.held(overwrite) if self.processes.first else nullcontext():
+            return self._trained(checkpoint, overwrite, progress)
+
+    def _trained(
+        self, checkpoint: Checkpoint | None, overwrite: bool, progress: bool
+    ) -> TrainingResult:
         if self.processes.first and checkpoint is None:
             self.folder.clear(overwrite)
         copies = self._copies()
