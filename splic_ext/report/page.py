@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from splic_ext import __version__
@@ -243,11 +243,25 @@ def _nothing(unread: Sequence[Unread]) -> ValueError:
 
 
 def _titled(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Give entries of equal titles their data sets as well."""
-    titles = [entry.title for entry in entries]
-    return tuple(
-        replace(entry, title=f"{entry.title} ({entry.subtitle.partition(',')[0]})")
-        if titles.count(entry.title) > 1
-        else entry
-        for entry in entries
-    )
+    """Give entries of equal titles their data sets as well, then what differs of their paths."""
+    found = list(entries)
+    for group in _alike(found):
+        for i in group:
+            if found[i].data:
+                found[i] = replace(found[i], title=f"{found[i].title} ({found[i].data})")
+    for group in _alike(found):
+        paths = [PurePosixPath(found[i].path) for i in group]
+        shared = set(paths[0].parents).intersection(*(path.parents for path in paths))
+        same = max((len(folder.parts) for folder in shared), default=0)
+        for i, path in zip(group, paths, strict=True):
+            rest = PurePosixPath(*path.parts[same:])
+            found[i] = replace(found[i], title=f"{found[i].title}, {rest}")
+    return tuple(found)
+
+
+def _alike(entries: Sequence[Entry]) -> list[list[int]]:
+    """Return the places of the entries of each title that is there more than once."""
+    places: dict[str, list[int]] = {}
+    for i, entry in enumerate(entries):
+        places.setdefault(entry.title, []).append(i)
+    return [group for group in places.values() if len(group) > 1]
