@@ -13,7 +13,7 @@ from splic_ext.atomicfiles import atomic_path
 from splic_ext.errors import MissingExtraError
 from splic_ext.experiments import EXPERIMENTS
 from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry
-from splic_ext.report.sources import Collection, Unread, collect
+from splic_ext.report.sources import Collection, NoResultError, Unread, collect
 from splic_ext.report.speedview import benchmark_entry
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
@@ -195,8 +195,10 @@ def write_report(
         Jinja or Matplotlib is not installed.
     OSError
         `output` cannot be written.
+    NoResultError
+        There is no result, or none that can be used.
     ValueError
-        There is no result.
+        `output` is a folder.
 
     Examples
     --------
@@ -216,12 +218,12 @@ def write_report(
         raise ValueError(f"`output` must be a file, got the folder '{target}'; name a file in it")
     found = collect(paths)
     if not found:
-        raise _nothing(found.unread)
+        raise NoResultError(found.paths, found.unread)
     try:
         with atomic_path(target, overwrite=overwrite) as temporary:
             page = make_page(found, title=title)
             if not page.entries:
-                raise _nothing(page.unread)
+                raise NoResultError(found.paths, page.unread)
             # Names of files may be no valid text.
             temporary.write_bytes(page.to_html().encode("utf-8", "backslashreplace"))
     except OSError as error:
@@ -232,14 +234,6 @@ def write_report(
             "name another file"
         ) from error
     return page
-
-
-def _nothing(unread: Sequence[Unread]) -> ValueError:
-    reasons = "".join(f"; '{file.path}': {file.reason}" for file in unread[:3])
-    return ValueError(
-        "`paths` must hold a result at least; make one with `splic-ext evaluate` or "
-        f"`splic-ext reproduce`{reasons}"
-    )
 
 
 def _titled(entries: Sequence[Entry]) -> tuple[Entry, ...]:
