@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from cli_tools import invoke
 from report_tools import make_result, make_row, table, write
@@ -48,11 +50,29 @@ def test_files_that_cannot_be_used_are_named(results):
     assert (results / "report.html").exists(), "the others are shown"
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_each_file_is_named_where_none_can_be_used(results, late):
+    """Also one that turns out to be damaged only when it is shown."""
+    names = [f"results/{name}.json" for name in "abcd"]
+    for name in names:
+        (results / name).write_text("{")
+    if late:
+        empty = {"schema_version": 1, "key": "k", "notes": [], "records": []}
+        empty["seconds"] = dict.fromkeys(("attack", "defense", "network", "rest"), 0.0)
+        names.append("results/e.json")
+        (results / names[-1]).write_text(json.dumps(empty))
+    *told, last = report(*names, "-q", code=1).splitlines()
+    assert [line.split(": ")[:2] for line in told] == [["error", name] for name in names]
+    assert told[-1].endswith("it has no records" if late else "(char 1)")
+    assert last == "error: no page was written: none of the files can be used"
+    assert not (results / "report.html").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("none",), 1, "the path 'none' does not exist; check `paths`"),
-        (("empty",), 2, "`paths` must hold a result at least; make one with"),
+        (("empty",), 2, "`paths` must hold a result at least, got 'empty'; make"),
         (("results", "-o", "empty"), 2, "`output` must be a file, got the folder 'empty'"),
         (("results", "-o", "results/table4.json/x"), 1, "the page cannot be written to"),
     ],

@@ -224,6 +224,7 @@ def test_files_of_the_protocol(adaptive):
 
 def test_the_protocol_is_taken_up_again(adaptive, network):
     folder, result = adaptive
+    assert result.budget is None, "a size of one's own has no name"
     before = part_times(folder)
     again = attacked(network, folder)
     assert numbers(again.rows) == numbers(result.rows)
@@ -250,6 +251,7 @@ def test_a_size_by_name(network):
         "JPEG has no other gradient, and one attack has no worst"
     )
     assert not result.select(section="without its parts")
+    assert result.budget == "smoke", "by which a report knows what means nothing"
     assert {row.draws for row in result.select(method="jpeg")} == {1}
 
 

@@ -169,6 +169,28 @@ def test_figure10(networks):
     assert -1 <= numbers_["digits, silhouette", "SPLIC", "PGD"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("images", "shown", "lacking"),
+    [
+        (1, set(), {"plane", "neighbours", "silhouette"}),
+        (3, set(), {"plane", "neighbours", "silhouette"}),
+        (4, {"scatter"}, {"neighbours", "silhouette"}),
+        (10, {"scatter"}, {"neighbours", "silhouette"}),
+        (11, {"scatter", "neighbours", "silhouette"}, set()),
+    ],
+)
+def test_figure10_of_few_images(networks, images, shown, lacking):
+    """The first ten digits are each of a class of its own; what cannot be shown is told."""
+    _, outcome = run(figure10, "figure10", "digits", networks, limit=images)
+    kinds = {p.section.rpartition(", ")[2] if p.kind == "bar" else p.kind for p in outcome.points}
+    assert kinds == shown
+    told = [note for note in outcome.notes if ": without the " in note]
+    words = ("plane", "neighbours", "silhouette")
+    assert {word for note in told for word in words if word in note} == lacking
+    assert len(told) == len(lacking)
+    assert all(f"got {images}" in note for note in told)
+
+
 def test_features_need_a_linear_layer():
     with pytest.raises(ValueError, match="`model` must have a linear layer for its features, got"):
         last_features(torch.nn.Flatten(), torch.zeros(1, 1, 2, 2))

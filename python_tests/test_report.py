@@ -379,12 +379,49 @@ def test_equal_titles_get_their_data_sets(table, tmp_path):
     write(tmp_path / "a", table)
     write(tmp_path / "b", table)
     page = make_page(collect([tmp_path]))
-    assert [entry.title for entry in page.entries] == ["Table 4: made (made)"] * 2
+    assert [entry.title for entry in page.entries] == [
+        "Table 4: made (made), a/table4.json",
+        "Table 4: made (made), b/table4.json",
+    ]
     assert len({entry.key for entry in page.entries}) == 2
+    contents = re.findall(r'href="#table4[^"]*">([^<]*)<', page.to_html())
+    assert set(contents) == {entry.title for entry in page.entries}
     write(tmp_path / "a-", table)
     write(tmp_path / "a+", table)
     keys = [entry.key for entry in make_page(collect([tmp_path])).entries]
     assert len(set(keys)) == len(keys) == 4
+
+
+def test_equal_titles_get_all_of_their_data_sets(table, tmp_path):
+    """Neither the first alone, nor a path where they suffice; each section has its line on top."""
+    other = dataclasses.replace(table.rows[0].dataset, name="other")
+    more = [dataclasses.replace(row, dataset=other, section="other") for row in table.rows]
+    write(tmp_path / "a", dataclasses.replace(table, rows=(*table.rows, *more)))
+    write(tmp_path / "b", table)
+    page = make_page(collect([tmp_path]))
+    assert [entry.title for entry in page.entries] == [
+        "Table 4: made (made, other)",
+        "Table 4: made (made)",
+    ]
+    assert [line.head for line in page.summary.paper.lines] == [
+        "Table 4: made (made, other): made",
+        "Table 4: made (made, other): other",
+        "Table 4: made (made)",
+    ]
+
+
+def test_equal_evaluations_are_told_apart_by_their_paths(made, tmp_path):
+    report = (made / "evaluation" / "report.json").read_text(encoding="utf-8")
+    for place in ("x", "x/y", "x/z/evaluation"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "report.json").write_text(report, encoding="utf-8")
+    titles = [entry.title for entry in make_page(collect([tmp_path / "x"])).entries]
+    title = "Evaluation of linear on digits, gray box"
+    assert titles == [
+        f"{title}, report.json",
+        f"{title}, y/report.json",
+        f"{title}, z/evaluation/report.json",
+    ]
 
 
 def test_results_come_in_the_order_of_the_paper(table, tmp_path):

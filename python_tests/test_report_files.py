@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from report_tools import benchmarks, made, read, search, table, write
 
 from splic_ext.evaluation import EvaluationReport
 from splic_ext.experiments import ExperimentResult
-from splic_ext.report import collect, make_page, write_report
+from splic_ext.report import NoResultError, collect, make_page, write_report
 
 __all__ = ["made", "table"]  # fixtures
 
@@ -49,17 +50,18 @@ def test_files_that_cannot_be_used(table, tmp_path, made):
     """Each with its reason; the others are shown."""
     write(tmp_path, table)
     text = table.to_json()
-    old = text.replace('"schema_version": 2', '"schema_version": 99')
+    old = text.replace('"schema_version": 3', '"schema_version": 99')
     report = json.loads((made / "evaluation" / "report.json").read_text())
     files = {
         "a.json": (text[:-40], "it is damaged, or no JSON: "),
         "b.json": ("[1, 2]", "it holds no result of splic_ext"),
-        "c.json": (old, "must have the schema version 2, got 99"),
+        "c.json": (old, "must have the schema version 3, got 99"),
         "d.json": (text.replace('"draws": 1,', "", 1), "missing draws, unknown none"),
         "e.json": ("[" * 100_000, "nested too deeply"),
         "f.json": (json.dumps(benchmarks(results=[{}])), r"`benchmarks.results\[0\]` must have"),
         "g.json": (json.dumps(search(round_2=3)), "`search.round_2` must be a list, got 3"),
         "h.json": (json.dumps(report | {"records": []}), "it has no records"),
+        "l.json": (text.replace('"value": 0.41', '"value": 5.0', 1), "an accuracy must be in"),
         "i.json": ("", "it is damaged, or no JSON: "),
     }
     for name, (content, _) in files.items():
@@ -68,7 +70,7 @@ def test_files_that_cannot_be_used(table, tmp_path, made):
     (tmp_path / "k.json").symlink_to(tmp_path / "gone")
     page = make_page(collect([tmp_path]))
     reasons = {Path(file.path).name: file.reason for file in page.unread}
-    assert len(reasons) == 11
+    assert len(reasons) == 12
     for name, (_, reason) in files.items():
         assert re.search(reason, reasons[name]), reasons[name]
     assert reasons["j.json"] == "it is no text in UTF-8"
@@ -77,7 +79,7 @@ def test_files_that_cannot_be_used(table, tmp_path, made):
     html = read(page.to_html())
     assert "Files that could not be used" in html.text
     assert all(name in html.text for name in reasons)
-    assert "11 files could not be used" in html.text
+    assert "12 files could not be used" in html.text
 
 
 def test_what_is_refused(table, tmp_path, monkeypatch):
@@ -88,11 +90,18 @@ def test_what_is_refused(table, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"the path '.*none' does not exist; check"):
         write_report([path, tmp_path / "none"], out)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"must hold a result at least; make one .*reproduce`$"):
+    with pytest.raises(ValueError, match=r"a result at least, got '.*empty'; make .*reproduce`$"):
         write_report([tmp_path / "empty"], out)
-    (tmp_path / "empty" / "bad.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"reproduce`; '.*bad.json': it holds no result of spl"):
-        write_report([tmp_path / "empty"], out)
+    with pytest.raises(ValueError, match=r"a result at least, got no path; make one"):
+        write_report([], out)
+    for name in "abcde":
+        (tmp_path / "empty" / f"{name}.json").write_text("{}")
+    message = r"reproduce`; '.*a.json': it holds no result .*c.json': [^;]*; and 2 more$"
+    with pytest.raises(NoResultError, match=message) as caught:
+        write_report(iter([tmp_path / "empty"]), out)
+    assert [Path(file.path).stem for file in caught.value.unread] == list("abcde")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.unread) == (str(caught.value), caught.value.unread)
     with pytest.raises(ValueError, match="`output` must be a file, got the folder"):
         write_report([path], tmp_path / "empty")
     with pytest.raises(OSError, match=r"the page cannot be written to '.*json/page.html': "):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from splic_ext.cliexit import exit_codes
 from splic_ext.clireport import print_message
+
+if TYPE_CHECKING:  # brings torch
+    from splic_ext.report import Unread
 
 __all__ = ["report"]
 
@@ -43,13 +47,25 @@ def report(
     was there or the page cannot be written, 2 for wrong usage, 130 after Ctrl-C.
     """
     with exit_codes("no page was written", "use fewer results"):
-        from splic_ext.report import write_report
+        from splic_ext.report import NoResultError, write_report
 
-        page = write_report(paths, out, overwrite=overwrite, title=title)
-    for file in page.unread:
-        print_message(f"error: {file.path}: {file.reason}")
+        try:
+            page = write_report(paths, out, overwrite=overwrite, title=title)
+        except NoResultError as error:
+            if not error.unread:
+                raise
+            _tell(error.unread)
+            print_message("error: no page was written: none of the files can be used")
+            raise typer.Exit(1) from None
+    _tell(page.unread)
     if not quiet:
         count = len(page.entries)
         print_message(f"page: {out}, {count} {'result' if count == 1 else 'results'}")
     if page.unread:
         raise typer.Exit(1)
+
+
+def _tell(files: Iterable[Unread]) -> None:
+    """Name the files that could not be used."""
+    for file in files:
+        print_message(f"error: {file.path}: {file.reason}")

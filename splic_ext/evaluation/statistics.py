@@ -48,6 +48,11 @@ class Accuracy:
     n : int
         Number of images.
 
+    Raises
+    ------
+    ValueError
+        What can be no share of images.
+
     Examples
     --------
     >>> print(Accuracy(0.5, 0.25, 0.75, 12))
@@ -58,6 +63,14 @@ class Accuracy:
     low: float
     high: float
     n: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.value <= self.high <= 1 or self.n < 1:
+            raise ValueError(
+                f"an accuracy must be in [0, 1], within its interval, and of an image at least, "
+                f"got {self.value} in [{self.low}, {self.high}] of {self.n}; take it as it was "
+                "made"
+            )
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] of {self.n}"

@@ -233,6 +233,7 @@ def evaluate_adaptively(
         tuple(rows),
         last.provenance,
         (f"seed {last.seed}", *notes),
+        budget=next((name for name, known in SIZES.items() if known == amount), None),
     )
     if output is not None:
         result.save(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +17,7 @@ from splic_ext.defenses.registry import defense_from_spec
 from splic_ext.errors import MissingExtraError
 from splic_ext.evaluation.statistics import wilson_interval
 from splic_ext.experiments.bench import Bench, Outcome
-from splic_ext.experiments.rows import Point
+from splic_ext.experiments.rows import ACCURACY, Point
 from splic_ext.runs.fingerprints import derive_seed
 from splic_ext.runs.inputs import describe_dataset
 
@@ -24,6 +25,12 @@ __all__ = ["figure10", "last_features", "require_sklearn"]
 
 #: Of the classifier by neighbours, which says whether classes are apart.
 NEIGHBOURS = 10
+#: Of t-SNE, where there are images enough: about as many neighbours count.
+PERPLEXITY = 30.0
+#: It looks at so many images around each for every unit of the perplexity, which is 1 at least.
+PER_UNIT = 3
+#: What is shown.
+PLANE, VOTE, SILHOUETTE = "the plane of t-SNE", "the vote of the neighbours", "the silhouette"
 
 Features = npt.NDArray[np.float32]
 
@@ -88,6 +95,13 @@ def figure10(bench: Bench) -> Outcome:
     for subject in bench.subjects:
         data = bench.shown(subject, bench.budget.features)
         outcome.datasets.append(describe_dataset(data))
+        lacking = _lacking(data.labels)
+        outcome.notes += [
+            f"{outcome.datasets[-1].name}: without {part}, which needs {need}"
+            for part, need in lacking.items()
+        ]
+        if len(lacking) == len((PLANE, VOTE, SILHOUETTE)):
+            continue  # nothing is left to train for
         planes: dict[str, list[Point]] = {"clean": [], "PGD": []}
         numbers: list[Point] = []
         for title, spec in (("without defence", "identity"), ("SPLIC", "splic")):
@@ -106,9 +120,16 @@ def figure10(bench: Bench) -> Outcome:
             for place, (kind, parts) in enumerate((("clean", clean), ("PGD", attacked))):
                 features = np.concatenate(parts)
                 section = f"{outcome.datasets[-1].name}, {title}, {kind}"
-                planes[kind] += _plane(features, data.labels, data.classes, section, bench.seed)
-                numbers += _numbers(features, data.labels, title, place, kind, outcome)
+                if PLANE not in lacking:
+                    planes[kind] += _plane(features, data.labels, data.classes, section, bench.seed)
+                common = {"n": len(data), "dataset": outcome.datasets[-1].name, "label": kind}
+                if VOTE not in lacking:
+                    numbers.append(_vote(features, data.labels, title, place, common))
+                if SILHOUETTE not in lacking:
+                    numbers.append(_silhouette(features, data.labels, title, place, common))
         outcome.points += [*planes["clean"], *planes["PGD"], *numbers]
+    if not outcome.points:
+        return outcome
     outcome.notes += [
         "what a network hands to its last layer, by t-SNE; both networks are trained alike, one "
         "on completed images",
@@ -118,6 +139,21 @@ def figure10(bench: Bench) -> Outcome:
         "a plane of t-SNE shows neighbours; its distances and gaps mean nothing",
     ]
     return outcome
+
+
+def _lacking(labels: npt.NDArray[np.int64]) -> dict[str, str]:
+    """Return what cannot be shown of so few images -> what it needs, and what there is."""
+    images, classes = len(labels), len(set(labels.tolist()))
+    found = {}
+    if images <= PER_UNIT:
+        found[PLANE] = f"{PER_UNIT + 1} images at least, got {images}"
+    if images <= NEIGHBOURS:
+        found[VOTE] = f"{NEIGHBOURS + 1} images at least, got {images}"
+    if not 2 <= classes < images:
+        found[SILHOUETTE] = (
+            f"2 classes at least, and more images than classes, got {classes} of {images}"
+        )
+    return found
 
 
 def _defend(defense: Defense, images: torch.Tensor, start: int, seed: int) -> torch.Tensor:
@@ -136,7 +172,7 @@ def _plane(
     """Return the images as points of a plane."""
     manifold: Any = import_module("sklearn.manifold")
     embedding = manifold.TSNE(
-        perplexity=min(30.0, (len(features) - 1) / 3),
+        perplexity=min(PERPLEXITY, (len(features) - 1) / PER_UNIT),
         init="pca",
         learning_rate="auto",
         random_state=seed % 2**32,
@@ -152,35 +188,42 @@ def _plane(
     ]  # fmt: skip
 
 
-def _numbers(
+def _vote(
     features: Features,
     labels: npt.NDArray[np.int64],
     title: str,
     place: int,
-    kind: str,
-    outcome: Outcome,
-) -> list[Point]:
-    """Return how well the classes are apart."""
-    metrics: Any = import_module("sklearn.metrics")
-    name = outcome.datasets[-1].name
+    common: Mapping[str, Any],
+) -> Point:
+    """Return how many images are of the class of those around them."""
     right = int(_neighbours_agree(features, labels).sum())
     low, high = wilson_interval(right, len(labels))
+    return Point(
+        f"{common['dataset']}, neighbours", title, "images", place, ACCURACY,
+        100 * right / len(labels), 100 * low, 100 * high, kind="bar", **common,
+    )  # fmt: skip
+
+
+def _silhouette(
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    title: str,
+    place: int,
+    common: Mapping[str, Any],
+) -> Point:
+    """Return how well the classes are apart."""
+    metrics: Any = import_module("sklearn.metrics")
     silhouette = float(metrics.silhouette_score(features, labels))
-    common: dict[str, Any] = {"n": len(labels), "dataset": name, "label": kind, "kind": "bar"}
-    return [
-        Point(
-            f"{name}, neighbours", title, "images", place, "accuracy (%)",
-            100 * right / len(labels), 100 * low, 100 * high, **common,
-        ),
-        Point(f"{name}, silhouette", title, "images", place, "silhouette", silhouette, **common),
-    ]  # fmt: skip
+    return Point(
+        f"{common['dataset']}, silhouette", title, "images", place, "silhouette", silhouette,
+        kind="bar", **common,
+    )  # fmt: skip
 
 
 def _neighbours_agree(features: Features, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return whether the nearest images of each vote for its class."""
     neighbors: Any = import_module("sklearn.neighbors")
-    count = min(NEIGHBOURS, len(labels) - 1)
-    search = neighbors.NearestNeighbors(n_neighbors=count).fit(features)
+    search = neighbors.NearestNeighbors(n_neighbors=NEIGHBOURS).fit(features)
     nearest = labels[search.kneighbors(return_distance=False)]  # without the image itself
     votes = np.stack([np.bincount(line, minlength=labels.max() + 1) for line in nearest])
     agree: npt.NDArray[np.bool_] = votes.argmax(axis=1) == labels

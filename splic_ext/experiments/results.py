@@ -54,7 +54,7 @@ class ExperimentResult:
     datasets : tuple of DatasetInfo
         The images that points and galleries are of.
     budget : str or None
-        Name of the budget, where there was one.
+        Name of the budget, where there was one; of the adaptive protocol that of its size.
     kinds : dict
         Name of a data set -> whose column of the paper it belongs to, "cifar10" or "svhn".
     """

@@ -19,6 +19,8 @@ __all__ = ["KINDS", "Gallery", "Point", "Row", "encode_picture"]
 
 #: How points are drawn.
 KINDS = ("line", "bar", "scatter")
+#: What an accuracy is called at the axis.
+ACCURACY = "accuracy (%)"
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Point:
     Raises
     ------
     ValueError
-        A number that is not finite, or another kind.
+        A number that is not finite, an accuracy that is none, or another kind.
     """
 
     section: str
@@ -153,6 +155,14 @@ class Point:
                 raise ValueError(
                     f"`{name}` of a point must be finite, got {value!r}; leave the point out"
                 )
+        if self.y_name == ACCURACY:
+            for name in ("y", "low", "high"):
+                value = getattr(self, name)
+                if value is not None and not 0 <= value <= 100:
+                    raise ValueError(
+                        f"`{name}` of a point must be in [0, 100], an accuracy in %, got "
+                        f"{value!r}; take it as it was made"
+                    )
         if self.kind not in KINDS:
             raise ValueError(
                 f"`kind` of a point must be one of {', '.join(KINDS)}, got {self.kind!r}; "
@@ -174,7 +184,7 @@ class Point:
         values: dict[str, Any] = {
             "section": row.section,
             "series": row.method,
-            "y_name": "accuracy (%)",
+            "y_name": ACCURACY,
             "y": 100 * row.mean.value,
             "low": 100 * row.mean.low,
             "high": 100 * row.mean.high,

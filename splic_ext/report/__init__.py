@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from splic_ext.report.page import Page, make_page, write_report
-from splic_ext.report.sources import Collection, Source, Unread, collect
+from splic_ext.report.sources import Collection, NoResultError, Source, Unread, collect
 
-__all__ = ["Collection", "Page", "Source", "Unread", "collect", "make_page", "write_report"]
+__all__ = [
+    "Collection",
+    "NoResultError",
+    "Page",
+    "Source",
+    "Unread",
+    "collect",
+    "make_page",
+    "write_report",
+]

@@ -83,6 +83,7 @@ def result_entry(source: Source[ExperimentResult]) -> Entry:
     data = [f"{row.dataset.name}, {row.model.name}" for row in result.rows]
     data += [info.name for info in result.datasets]
     names = {info.name for info in result.datasets} if result.rows else set()
+    images = [row.dataset.name for row in result.rows] + [info.name for info in result.datasets]
     return Entry(
         key=address(result.name, source.path),
         title=one_line(result.title),
@@ -94,6 +95,7 @@ def result_entry(source: Source[ExperimentResult]) -> Entry:
         blocks=_side_by_side([_block(result, section) for section in sections]),
         details=_details(result.rows),
         warning=SMOKE if result.budget == "smoke" else "",
+        data=one_line(", ".join(dict.fromkeys(images))),
     )
 
 

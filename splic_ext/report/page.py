@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from splic_ext import __version__
@@ -13,7 +13,7 @@ from splic_ext.atomicfiles import atomic_path
 from splic_ext.errors import MissingExtraError
 from splic_ext.experiments import EXPERIMENTS
 from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry
-from splic_ext.report.sources import Collection, Unread, collect
+from splic_ext.report.sources import Collection, NoResultError, Unread, collect
 from splic_ext.report.speedview import benchmark_entry
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
@@ -195,8 +195,10 @@ def write_report(
         Jinja or Matplotlib is not installed.
     OSError
         `output` cannot be written.
+    NoResultError
+        There is no result, or none that can be used.
     ValueError
-        There is no result.
+        `output` is a folder.
 
     Examples
     --------
@@ -216,12 +218,12 @@ def write_report(
         raise ValueError(f"`output` must be a file, got the folder '{target}'; name a file in it")
     found = collect(paths)
     if not found:
-        raise _nothing(found.unread)
+        raise NoResultError(found.paths, found.unread)
     try:
         with atomic_path(target, overwrite=overwrite) as temporary:
             page = make_page(found, title=title)
             if not page.entries:
-                raise _nothing(page.unread)
+                raise NoResultError(found.paths, page.unread)
             # Names of files may be no valid text.
             temporary.write_bytes(page.to_html().encode("utf-8", "backslashreplace"))
     except OSError as error:
@@ -234,20 +236,26 @@ def write_report(
     return page
 
 
-def _nothing(unread: Sequence[Unread]) -> ValueError:
-    reasons = "".join(f"; '{file.path}': {file.reason}" for file in unread[:3])
-    return ValueError(
-        "`paths` must hold a result at least; make one with `splic-ext evaluate` or "
-        f"`splic-ext reproduce`{reasons}"
-    )
-
-
 def _titled(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Give entries of equal titles their data sets as well."""
-    titles = [entry.title for entry in entries]
-    return tuple(
-        replace(entry, title=f"{entry.title} ({entry.subtitle.partition(',')[0]})")
-        if titles.count(entry.title) > 1
-        else entry
-        for entry in entries
-    )
+    """Give entries of equal titles their data sets as well, then what differs of their paths."""
+    found = list(entries)
+    for group in _alike(found):
+        for i in group:
+            if found[i].data:
+                found[i] = replace(found[i], title=f"{found[i].title} ({found[i].data})")
+    for group in _alike(found):
+        paths = [PurePosixPath(found[i].path) for i in group]
+        shared = set(paths[0].parents).intersection(*(path.parents for path in paths))
+        same = max((len(folder.parts) for folder in shared), default=0)
+        for i, path in zip(group, paths, strict=True):
+            rest = PurePosixPath(*path.parts[same:])
+            found[i] = replace(found[i], title=f"{found[i].title}, {rest}")
+    return tuple(found)
+
+
+def _alike(entries: Sequence[Entry]) -> list[list[int]]:
+    """Return the places of the entries of each title that is there more than once."""
+    places: dict[str, list[int]] = {}
+    for i, entry in enumerate(entries):
+        places.setdefault(entry.title, []).append(i)
+    return [group for group in places.values() if len(group) > 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,12 +16,14 @@ from splic_ext.report.tuning import TuningRun
 from splic_ext.runs.plain import told_if_nested
 from splic_ext.training.records import TrainingRecord
 
-__all__ = ["Collection", "Source", "Unread", "collect"]
+__all__ = ["Collection", "NoResultError", "Source", "Unread", "collect"]
 
 Content = TypeVar("Content", covariant=True)
 
 #: Folders of finished parts and networks, which hold no results of their own.
 WORK = ("work", "parts")
+#: So many paths and files are named in a message.
+FEW = 3
 #: What a file holds -> the keys that tell, and how it is read.
 KINDS: Mapping[str, tuple[frozenset[str], Callable[[str], Any]]] = {
     "results": (frozenset({"name", "title", "rows", "provenance"}), ExperimentResult.from_json),
@@ -55,6 +57,42 @@ class Unread:
     reason: str
 
 
+class NoResultError(ValueError):
+    """There is no result to show, or none that can be used.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Where it was looked for.
+    unread : sequence of Unread
+        The files that are there and cannot be used.
+
+    Attributes
+    ----------
+    paths : tuple of str
+    unread : tuple of Unread
+    """
+
+    def __init__(self, paths: Sequence[str], unread: Sequence[Unread]) -> None:
+        self.paths, self.unread = tuple(paths), tuple(unread)
+        named = [f"'{path}'" for path in self.paths]
+        reasons = [f"'{file.path}': {file.reason}" for file in self.unread]
+        super().__init__(
+            f"`paths` must hold a result at least, got {_first(named, ', ') or 'no path'}; make "
+            "one with `splic-ext evaluate` or `splic-ext reproduce`"
+            + (f"; {_first(reasons, '; ')}" if reasons else "")
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.paths, self.unread)
+
+
+def _first(texts: Sequence[str], between: str) -> str:
+    """Join the first few of them, and say how many more there are."""
+    more = len(texts) - FEW
+    return between.join([*texts[:FEW], *([f"and {more} more"] if more > 0 else [])])
+
+
 @dataclass(frozen=True)
 class Collection:
     """All that was found.
@@ -63,6 +101,8 @@ class Collection:
     ----------
     results, evaluations, benchmarks, searches, trainings : tuple of Source
     unread : tuple of Unread
+    paths : tuple of str
+        Where it was looked for.
     """
 
     results: tuple[Source[ExperimentResult], ...] = ()
@@ -71,6 +111,7 @@ class Collection:
     searches: tuple[Source[TuningRun], ...] = ()
     trainings: tuple[Source[TrainingRecord], ...] = ()
     unread: tuple[Unread, ...] = ()
+    paths: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """How many files were read."""
@@ -115,7 +156,8 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> Collection:
     found: dict[str, list[Source[Any]]] = {kind: [] for kind in KINDS}
     unread: list[Unread] = []
     seen: set[Path] = set()
-    for given in map(Path, paths):
+    places = tuple(map(Path, paths))
+    for given in places:
         if not given.exists():
             raise FileNotFoundError(f"the path '{given}' does not exist; check `paths`")
         for path in _files(given):
@@ -131,7 +173,11 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> Collection:
                 continue
             if kind is not None:
                 found[kind].append(Source(path.as_posix(), content))
-    return Collection(**{kind: tuple(some) for kind, some in found.items()}, unread=tuple(unread))
+    return Collection(
+        **{kind: tuple(some) for kind, some in found.items()},
+        unread=tuple(unread),
+        paths=tuple(path.as_posix() for path in places),
+    )
 
 
 def _files(given: Path) -> Iterator[Path]:

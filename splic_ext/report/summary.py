@@ -233,6 +233,8 @@ def _worst(rows: Sequence[Row], printed: bool) -> Line | None:
 
 def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
     lines, total = [], [0, 0, 0]
+    parts = list(parts)
+    keys = [part.key for part in parts]
     for part in parts:
         cells = [percent_cell(row.mean, paper=row.paper) for row in part.rows]
         found = [cell.verdict for cell in cells if cell.verdict]
@@ -240,7 +242,8 @@ def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
             continue
         counts = [found.count(name) for name in ("within", "below ours", "above ours")]
         total = [a + b for a, b in zip(total, counts, strict=True)]
-        title = part.title if part.section in part.title else f"{part.title}: {part.section}"
+        told = keys.count(part.key) == 1 and part.section in part.title
+        title = part.title if told else f"{part.title}: {part.section}"
         lines.append(Line(one_line(title), tuple(Cell(str(count)) for count in counts)))
     header = ("the paper's number is", "within ours", "below", "above")
     return Table("", header, tuple(lines)), (total[0], total[1], total[2])

@@ -176,6 +176,8 @@ class Entry:
         For those who want all of it.
     warning : str
         Why its numbers mean nothing, if they do not.
+    data : str
+        Names of its data sets, where the title does not have them.
     """
 
     key: str
@@ -188,6 +190,7 @@ class Entry:
     blocks: tuple[Block, ...] = ()
     details: tuple[Table, ...] = field(default=())
     warning: str = ""
+    data: str = ""
 
 
 def one_line(text: str) -> str:
