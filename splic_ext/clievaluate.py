@@ -117,7 +117,12 @@ def evaluate(
     ] = None,
     root: Root = None,
     split: Annotated[
-        str, typer.Option(help="test, train, for SVHN also extra.", rich_help_panel=DATA)
+        str,
+        typer.Option(
+            help="test, train, for SVHN also extra. A .npz or .mat file is one split, and read "
+            "whatever this says.",
+            rich_help_panel=DATA,
+        ),
     ] = "test",
     limit: Annotated[
         int | None,
