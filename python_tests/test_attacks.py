@@ -261,3 +261,33 @@ def test_splic_is_attacked(attack):
     network = defenses.Defended(conv_network(side=8), splic)
     result = attack(network, images, labels, index=torch.tensor([5, 2]))
     assert result.shape == images.shape
+
+
+def test_sizes_in_l2_are_not_those_of_linf():
+    assert attacks.ThreatModel("l2", 0.5, steps=10).step_size == 2.5 * 0.5 / 10
+    for norm in ({}, {"norm": "linf"}):
+        attack = attacks.create_attack("pgd", **norm)
+        assert (attack.threat.epsilon, attack.threat.step_size) == (8 / 255, 2 / 255)
+    attack = attacks.attack_from_spec("eot-pgd:norm=l2,epsilon=0.5")
+    assert attack.threat == attacks.ThreatModel("l2", 0.5, steps=200)
+    assert attacks.attack_from_dict(attack.to_dict()) == attack
+    given = attacks.ThreatModel(epsilon=0.3, steps=5, restarts=2)
+    changed = attacks.create_attack("pgd", threat=given, norm="l2", epsilon=1).threat
+    assert changed == attacks.ThreatModel("l2", 1, steps=5, restarts=2)
+    for refused in ({}, {"threat": given}):
+        with pytest.raises(ValueError, match="`epsilon` must be given for the norm 'l2'"):
+            attacks.create_attack("pgd", norm="l2", **refused)
+
+
+def test_an_attack_without_epsilon_needs_none_in_l2():
+    walk = attacks.create_attack("hopskipjump", norm="l2")
+    assert walk == attacks.HopSkipJump()
+    assert attacks.create_attack("hopskipjump", threat=attacks.ThreatModel(), norm="l2") == walk
+
+
+def test_texts_name_attacks_that_a_text_can_give():
+    with pytest.raises(ValueError, match=r"attack name must be one of .*, square, got 'magic'"):
+        attacks.attack_from_spec("magic")
+    for name in ("within:attack=cw", "worst-case"):
+        with pytest.raises(ValueError, match="is made of other attacks, which no text can give"):
+            attacks.attack_from_spec(name)

@@ -33,6 +33,8 @@ GRADIENTS = [name for name in QUICK if name not in ("hopskipjump", "square")]
     ("arguments", "error", "message"),
     [
         ({"norm": "l1"}, ValueError, "`norm` must be one of 'linf', 'l2', got 'l1'"),
+        ({"norm": "l2"}, ValueError, "`epsilon` must be given for the norm 'l2', got none; give"),
+        ({"epsilon": None}, TypeError, "`epsilon` must be a number"),
         ({"epsilon": 8}, ValueError, r"`epsilon` must be finite and in \[0, 1\], got 8"),
         ({"epsilon": "8/255"}, TypeError, "`epsilon` must be a number"),
         ({"step_size": -1}, ValueError, "`step_size`"),

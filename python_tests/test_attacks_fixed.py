@@ -137,7 +137,7 @@ def test_hopskipjump_finds_the_nearest_point(norm):
     """For each image of a batch; the direction is scaled for each, not for the batch."""
     network, (images, _) = Affine(), images_and_labels(12, low=0.3, high=0.7)
     labels = labels_of(network, images)
-    attack = attacks.HopSkipJump(attacks.ThreatModel(norm), iterations=12)
+    attack = attacks.create_attack("hopskipjump", norm=norm, iterations=12)
     change = (attack(network, images, labels) - images).flatten(1)
     ascent = network.ascent(labels)
     dual = ascent.norm(dim=1) if norm == "l2" else ascent.abs().sum(dim=1)

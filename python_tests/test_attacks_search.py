@@ -239,7 +239,7 @@ def test_projection():
     disc = attacks.ThreatModel("l2", 0.1).project(far, images)
     torch.testing.assert_close(disc[:, 0, 0], torch.tensor([[0.56, 0.42], [1.0, 0.9]]))
     near = images - 1e-3
-    for threat in (attacks.ThreatModel(), attacks.ThreatModel("l2")):
+    for threat in (attacks.ThreatModel(), attacks.ThreatModel("l2", 0.5)):
         torch.testing.assert_close(threat.project(near, images), near)
         assert torch.equal(threat.direction(torch.zeros_like(near)), torch.zeros_like(near))
 

@@ -125,6 +125,10 @@ def test_again_after_damage(files):
         (("--defense", "tv:weight"), 2, "`preset` of the defence 'tv'"),
         (("--defense", "tv:weight=1/0"), 2, "must not have the denominator 0"),
         (("--defense", "tv", "--attack", "magic"), 2, "attack name must be one of"),
+        (("--defense", "tv", "--attack", "within:attack=cw"), 2, "use create_attack() in Python"),
+        (("--defense", "tv", "--attack", "pgd:norm=l2"), 2, "such as epsilon=0.5"),
+        (("--defense", "tv", "--defense", "tv"), 2, "has 'tv' twice; leave one out"),
+        (("--defense", "tv", "--split", "valid"), 2, "'mine.npz' is one split"),
         (("--defense", "tv", "--attack", "fgsm:steps=3"), 2, "`steps` is no parameter of"),
         (("--defense", "tv", "--scenario", "grey"), 2, "`scenario` must be one of gray, black, w"),
         (("--defense", "tv", "--scenario", "black"), 2, "the black box needs a `surrogate`"),
@@ -135,13 +139,18 @@ def test_again_after_damage(files):
         (
             ("--defense", "tv", "--dataset", "cifar10", "--root", "nowhere"),
             1,
-            "get it with `load_dataset('cifar10', 'test', root='nowhere', download=True)`",
+            "`load_dataset('cifar10', 'test', root='nowhere', download=True)` (--download), or put",
         ),
         (("--defense", "tv", "--weights", "none.pt"), 1, "weights file 'none.pt' does not exist"),
         (("--defense", "tv", "--weights", "mine.npz"), 2, "'mine.npz' cannot be read"),
         (("--defense", "tv", "--model", "resnet20"), 2, "is of another network than ResNet"),
         (("--defense", "tv", "--model", "alexnet"), 2, "model name must be one of"),
-        (("--defense", "tv", "--classes", "3"), 2, "build the network with the `num_classes`"),
+        (("--defense", "tv", "--classes", "3"), 2, "the `num_classes=10` (--classes 10)\n"),
+        (
+            ("--defense", "tv", "--weights", "."),
+            1,
+            "the weights file '.' is a folder; give the fil",
+        ),
         (("--defense", "tv", "-o", "mine.npz"), 2, "`output` must be a folder, got the file"),
     ],
 )
@@ -159,6 +168,12 @@ def test_the_report_of_another_evaluation(files):
     assert "give `overwrite=True` (--overwrite) to replace it" in result.stderr
     evaluated("--defense", "usvt", "-o", "out", "--overwrite")
     assert EvaluationReport.load("out/report.json").records[0].defense == "usvt"
+
+
+def test_an_empty_archive(files):
+    np.savez("mine.npz", x=np.zeros((0, 1, 8, 8), np.uint8), y=np.zeros(0, int))
+    result = evaluated("--defense", "tv", code=2)
+    assert "`dataset` must hold an image at least; check the file" in result.stderr
 
 
 def test_an_attack_that_was_none(files):
@@ -231,7 +246,7 @@ def test_some_sections_of_the_protocol(files):
         (("--protocol", "adaptive", "--size", "huge"), 2, "`size` must be one of smoke, small, fu"),
         (("--protocol", "adaptive", "--weights", "none.pt"), 1, "'none.pt' does not exist"),
         (("--protocol", "adaptive", "--dataset", "none.npz"), 1, "'none.npz' does not exist"),
-        (("--size", "smoke"), 2, "--size and --section are those of --protocol adaptive"),
+        (("--size", "smoke"), 2, "--size and --section are those of --protocol adaptive; add it"),
         (("--section", "steps"), 2, "--size and --section are those of --protocol adaptive"),
     ],
 )

@@ -299,7 +299,12 @@ X = np.zeros((2, 1, 8, 8), np.uint8)
     [
         ({"x": X}, "must hold the arrays x and y, or jpeg_xz, offsets and labels, got x"),
         ({"a": X, "y": X}, "got a, y"),
-        ({"x": X / 1, "y": [0, 1]}, "holds no data set: `images` must be an array of uint8"),
+        (
+            {"x": X / 1, "y": [0, 1]},
+            r"holds no data set: `images` must be an array of uint8, got float64; convert images "
+            r"in \[0, 1\] with `np.rint\(255 \* images\).astype\(np.uint8\)`$",
+        ),
+        ({"x": X.astype(int), "y": [0, 1]}, "got int64; convert it with `.astype`$"),
         ({"x": X[0], "y": [0, 1]}, "holds no data set: `images` of a data set must have shape"),
         ({"x": X, "y": [0]}, "holds no data set: `labels` must have shape"),
         ({"x": X, "y": [0.0, 1.0]}, "holds no data set: `y` must be an array of integers"),
@@ -307,12 +312,23 @@ X = np.zeros((2, 1, 8, 8), np.uint8)
         ({"x": X, "y": [0, 1], "classes": ["a"]}, "holds no data set: `labels` must be in"),
         ({"x": X, "y": np.array([0, None])}, r"is no \.npz archive that can be read"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_archives_that_hold_something_else(tmp_path, content, message):
     np.savez(tmp_path / "other.npz", **content)
     with pytest.raises(ValueError, match=rf"other\.npz' {message}|other.*{message}"):
         load_dataset(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "mat"])
+def test_a_single_file_is_one_split(tmp_path, suffix):
+    np.savez(tmp_path / "one.npz", x=X, y=[0, 1])
+    assert len(load_dataset(tmp_path / "one.npz", "train")) == 2
+    path = (tmp_path / "one.npz").rename(tmp_path / f"one.{suffix}")
+    with pytest.raises(
+        ValueError, match=r"got 'valid'; '.*one\....' is one split, .* leave it out"
+    ):
+        load_dataset(path, "valid")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04abc", pickle.dumps({"x": 1})])

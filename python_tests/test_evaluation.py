@@ -336,6 +336,8 @@ def train_part():
     [
         ({"model": lambda x: x}, TypeError, "`model` must be a torch.nn.Module, got function"),
         ({"model": make_network().train()}, ValueError, r"`model` is in train mode, .*`model.eval"),
+        ({"model": make_network().half()}, TypeError, "of torch.float16; convert .*model.float"),
+        ({"model": make_network().double()}, TypeError, "must take images of float32, got .*64"),
         ({"model": train_part()}, ValueError, "`model` is in train mode"),
         ({"model": Gray().eval()}, ValueError, r"of shape \(N, K\) = \(4, K\), got \(4, 8, 8\)"),
         ({"model": Dropping().eval()}, ValueError, "NaN or infinity for image 0 behind .* 'ident"),
@@ -374,7 +376,7 @@ def train_part():
         ({"defenses": 3}, TypeError, "`defenses` must be a list or a dict, got int"),
         ({"defenses": [3]}, TypeError, "`defenses` must hold texts or Defense objects, got int"),
         ({"defenses": {1: "tv"}}, TypeError, "`defenses` must have names as keys, got 1"),
-        ({"defenses": ["tv", "tv"]}, ValueError, "`defenses` has 'tv' twice; give each a name"),
+        ({"defenses": ["tv", "tv"]}, ValueError, "`defenses` has 'tv' twice; leave one out, or"),
         ({"defenses": ["median"]}, ValueError, "defence name must be one of"),
         ({"defenses": {"noise": Noise()}}, ValueError, "the defence 'noise' returns other images"),
         ({"defenses": {"x": NotANumber()}}, ValueError, "the defence 'x' returns NaN or infinity"),

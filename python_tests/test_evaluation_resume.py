@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -198,14 +199,35 @@ def test_a_part_under_another_name_is_not_taken(tmp_path):
 def test_the_report_of_another_evaluation_is_kept(tmp_path):
     run(output=tmp_path, attacks=())
     before = (tmp_path / "report.json").read_bytes()
-    with pytest.raises(ValueError, match=r"is the report of another evaluation; .*--overwrite"):
+    expected = r"another evaluation: `draws` is 3 there and 2 here; name .*--overwrite"
+    with pytest.raises(ValueError, match=expected):
         run(output=tmp_path, attacks=(), draws=2)
     assert (tmp_path / "report.json").read_bytes() == before
     run(output=tmp_path, attacks=(), draws=2, overwrite=True)
     assert EvaluationReport.load(tmp_path / "report.json").records[1].draws == 2
     (tmp_path / "report.json").write_text("mine")
-    with pytest.raises(ValueError, match="is the report of another evaluation"):
+    with pytest.raises(
+        ValueError, match=r"report.json' is no report that can be read: .*; name an"
+    ):
         run(output=tmp_path, attacks=(), draws=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": 5}, "`seed` is 0 there and 5 here"),
+        ({"model": make_network(3)}, "other network"),
+        ({"dataset": make_dataset(9)}, "other data set"),
+        ({"attacks": [Step(ThreatModel(epsilon=0.25))]}, "other attacks"),
+        ({"defenses": ["identity", "usvt:keep=1/4"]}, "other defences"),
+        ({"scenario": "white"}, "`scenario` is 'gray' there and 'white' here"),
+        ({"batch_size": 5}, "other `batch_size`, or something else that it does not tell"),
+    ],
+)
+def test_what_differs_is_told(tmp_path, changes, told):
+    run(output=tmp_path)
+    with pytest.raises(ValueError, match=f"another evaluation: {re.escape(told)}; name another"):
+        run(output=tmp_path, **changes)
 
 
 def test_an_output_that_is_a_file(tmp_path):

@@ -117,7 +117,12 @@ def evaluate(
     ] = None,
     root: Root = None,
     split: Annotated[
-        str, typer.Option(help="test, train, for SVHN also extra.", rich_help_panel=DATA)
+        str,
+        typer.Option(
+            help="test, train, for SVHN also extra. A .npz or .mat file is one split, and read "
+            "whatever this says.",
+            rich_help_panel=DATA,
+        ),
     ] = "test",
     limit: Annotated[
         int | None,
@@ -183,7 +188,9 @@ def evaluate(
         if (surrogate is None) != (surrogate_weights is None):
             raise ValueError("--surrogate and --surrogate-weights belong together; give both")
         if protocol is None and (size is not None or section):
-            raise ValueError("--size and --section are those of --protocol adaptive; give both")
+            raise ValueError(
+                "--size and --section are those of --protocol adaptive; add it, or leave them out"
+            )
         if protocol is not None and (
             (protocol, scenario, len(defense)) != ("adaptive", "gray", 1) or attack or out is None
         ):
@@ -192,8 +199,10 @@ def evaluate(
                 "--attack and --scenario"
             )
         from splic_ext import evaluation
+        from splic_ext.runs.inputs import check_dataset
 
         data = load_dataset(dataset, split, root, limit, download=download)
+        check_dataset(data)  # of no classes there is no network
         outputs = len(data.classes) if classes is None else classes
         other: Any = None
         if surrogate is not None and surrogate_weights is not None:

@@ -98,7 +98,11 @@ def train(
     root: Root = None,
     split: Annotated[
         str,
-        typer.Option(help="train, test, for SVHN also extra.", rich_help_panel=DATA),
+        typer.Option(
+            help="train, test, for SVHN also extra. A .npz or .mat file is one split, and read "
+            "whatever this says.",
+            rich_help_panel=DATA,
+        ),
     ] = "train",
     limit: Annotated[
         int | None,

@@ -13,7 +13,7 @@ from torch import nn
 
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target, checked
-from splic_ext.attacks.threat import ThreatModel, readable
+from splic_ext.attacks.threat import NORMS, ThreatModel, readable
 from splic_ext.checks import check_integer
 from splic_ext.defenses import Index, seeded_masks
 from splic_ext.defenses.base import values_checked
@@ -44,6 +44,8 @@ class Attack:
         Of the class: what :func:`splic_ext.attacks.create_attack` calls it.
     uses : tuple of str
         Of the class: fields of `threat` that it uses.
+    norms : tuple of str
+        Of the class: norms that it knows.
     bounded : bool
         Of the class: the result stays within `epsilon`. Otherwise its change is made small.
 
@@ -77,6 +79,7 @@ class Attack:
 
     name: ClassVar[str] = ""
     uses: ClassVar[tuple[str, ...]] = _ALL
+    norms: ClassVar[tuple[str, ...]] = NORMS
     bounded: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ class HopSkipJump(Attack):
     Parameters
     ----------
     threat : ThreatModel
-        The norm that is made small, by default ``"l2"``, and the seed.
+        The norm that is made small, by default ``"l2"``, and the seed. Its epsilon is not used.
     iterations : int, default 64
         At least 1. Iteration t asks about ``initial_queries * sqrt(t)`` times: 64 of them are
         some 35,000 queries for each image, and 16 some 5,000.
@@ -74,7 +74,7 @@ class HopSkipJump(Attack):
     True
     """
 
-    threat: ThreatModel = ThreatModel(norm="l2")
+    threat: ThreatModel = ThreatModel(norm="l2", epsilon=8 / 255, step_size=2 / 255)
     iterations: int = 64
     initial_queries: int = 100
     max_queries: int = 10000

@@ -13,6 +13,7 @@ from splic_ext.attacks.base import Attack
 from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
 from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.square import Square
+from splic_ext.attacks.threat import ThreatModel
 from splic_ext.attacks.within import Within
 from splic_ext.attacks.worst import WorstCase
 from splic_ext.specs import parse_spec
@@ -35,6 +36,8 @@ _CLASSES: tuple[type[Attack], ...] = (
 #: Name -> class.
 ATTACKS: Mapping[str, type[Attack]] = MappingProxyType({kind.name: kind for kind in _CLASSES})
 
+_MADE_OF_OTHERS = (Within.name, WorstCase.name)
+
 
 def create_attack(name: str, **parameters: Any) -> Attack:
     """Return the attack of that name.
@@ -45,7 +48,8 @@ def create_attack(name: str, **parameters: Any) -> Attack:
         One of :data:`ATTACKS`.
     **parameters
         Those of the class; and the fields of its threat model that it uses, which change
-        `threat`, or that of the class if it is not given.
+        `threat`, or that of the class if it is not given. With another `norm`, `epsilon` and
+        `step_size` are those that :class:`ThreatModel` has for it.
 
     Returns
     -------
@@ -65,8 +69,7 @@ def create_attack(name: str, **parameters: Any) -> Attack:
     """
     if not isinstance(name, str):
         raise TypeError(f"attack name must be a string, got {name!r}; it is one of {_names()}")
-    if name not in ATTACKS:
-        raise ValueError(f"attack name must be one of {_names()}, got {name!r}; choose one")
+    _check_name(name, tuple(ATTACKS))
     kind = ATTACKS[name]
     own = {field.name: field for field in fields(kind)}
     for key in parameters:
@@ -77,8 +80,19 @@ def create_attack(name: str, **parameters: Any) -> Attack:
     given = {key: value for key, value in parameters.items() if key in own}
     if flat:
         default: Any = own["threat"].default
-        given["threat"] = replace(kind(**given).threat if "threat" in given else default, **flat)
+        threat = kind(**given).threat if "threat" in given else default
+        given["threat"] = _changed(kind, threat, flat)
     return kind(**given)
+
+
+def _changed(kind: type[Attack], threat: ThreatModel, changes: dict[str, Any]) -> ThreatModel:
+    """Return the threat model with other values; sizes in another norm do not carry over."""
+    norm = changes.get("norm", threat.norm)
+    if norm == threat.norm or norm not in kind.norms:  # which is refused for its name
+        return replace(threat, **changes)
+    sizes = {"epsilon", "step_size"}.intersection(kind.uses)
+    kept = {key: value for key, value in threat.to_dict().items() if key not in sizes}
+    return ThreatModel(**{**kept, **changes})
 
 
 def attack_from_spec(spec: str) -> Attack:
@@ -97,7 +111,8 @@ def attack_from_spec(spec: str) -> Attack:
     Raises
     ------
     TypeError, ValueError
-        As :func:`create_attack` and :func:`splic_ext.specs.parse_spec`.
+        As :func:`create_attack` and :func:`splic_ext.specs.parse_spec`; an attack that is made of
+        others.
 
     Examples
     --------
@@ -105,6 +120,12 @@ def attack_from_spec(spec: str) -> Attack:
     20
     """
     name, parameters = parse_spec(spec)
+    if name in _MADE_OF_OTHERS:
+        raise ValueError(
+            f"the attack {name!r} is made of other attacks, which no text can give; "
+            "use create_attack() in Python"
+        )
+    _check_name(name, tuple(known for known in ATTACKS if known not in _MADE_OF_OTHERS))
     return create_attack(name, **parameters)
 
 
@@ -144,6 +165,11 @@ def attack_from_dict(values: Mapping[str, Any]) -> Attack:
     if isinstance(parameters.get("attack"), Mapping):
         parameters["attack"] = attack_from_dict(parameters["attack"])
     return create_attack(parameters.pop("name"), **parameters)
+
+
+def _check_name(name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ValueError(f"attack name must be one of {', '.join(known)}, got {name!r}; choose one")
 
 
 def _names() -> str:

@@ -77,6 +77,7 @@ class Square(Attack):
 
     name: ClassVar[str] = "square"
     uses: ClassVar[tuple[str, ...]] = ("norm", "epsilon", "seed")
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

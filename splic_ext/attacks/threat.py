@@ -20,6 +20,16 @@ NORMS = ("linf", "l2")
 _MOST = 2**31 - 1
 
 
+class _Unset:
+    """Stands for a size that was not given."""
+
+    def __repr__(self) -> str:
+        return "that of the norm"
+
+
+_UNSET: Any = _Unset()
+
+
 @dataclass(frozen=True)
 class ThreatModel:
     """The ball that a perturbation stays in, and how an iterative attack moves in it.
@@ -29,11 +39,12 @@ class ThreatModel:
     norm : {"linf", "l2"}, default "linf"
         Largest change of a pixel value, or Euclidean length of the change of an image.
     epsilon : float, default 8/255
-        Radius of the ball (>= 0), in units of [0, 1]; at most 1 for ``"linf"``.
+        Radius of the ball (>= 0), in units of [0, 1]; at most 1 for ``"linf"``. For ``"l2"`` there
+        is no default.
     steps : int, default 7
         Steps of an iterative attack, at least 1.
     step_size : float, default 2/255
-        Length of a step (>= 0) in `norm`.
+        Length of a step (>= 0) in `norm`. For ``"l2"`` the default is ``2.5 * epsilon / steps``.
     restarts : int, default 1
         Runs, at least 1, of which the best is kept for each image.
     random_start : bool, default True
@@ -44,21 +55,24 @@ class ThreatModel:
     Raises
     ------
     TypeError, ValueError
-        A value of the wrong kind, or out of its range; several restarts without a random start.
+        A value of the wrong kind, or out of its range; ``"l2"`` without `epsilon`; several
+        restarts without a random start.
 
     Examples
     --------
     >>> ThreatModel(steps=40, step_size=1 / 255)
     ThreatModel(norm='linf', epsilon=8/255, steps=40, step_size=1/255, restarts=1, random_start=True, seed=0)
-    >>> threat = ThreatModel("l2", epsilon=0.5)
+    >>> threat = ThreatModel("l2", epsilon=0.5, steps=10)
+    >>> threat.step_size
+    0.125
     >>> ThreatModel.from_dict(threat.to_dict()) == threat
     True
     """  # noqa: E501
 
     norm: str = "linf"
-    epsilon: float = 8 / 255
+    epsilon: float = _UNSET
     steps: int = 7
-    step_size: float = 2 / 255
+    step_size: float = _UNSET
     restarts: int = 1
     random_start: bool = True
     seed: int = 0
@@ -67,11 +81,20 @@ class ThreatModel:
         if not isinstance(self.norm, str) or self.norm not in NORMS:
             expected = ", ".join(map(repr, NORMS))
             raise ValueError(f"`norm` must be one of {expected}, got {self.norm!r}")
-        largest = 1.0 if self.norm == "linf" else math.inf
-        _set(self, "epsilon", check_number("epsilon", self.epsilon, 0.0, largest))
-        _set(self, "step_size", check_number("step_size", self.step_size, 0.0))
+        linf = self.norm == "linf"
+        if self.epsilon is _UNSET:
+            if not linf:
+                raise ValueError(
+                    "`epsilon` must be given for the norm 'l2', got none; give the radius, such as "
+                    "epsilon=0.5"
+                )
+            _set(self, "epsilon", 8 / 255)
+        _set(self, "epsilon", check_number("epsilon", self.epsilon, 0.0, 1.0 if linf else math.inf))
         for name in ("steps", "restarts"):
             _set(self, name, check_integer(name, getattr(self, name), 1, _MOST))
+        if self.step_size is _UNSET:
+            _set(self, "step_size", 2 / 255 if linf else 2.5 * self.epsilon / self.steps)
+        _set(self, "step_size", check_number("step_size", self.step_size, 0.0))
         check_bool("random_start", self.random_start)
         _set(self, "seed", check_integer("seed", self.seed, 0, 2**64 - 1))
         if self.restarts > 1 and not self.random_start:

@@ -57,9 +57,12 @@ class Dataset:
         ):
             if not isinstance(array, np.ndarray) or array.dtype != dtype:
                 got = getattr(array, "dtype", type(array).__name__)
+                fix = "it with `.astype`"
+                if parameter == "images" and getattr(got, "kind", "") == "f":
+                    # A cast alone would make them black.
+                    fix = "images in [0, 1] with `np.rint(255 * images).astype(np.uint8)`"
                 raise TypeError(
-                    f"`{parameter}` must be an array of {np.dtype(dtype)}, got {got}; "
-                    "convert it with `.astype`"
+                    f"`{parameter}` must be an array of {np.dtype(dtype)}, got {got}; convert {fix}"
                 )
         if self.images.ndim != 4:
             raise ShapeError(

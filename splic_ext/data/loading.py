@@ -62,7 +62,7 @@ def load_dataset(
           a ``.npz`` archive with images `x` and labels `y`. A path has a separator or a suffix.
     split : str, default "test"
         "train" or "test", for SVHN also "extra". A ``.mat`` or ``.npz`` file is one split: it is
-        read whatever `split` says.
+        read whichever of these `split` says.
     root : path, optional
         Folder of the official files; default: the environment variable ``SPLIC_DATA``, or
         ``~/.cache/splic_ext``.
@@ -132,8 +132,8 @@ def _load_named(name: str, split: str, root: Path, limit: int | None, download: 
     if path is None:
         raise FileNotFoundError(
             f"the data set {name!r} is neither at '{places[0]}' nor at '{places[1]}'; get it with "
-            f"`load_dataset({name!r}, {split!r}, root={str(root)!r}, download=True)`, or put "
-            f"{official.url} there, or give another `root`"
+            f"`load_dataset({name!r}, {split!r}, root={str(root)!r}, download=True)` "
+            f"(--download), or put {official.url} there, or give another `root` (--root)"
         )
     if name == "cifar10":
         return load_cifar10(path, split, limit=limit)
@@ -147,6 +147,12 @@ def _load_path(path: Path, split: str, limit: int | None) -> Dataset:
         raise ValueError(
             f"`name_or_path` must be one of {', '.join(DATASETS)}, or a path that exists, "
             f"got {str(path)!r}; choose one"
+        )
+    single = path.is_file() and path.suffix.lower() in (".npz", ".mat")
+    if single and split not in DATASETS["svhn"]:
+        raise ValueError(
+            f"`split` must be one of {', '.join(DATASETS['svhn'])}, got {split!r}; '{path}' is one "
+            "split, which is read whatever `split` says: leave it out"
         )
     if path.is_file() and path.suffix.lower() == ".npz":
         return load_archive(path, limit=limit)

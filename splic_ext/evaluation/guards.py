@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from splic_ext.attacks import Attack
 from splic_ext.evaluation.reports import EvaluationReport
 
-__all__ = ["REPORT", "check_adversarial", "check_logits", "check_output"]
+__all__ = ["REPORT", "asked_for", "check_adversarial", "check_logits", "check_output"]
 
 #: Name of the report in the folder of an evaluation.
 REPORT = "report.json"
@@ -102,7 +104,9 @@ def check_logits(name: str, logits: torch.Tensor, start: int) -> None:
         )
 
 
-def check_output(folder: Path | None, key: str, overwrite: bool) -> None:
+def check_output(
+    folder: Path | None, key: str, overwrite: bool, asked: Mapping[str, Any] | None = None
+) -> None:
     """Raise if the report of another evaluation would be lost.
 
     Parameters
@@ -113,11 +117,13 @@ def check_output(folder: Path | None, key: str, overwrite: bool) -> None:
         Of the evaluation; see :class:`EvaluationReport`.
     overwrite : bool
         Whether another's may be replaced.
+    asked : mapping, optional
+        What determines it, as :func:`asked_for` has it of a report: to tell what differs.
 
     Raises
     ------
     ValueError
-        A file of that name, or the report of another evaluation.
+        A file of that name, a report that cannot be read, or that of another evaluation.
 
     Examples
     --------
@@ -131,11 +137,63 @@ def check_output(folder: Path | None, key: str, overwrite: bool) -> None:
     if overwrite or not path.exists():
         return
     try:
-        other: str | None = EvaluationReport.load(path).key
-    except (OSError, ValueError):
-        other = None
-    if other != key:
+        report = EvaluationReport.load(path)
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"'{path}' is the report of another evaluation; name another `output`, or give "
-            "`overwrite=True` (--overwrite) to replace it: finished parts are kept"
+            f"'{path}' is no report that can be read: {str(error).partition(';')[0]}; name another "
+            "`output`, or give `overwrite=True` (--overwrite) to replace it: finished parts are "
+            "kept"
+        ) from error
+    if report.key != key:
+        raise ValueError(
+            f"'{path}' is the report of another evaluation: {_differences(report, asked)}; name "
+            "another `output`, or give `overwrite=True` (--overwrite) to replace it: finished "
+            "parts are kept"
         )
+
+
+def asked_for(report: EvaluationReport) -> dict[str, Any]:
+    """Return what determines an evaluation, as far as its report tells.
+
+    Parameters
+    ----------
+    report : EvaluationReport
+        With a record at least.
+    """
+    first = report.records[0]
+    return {
+        "scenario": first.scenario,
+        "seed": first.seed,
+        "draws": max(record.draws for record in report.records),
+        "data set": first.dataset.sha256,
+        "network": first.model.sha256,
+        "surrogate": None if first.surrogate is None else first.surrogate.sha256,
+        "defences": {record.defense: record.defense_repr for record in report.records},
+        "attacks": {record.attack: record.parameters for record in report.records if record.attack},
+        "versions of packages": first.provenance.versions,
+        "code": first.provenance.code,
+        "device": first.provenance.machine.device.partition(":")[0],
+    }
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)  # where tuples and lists are the same
+
+
+#: Fields whose values say something to a reader.
+_SHOWN = ("scenario", "seed", "draws")
+
+
+def _differences(report: EvaluationReport, here: Mapping[str, Any] | None) -> str:
+    """Say what an evaluation differs in from that of a report."""
+    if not report.records or here is None:
+        return "it has another key"
+    there = asked_for(report)
+    changed = [name for name in there if _plain(there[name]) != _plain(here[name])]
+    found = [
+        f"`{name}` is {there[name]!r} there and {here[name]!r} here"
+        for name in changed
+        if name in _SHOWN
+    ]
+    found += [f"other {name}" for name in changed if name not in _SHOWN]
+    return ", ".join(found) or "other `batch_size`, or something else that it does not tell"

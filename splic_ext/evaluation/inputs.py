@@ -115,7 +115,8 @@ def _named(
             raise TypeError(f"`{parameter}` must have names as keys, got {name!r}; use strings")
         if name in found:
             raise ValueError(
-                f"`{parameter}` has {name!r} twice; give each a name of its own, in a dict"
+                f"`{parameter}` has {name!r} twice; leave one out, or give each a name of its own, "
+                "in a dict"
             )
         if not isinstance(item, (str, kind)):
             raise TypeError(
@@ -183,7 +184,7 @@ def check_network(
     Raises
     ------
     TypeError
-        No module.
+        No module, or one of another dtype.
     ValueError
         It is in train mode, random, returns something other than logits, or has too few classes.
     """
@@ -196,8 +197,17 @@ def check_network(
             f"`{parameter}` is in train mode, with dropout and batch statistics at work; "
             f"call `{parameter}.eval()` first"
         )
-    with torch.no_grad():
-        logits, again = network(images), network(images)
+    try:
+        with torch.no_grad():
+            logits, again = network(images), network(images)
+    except RuntimeError as error:
+        own = {str(part.dtype) for part in network.parameters()} - {str(images.dtype)}
+        if not own:
+            raise
+        raise TypeError(
+            f"`{parameter}` must take images of float32, got weights of {', '.join(sorted(own))}; "
+            f"convert it with `{parameter}.float()`"
+        ) from error
     check_outputs(parameter, logits, len(images), labels)
     held = any(isinstance(part, RandomDefense) for part in network.modules())
     slack = ROUNDING * float(logits.abs().nan_to_num(0.0, 0.0, 0.0).max())

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,7 +176,7 @@ def evaluate(
         command=command,
     )
     key = run.key()
-    check_output(folder, key, overwrite)
+    check_output(folder, key, overwrite, run.asked())
     with (ProgressBar if progress else Progress)(run.plan()) as run.progress:
         records = tuple(run.all())
     spent = run.worker.spent
@@ -270,6 +271,23 @@ class _Run:
             }
         )
 
+    def asked(self) -> dict[str, Any]:
+        """Return what a report tells of :meth:`key`."""
+        environment, other = self.worker.environment, self.surrogate
+        return {
+            "scenario": self.scenario,
+            "seed": self.seed,
+            "draws": max(map(len, self.mask_seeds.values())),
+            "data set": self.dataset_info.sha256,
+            "network": fingerprint_weights(self.model),
+            "surrogate": None if other is None else fingerprint_weights(other),
+            "defences": {name: _one_line(defense) for name, defense in self.defenses.items()},
+            "attacks": {name: attack.to_dict() for name, attack in self.attacks.items()},
+            "versions of packages": environment["versions"],
+            "code": environment["code"],
+            "device": environment["device"],
+        }
+
     def plan(self) -> dict[str, int]:
         """Return kind of work -> number of images."""
         count = len(self.data)
@@ -337,7 +355,7 @@ class _Run:
             model=_network_info(self.model, model_name),
             surrogate=None if surrogate is None else _network_info(surrogate, surrogate_name),
             defense=defense,
-            defense_repr=" ".join(repr(self.defenses[defense]).split()),
+            defense_repr=_one_line(self.defenses[defense]),
             attack=attack,
             parameters=None if chosen is None else chosen.to_dict(),
             threat=threat,
@@ -356,6 +374,10 @@ class _Run:
                 date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             ),
         )
+
+
+def _one_line(defense: Defense) -> str:
+    return " ".join(repr(defense).split())
 
 
 def _network_info(network: nn.Module, name: str | None) -> NetworkInfo:

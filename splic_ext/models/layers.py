@@ -81,7 +81,7 @@ class Normalize(nn.Module):
             expected = f"(N, {channels}, H, W)"
             raise ShapeError(
                 f"`images` must have shape {expected}, got {tuple(images.shape)}; "
-                "add the axis of a single image with `images[None]`",
+                f"{_advice(tuple(images.shape), channels)}",
                 tuple(images.shape),
                 expected,
             )
@@ -93,3 +93,19 @@ class Normalize(nn.Module):
             ", ".join(f"{v:.4g}" for v in t.flatten().tolist()) for t in (self.mean, self.std)
         )
         return f"mean=({mean}), std=({std})"
+
+
+def _advice(shape: tuple[int, ...], channels: int) -> str:
+    """Say how images of this shape become a batch of images with so many channels."""
+    if len(shape) == 3:
+        return "add the axis of a single image with `images[None]`"
+    if len(shape) != 4:
+        return "give a batch of images"
+    if shape[1] not in (1, 3) and shape[3] in (1, 3):
+        return (
+            "move the channels first, with `images.permute(0, 3, 1, 2)`, or `transpose` of an array"
+        )
+    return (
+        f"the network takes {channels} channel{'s' * (channels != 1)}, and the images have "
+        f"{shape[1]}: give another network or other images"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +23,9 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 
 #: What a file may lack: the network has it from its builder.
 OPTIONAL = (".num_batches_tracked", "normalize.mean", "normalize.std")
+
+#: Name of the weights in the folder of a training.
+USUAL = "weights.safetensors"
 
 SHOWN = 5
 
@@ -49,7 +53,7 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        There is no such file, or it is a folder.
     ValueError
         The file holds no weights, or those of another network: the message has the names.
     MissingExtraError
@@ -65,6 +69,9 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
     ...     network = load_weights(digits_cnn(), f"{folder}/digits.pt").eval()
     """
     path = Path(path)
+    if path.is_dir():
+        fix = f"'{path / USUAL}'" if (path / USUAL).is_file() else "the file in it"
+        raise FileNotFoundError(f"the weights file '{path}' is a folder; give {fix}")
     if not path.is_file():
         raise FileNotFoundError(f"the weights file '{path}' does not exist; check `path`")
     given = _tensors(_read(path), path)
@@ -77,13 +84,16 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
             f"missing {_names(missing)}, unexpected {_names(unexpected)}; "
             "build the network that the file was saved from"
         )
-    for key, value in given.items():
-        if value.shape != own[key].shape:
-            raise ValueError(
-                f"the weights file '{path}' has `{key}` of shape {tuple(value.shape)}, expected "
-                f"{tuple(own[key].shape)}; build the network with the `num_classes` and the "
-                "widths of the file"
-            )
+    other = [key for key, value in given.items() if value.shape != own[key].shape]
+    if other:
+        key, classes = other[0], _other_classes([(given[key], own[key]) for key in other])
+        fix = "`num_classes` (--classes) and the widths of the file"
+        if classes is not None:
+            fix = f"`num_classes={classes}` (--classes {classes})"
+        raise ValueError(
+            f"the weights file '{path}' has `{key}` of shape {tuple(given[key].shape)}, expected "
+            f"{tuple(own[key].shape)}; build the network with the {fix}"
+        )
     model.load_state_dict(own | given)
     return model
 
@@ -105,10 +115,12 @@ def _read(path: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # of any type: the content of a damaged file is anything
+        # torch's own words advise to run what is in the file.
+        advice = isinstance(error, pickle.UnpicklingError)
         raise ValueError(
-            f"the weights file '{path}' cannot be read: {_first_line(error)}; "
+            f"the weights file '{path}' cannot be read: {_reason(error)}; "
             "give a file written by `torch.save(model.state_dict(), path)` or by safetensors"
-        ) from error
+        ) from (None if advice else error)
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
@@ -137,6 +149,20 @@ def _names(keys: list[str]) -> str:
     return ", ".join(keys[:SHOWN]) + more
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _other_classes(pairs: list[tuple[Tensor, Tensor]]) -> int | None:
+    """Return the outputs of the file, if tensors there and here differ in their number alone."""
+    counts = {(there.shape[:1], here.shape[:1]) for there, here in pairs}
+    if len(counts) == 1 and all(t.shape[1:] == h.shape[1:] and t.ndim for t, h in pairs):
+        return int(pairs[0][0].shape[0])
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line why a file cannot be read."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than tensors, or is no weights file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if type(error).__name__ == "SafetensorError":
+        return str(error).partition("\n")[0]
+    return "it is damaged, or no weights file"
