@@ -9,7 +9,7 @@ from evaluation_tools import numbers
 from experiment_tools import TINY, make_bench, make_subject
 
 from splic_ext.attacks import PGD
-from splic_ext.evaluation import evaluate
+from splic_ext.evaluation import Accuracy, evaluate
 from splic_ext.experiments.ranking import (
     PGD_BLACK,
     _held_out,
@@ -98,7 +98,7 @@ def make_rows(ranked, accuracies):
     like = ranked[1].rows[0]
     return [
         dataclasses.replace(
-            like, method=method, attack=attack, mean=dataclasses.replace(like.mean, value=value)
+            like, method=method, attack=attack, mean=Accuracy(value, value, value, 20)
         )
         for method, pair in accuracies.items()
         for attack, value in zip(("clean", PGD_BLACK), pair, strict=True)

@@ -17,7 +17,7 @@ import splic_ext
 from splic_ext.completion import default_threads
 from splic_ext.models import load_weights
 from splic_ext.training import TrainingRecord
-from splic_ext.training.folder import CHECKPOINT, RECORD, WEIGHTS
+from splic_ext.training.folder import CHECKPOINT, LOCK, RECORD, WEIGHTS
 from splic_ext.training.processes import Processes, limited_threads, local_device
 
 distributed = pytest.importorskip("torch.distributed")
@@ -176,7 +176,8 @@ def test_without_batch_statistics_only_rounding_differs(together):
 def test_killed_and_resumed(together, tmp_path, count, makers):
     expected = together[1] if count == 2 else start(tmp_path / "whole", *makers, count=count)
     start(tmp_path, *makers, count=count, kill=True)
-    assert [path.name for path in (tmp_path / makers[0]).glob("*.*")] == [CHECKPOINT]
+    names = sorted(path.name for path in (tmp_path / makers[0]).glob("*.*"))
+    assert names == [LOCK, CHECKPOINT], "which locks nothing any more"
     assert start(tmp_path, *makers, count=count) == expected
 
 

@@ -84,8 +84,8 @@ intervals.
 - Table 3's baselines come out as printed on the 500 CIFAR-10 images with true pixels, not on
   compressed ones; SPLIC's row does with lambda 0.1 and the mean of 4 masks, not with the printed
   constants.
-- Table 1: no surrogate that was tried on SVHN gives the printed numbers. Without a defence a network
-  keeps 62 % when the surrogate was trained mostly on other images, 30 when it is of another
+- Table 1: no surrogate that was tried on SVHN gives the printed numbers. Without a defence a
+  network keeps 62 % when the surrogate was trained mostly on other images, 30 when it is of another
   architecture, 24 when it differs in the seed alone, 20 when it learnt completed images; the paper
   has 8.6. SPLIC is 3 to 9 points above each of these, total variation 14 to 32; the paper's SPLIC
   has 93.0. So a near surrogate explains a good part of the low number without a defence, and none
