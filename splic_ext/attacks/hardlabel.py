@@ -66,6 +66,7 @@ class HopSkipJump(Attack):
     Examples
     --------
     >>> from torch import nn
+    >>> _ = torch.manual_seed(0)  # a network that can be fooled
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).eval()
     >>> images = torch.rand(4, 3, 2, 2)
     >>> labels = network(images).argmax(1)
