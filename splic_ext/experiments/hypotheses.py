@@ -88,9 +88,9 @@ def hypotheses(bench: Bench) -> Outcome:
         for variation in _possible(bench, subject):
             network = _network(bench, subject, variation)
             spec = _spec(subject, variation.test or variation.defense)
-            outcome.rows += _measure(
-                bench, subject, network, spec, surrogate, (name, variation.title)
-            )
+            names = (name, variation.title)
+            outcome.rows += _black_box(bench, subject, network, spec, surrogate, names)
+            outcome.rows.append(_white_box(bench, subject, network, spec, names))
         outcome.rows += _crossed(bench, subject, f"{name}, surrogates of the black box")
     outcome.notes = [
         "each row is a network of its own, where training differs; one seed, so that differences "
@@ -132,15 +132,11 @@ def _crossed(bench: Bench, subject: Subject, section: str) -> list[Row]:
     for variation in VARIATIONS:
         if variation.title not in CROSSED:
             continue
-        network = _network(bench, subject, variation)
-        for title, surrogate in surrogates.items():
-            names = (section, variation.title)
-            found = _black_box(bench, subject, network, variation.defense, surrogate, names)
-            rows += [
-                replace(row, attack=title) if row.attack == PGD_BLACK else row
-                for row in found
-                if row.attack == PGD_BLACK or title == next(iter(surrogates))
-            ]
+        network, names = _network(bench, subject, variation), (section, variation.title)
+        for i, (title, surrogate) in enumerate(surrogates.items()):
+            clean, black = _black_box(bench, subject, network, variation.defense, surrogate, names)
+            rows += [clean] if i == 0 else []  # which is the same for all
+            rows.append(replace(black, attack=title))
     return rows
 
 
@@ -159,23 +155,14 @@ def _surrogates(bench: Bench, subject: Subject) -> dict[str, Network]:
     return {f"{title} ({network.name})": network for title, network in found.items()}
 
 
-def _measure(
-    bench: Bench,
-    subject: Subject,
-    network: Network,
-    spec: str,
-    surrogate: Network,
-    names: tuple[str, str],
-) -> list[Row]:
-    """Return the rows of a network: clean, black box, white box."""
-    limit = bench.shown(subject, bench.budget.attacked)
-    white = bench.evaluate(
-        subject, network, [spec], {BPDA_WHITE: BPDA()}, scenario="white", limit=len(limit)
-    ).records[1]
-    return [
-        *_black_box(bench, subject, network, spec, surrogate, names),
-        Row.from_record(white, *names, BPDA_WHITE),
-    ]
+def _white_box(
+    bench: Bench, subject: Subject, network: Network, spec: str, names: tuple[str, str]
+) -> Row:
+    """Return the row of a network, attacked with BPDA."""
+    limit = len(bench.shown(subject, bench.budget.attacked))
+    attacks = {BPDA_WHITE: BPDA()}
+    report = bench.evaluate(subject, network, [spec], attacks, scenario="white", limit=limit)
+    return Row.from_record(report.records[1], *names, BPDA_WHITE)
 
 
 def _black_box(
