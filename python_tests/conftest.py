@@ -12,7 +12,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
-from data_tools import write_cifar
+from helpers.data import write_cifar
 
 import splic_ext
 from splic_ext import SolverOptions
@@ -82,7 +82,7 @@ class Row:
 
 # On any image at all, float32: mean 1.2e-4, largest 2.0e-3; float64: mean 1.5e-8, largest 9.5e-7:
 # native solvers stop their decompositions early. Images with a decaying spectrum do far better,
-# see REAL_IMAGES in test_native.py. The reference is its own oracle, up to rounding.
+# see REAL_IMAGES in backends/test_native.py. The reference is its own oracle, up to rounding.
 ROWS = (
     Row("numpy", "float64", 2**6, 2**14),
     Row("cpu", "float32", 2**10, 2**14),

@@ -172,7 +172,7 @@ def test_anchors_grow_with_the_fraction():
 @pytest.mark.parametrize("seed", [0, 7, BIGGEST])
 def test_torch_draws_the_same_masks(torch, seed, channels):
     """As it does for images on another device than the CPU."""
-    from splic_ext.autograd.devicemasks import draw, masks_on
+    from splic_ext.autograd.masks import draw, masks_on
 
     indices = np.array([3, 4, BIGGEST, 0, 2**40], np.uint64)
     arguments = {"anchor_fraction": 0.3, "seed": seed, "stream": 2, "channels": channels}

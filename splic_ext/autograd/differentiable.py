@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from splic_ext.autograd.devicemasks import masks_on
+from splic_ext.autograd.masks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import get_backend
 from splic_ext.backends.cpu import BACKEND as CPU
-from splic_ext.batches import check_sides, check_values
 from splic_ext.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, complete, default_threads, resolve_options
+from splic_ext.completion.validate import check_sides, check_values
 from splic_ext.errors import ShapeError
 from splic_ext.options import SolverOptions
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.arrays.dtypes import nearest_range
 from splic_ext.backends.base import BackendInfo, CompletionInfo, Problem
-from splic_ext.dtypes import nearest_range
 from splic_ext.options import SolverOptions
 
 __all__ = ["BACKEND"]

@@ -10,10 +10,10 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.arrays.devices import Placement
 from splic_ext.backends import cusolver
 from splic_ext.backends.base import BackendInfo, Problem
 from splic_ext.checks import out_of_range
-from splic_ext.devicearrays import Placement
 from splic_ext.errors import BackendUnavailableError
 from splic_ext.options import Algorithm
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.arrays.dtypes import decode, encode
 from splic_ext.backends.base import DIVERGED, BackendInfo, CompletionInfo, Problem
-from splic_ext.dtypes import decode, encode
 from splic_ext.masks import bernoulli_masks
 from splic_ext.options import GradientStep, SolverOptions, TVGradient
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from splic_ext.autograd.devicemasks import masks_on
+from splic_ext.autograd.masks import masks_on
 from splic_ext.checks import check_integer, check_number
 from splic_ext.defenses.base import Index
 from splic_ext.defenses.randomness import RandomDefense, image_indices

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from splic_ext.autograd import complete_differentiable
-from splic_ext.autograd.devicemasks import masks_on
+from splic_ext.autograd.masks import masks_on
 from splic_ext.backends import backend_info, get_backend
 from splic_ext.completion import complete, resolve_options
 from splic_ext.defenses.base import Index

@@ -22,10 +22,10 @@ except ModuleNotFoundError as error:
 
 from splic_ext.experiments.adaptive import SECTIONS, SIZES, Size, evaluate_adaptively
 from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
-from splic_ext.experiments.gray_box import TABLES, GrayBoxTable
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment, reproduce, reproduce_all
-from splic_ext.experiments.results import ExperimentResult, Gallery, Point, Row
+from splic_ext.experiments.results.result import ExperimentResult, Gallery, Point, Row
 from splic_ext.experiments.subjects import Subject, digits_subject
+from splic_ext.experiments.tables.gray_box import TABLES, GrayBoxTable
 
 __all__ = [
     "BUDGETS",

@@ -19,8 +19,8 @@ from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec
 from splic_ext.evaluation import Record, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
 from splic_ext.evaluation.inputs import check_network
-from splic_ext.experiments.results import ExperimentResult, Row
-from splic_ext.experiments.trained_tables import gradient_modes
+from splic_ext.experiments.results.result import ExperimentResult, Row
+from splic_ext.experiments.tables.trained import gradient_modes
 from splic_ext.runs.inputs import check_dataset, resolve_device
 
 __all__ = ["SECTIONS", "SIZES", "Size", "evaluate_adaptively"]

@@ -18,7 +18,7 @@ from splic_ext.defenses import Defense
 from splic_ext.evaluation import EvaluationReport, Record, evaluate
 from splic_ext.experiments.budgets import Budget, Recipe
 from splic_ext.experiments.networks import Network, make_plan, train_network
-from splic_ext.experiments.rows import Gallery, Point, Row
+from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.experiments.subjects import Subject
 from splic_ext.runs.fingerprints import code_fingerprint, package_versions
 from splic_ext.runs.machine import describe_machine

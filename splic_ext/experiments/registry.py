@@ -13,18 +13,18 @@ from splic_ext.checks import check_integer
 from splic_ext.evaluation.guards import check_output
 from splic_ext.experiments.bench import PAPER_ITERATIONS, Bench, Outcome
 from splic_ext.experiments.budgets import BUDGETS, Budget, resolve_budget
-from splic_ext.experiments.drawing import require_matplotlib
-from splic_ext.experiments.features import figure10, require_sklearn
-from splic_ext.experiments.gray_box import TABLES, make_table
-from splic_ext.experiments.hypotheses import hypotheses
+from splic_ext.experiments.figures.features import figure10, require_sklearn
+from splic_ext.experiments.figures.pictures import figure3, figure8
+from splic_ext.experiments.figures.solver import figure4, figure5, figure12
+from splic_ext.experiments.figures.sweeps import figure6, figure9, figure11
 from splic_ext.experiments.networks import Network
-from splic_ext.experiments.pictures import figure3, figure8
-from splic_ext.experiments.ranking import ranking
-from splic_ext.experiments.results import ExperimentResult
-from splic_ext.experiments.solver_figures import figure4, figure5, figure12
+from splic_ext.experiments.results.drawing import require_matplotlib
+from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.subjects import KINDS, Subject, check_subjects, digits_subject
-from splic_ext.experiments.sweeps import figure6, figure9, figure11
-from splic_ext.experiments.trained_tables import ATTACKS, figure7, table1, table2
+from splic_ext.experiments.tables.gray_box import TABLES, make_table
+from splic_ext.experiments.tables.hypotheses import hypotheses
+from splic_ext.experiments.tables.ranking import ranking
+from splic_ext.experiments.tables.trained import ATTACKS, figure7, table1, table2
 
 __all__ = ["EXPERIMENTS", "Experiment", "default_subjects", "reproduce", "reproduce_all"]
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splic_ext.evaluation.tables import agrees, markdown_table, percent
-from splic_ext.experiments import paper
 from splic_ext.experiments.bench import PAPER_ITERATIONS
-from splic_ext.experiments.gray_box import ATTACKS, METHODS
-from splic_ext.experiments.layout import row_table
 from splic_ext.experiments.registry import EXPERIMENTS
-from splic_ext.experiments.results import ExperimentResult
-from splic_ext.experiments.rows import Point, Row
-from splic_ext.experiments.trained_tables import BLACK_BOX, WHITE_BOX
+from splic_ext.experiments.results.layout import row_table
+from splic_ext.experiments.results.result import ExperimentResult
+from splic_ext.experiments.results.rows import Point, Row
+from splic_ext.experiments.tables import paper
+from splic_ext.experiments.tables.gray_box import ATTACKS, METHODS
+from splic_ext.experiments.tables.trained import BLACK_BOX, WHITE_BOX
 from splic_ext.runs.store import write_text
 
 __all__ = ["Source", "find_results", "reproduction_page"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from splic_ext.experiments import Gallery, Point, Row
-from splic_ext.experiments.drawing import diagrams
+from splic_ext.experiments.results.drawing import diagrams
 from splic_ext.report.svg import diagram_svg
 from splic_ext.report.views import Cell, Diagram, Grid, Line, Picture, Table, one_line
 

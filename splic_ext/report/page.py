@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from splic_ext import __version__
-from splic_ext.atomicfiles import atomic_path
+from splic_ext.atomic import atomic_path
 from splic_ext.errors import MissingExtraError
 from splic_ext.experiments import EXPERIMENTS
 from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry

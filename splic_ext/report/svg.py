@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from splic_ext.experiments import Point
-from splic_ext.experiments.drawing import COLORS, draw_points, render
+from splic_ext.experiments.results.drawing import COLORS, draw_points, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.atomicfiles import atomic_path, remove_stale
+from splic_ext.atomic import atomic_path, remove_stale
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
 __all__ = ["Part", "PartStore", "write_bytes", "write_text"]

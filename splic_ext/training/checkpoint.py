@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from splic_ext.atomicfiles import atomic_path
+from splic_ext.atomic import atomic_path
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 from splic_ext.runs.plain import decode, encode
 from splic_ext.training.options import LATER

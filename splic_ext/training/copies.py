@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from splic_ext.atomicfiles import atomic_path, remove_stale
+from splic_ext.atomic import atomic_path, remove_stale
 from splic_ext.data import Dataset
 from splic_ext.defenses import RandomDefense, seeded_masks
 from splic_ext.runs.clock import Clock

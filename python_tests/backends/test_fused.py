@@ -1,0 +1,190 @@
+"""What the CUDA kernels compute, run by threads of the host against the reference."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import splic_ext
+from splic_ext import SolverOptions
+
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
+COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+
+
+def build(folder, *flags):
+    if not COMPILER:
+        pytest.skip("no C++ compiler")
+    program = folder / "on_host"
+    command = [*COMPILER.split(), "-std=c++17", "-Wall", "-Wextra", "-Werror"]
+    command += ["-Wno-unknown-pragmas", f"-I{CSRC / 'include'}", *flags]
+    command += [str(CSRC / "tests" / "on_host.cpp"), "-o", str(program), "-pthread"]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode and "-fsanitize=thread" in flags:
+        pytest.skip(f"no thread sanitizer: {built.stderr[-200:]}")
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("fused"), "-O2")
+
+
+METHODS = ("fused", "stepwise")
+
+
+def run(program, images, options, method="fused", team=1, seed=0, **more):
+    """Complete (N, C, H, W) images; return them, and a row of records for each matrix.
+
+    Iterations, residual and delta of each pass; least and largest value; failure of the library.
+    """
+    count, channels, height, width = images.shape
+    source, target = program.parent / "in.bin", program.parent / "out.bin"
+    np.ascontiguousarray(images).tofile(source)
+    flags = {
+        "rank": options.resolve_rank(height, width),
+        "inner_iterations": options.inner_iterations,
+        "max_iterations": options.max_iterations,
+        "tv_weight": options.tv_weight,
+        "delta_decay": options.delta_decay,
+        "step_size": options.step_size,
+        "tolerance": options.tolerance,
+        "anchor_fraction": options.anchor_fraction,
+        "alternate": int(options.alternate),
+        "stacked": int(options.channels == "stacked"),
+        "literal": int(options.gradient_step == "literal"),
+        "forward": int(options.tv_gradient == "forward"),
+        "seed": seed,
+        **more,
+    }
+    shape = [str(n) for n in (count, channels, height, width)]
+    precision = {"float32": "f32", "float64": "f64"}[images.dtype.name]
+    command = [str(program), method, str(source), str(target), *shape, precision, str(team)]
+    command += [f"{key}={value!r}" for key, value in flags.items()]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert "WARNING: ThreadSanitizer" not in ended.stderr, ended.stderr[:3000]
+    records = np.array([line.split() for line in ended.stdout.splitlines()], float)
+    return np.fromfile(target, images.dtype).reshape(images.shape), records
+
+
+def smooth(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.linspace(0, 3, shape[-2])[:, None], np.linspace(0, 3, shape[-1])
+    images = np.zeros(shape)
+    for k in range(4):
+        phase, amount = rng.random((2, *shape[:2], 1, 1))
+        images += amount * np.cos(k * rows + 6 * phase) * np.cos((4 - k) * columns + phase)
+    images += 0.05 * rng.standard_normal(shape)
+    return np.clip(images / 4 + 0.5, 0, 1)
+
+
+CASES = {
+    "stacked": ((2, 3, 32, 32), {}),
+    "separate": ((2, 3, 28, 28), {"channels": "separate"}),
+    "wide": ((2, 1, 12, 40), {}),
+    "tall": ((1, 2, 40, 9), {"rank": 5}),
+    "full rank": ((1, 1, 6, 6), {"rank": 6}),
+    "a row": ((1, 1, 1, 17), {}),
+    "a pixel": ((2, 1, 1, 1), {}),
+    "odd": ((1, 1, 21, 13), {"rank": 3}),
+    "64": ((1, 1, 64, 64), {}),
+    "large": ((1, 1, 80, 136), {"max_iterations": 14}),
+    "large, stacked": ((1, 3, 72, 66), {"max_iterations": 14}),
+    "literal": ((1, 1, 16, 16), {"gradient_step": "literal", "step_size": 0.01}),
+    "forward": ((1, 1, 16, 16), {"tv_gradient": "forward"}),
+    "no smoothing": ((1, 1, 16, 16), {"tv_weight": 0.0}),
+    "one pass": ((1, 1, 16, 16), {"alternate": False}),
+    "few anchors": ((1, 1, 16, 16), {"anchor_fraction": 0.2}),
+    "early stop": ((2, 1, 16, 16), {"tolerance": 1e-3}),
+    "part of a loop": ((1, 1, 16, 16), {"max_iterations": 9}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_the_reference(program, name, method):
+    shape, changes = CASES[name]
+    options = SolverOptions(**{"max_iterations": 28, **changes})
+    images = smooth(shape)
+    expected, info = splic_ext.complete(
+        images, options=options, backend="numpy", seed=3, return_info=True
+    )
+    for dtype, mean in ((np.float64, 1e-9), (np.float32, 1e-5)):
+        result, records = run(program, images.astype(dtype), options, method, seed=3)
+        assert np.abs(result - expected).mean() <= mean
+    passes = info.iterations.shape[1]
+    assert not records[:, -1].any()
+    by_image = records[:, :-3].reshape(shape[0], -1, passes, 3).max(axis=1)
+    np.testing.assert_array_equal(by_image[:, :, 0], info.iterations)
+    np.testing.assert_allclose(by_image[:, :, 2], info.delta, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_constant_images(program, value, method):
+    images = np.full((1, 3, 16, 16), value, np.float32)
+    result, _ = run(program, images, SolverOptions(), method)
+    assert np.abs(result - value).max() <= 0.01
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_results_do_not_depend_on_the_team(program, method):
+    images = smooth((1, 3, 32, 32)).astype(np.float32)
+    options = SolverOptions(max_iterations=14)
+    alone, _ = run(program, images, options, method, team=1)
+    for team in (2, 5):
+        together, _ = run(program, images, options, method, team=team)
+        np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.25, 1.5])
+def test_wrong_values_come_out_as_nan(program, bad, method):
+    """And the images beside them as ever: nobody has asked the device meanwhile."""
+    images = smooth((3, 1, 8, 8)).astype(np.float32)
+    options = SolverOptions(max_iterations=7)
+    expected, records = run(program, images, options, method)
+    np.testing.assert_allclose(records[:, -3], images.min(axis=(1, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(records[:, -2], images.max(axis=(1, 2, 3)), rtol=1e-6)
+    images[1, 0, 3, 4] = bad
+    result, records = run(program, images, options, method)
+    assert np.isnan(result[1]).all()
+    np.testing.assert_array_equal(result[[0, 2]], expected[[0, 2]])
+    assert np.isfinite(records[[0, 2]]).all()
+    assert np.isfinite(records[1]).all() == bool(np.isfinite(bad))
+    if np.isfinite(bad):
+        assert bad in records[1, -3:-1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_divergence_comes_out_as_nan(program, method):
+    images = smooth((2, 1, 8, 8)).astype(np.float32)
+    options = SolverOptions(step_size=50.0, tv_weight=5.0)
+    result, records = run(program, images, options, method)
+    assert np.isnan(result).all()
+    assert np.isinf(records[:, 1]).all()
+
+
+def test_a_failure_of_the_library_is_recorded(program):
+    images = smooth((3, 1, 8, 8)).astype(np.float32)
+    options = SolverOptions(max_iterations=14)
+    expected, _ = run(program, images, options, "stepwise")
+    result, records = run(program, images, options, "stepwise", failing=1)
+    assert records[:, -1].tolist() == [0, 7, 0]
+    assert np.isnan(result[1]).all()
+    np.testing.assert_array_equal(result[[0, 2]], expected[[0, 2]])
+
+
+def test_no_data_race(tmp_path):
+    """All phases are separated by barriers: the thread sanitizer finds no race."""
+    program = build(tmp_path, "-O1", "-g", "-fsanitize=thread")
+    images = smooth((1, 1, 16, 16)).astype(np.float32)
+    for method in METHODS:
+        run(program, images, SolverOptions(max_iterations=9), method, team=4)

@@ -1,0 +1,46 @@
+"""How the commands end: messages and exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+typer = pytest.importorskip("typer", reason="Typer is not installed")
+
+from splic_ext.cli.exits import exit_codes  # noqa: E402
+from splic_ext.errors import AttackError  # noqa: E402
+
+
+def ended(error):
+    """The exit code of a command in which the error occurs."""
+    with pytest.raises(typer.Exit) as caught, exit_codes(memory="use less"):
+        raise error
+    return caught.value.exit_code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; files that are there are complete"),
+        (AttackError("no gradient", "TotalVariation", "exact"), 1, "error: no gradient"),
+        (OSError("no room"), 1, "error: no room"),
+        (MemoryError(), 1, "error: out of memory; use less"),
+        (ValueError("`seed`"), 2, "error: `seed`"),
+    ],
+)
+def test_exit_codes(error, code, message, capsys):
+    assert ended(error) == code
+    assert capsys.readouterr().err.strip() == message
+
+
+def test_too_little_memory_for_torch(capsys):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    assert ended(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")) == 1
+    assert capsys.readouterr().err.strip() == "error: out of memory; use less"
+    with pytest.raises(typer.Exit), exit_codes(memory="use less"):
+        torch.empty(2**55, dtype=torch.uint8)
+    assert capsys.readouterr().err.strip() == "error: out of memory; use less"
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(RuntimeError, match="a bug"), exit_codes():
+        raise RuntimeError("a bug")

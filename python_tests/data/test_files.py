@@ -1,0 +1,338 @@
+"""Data files in the official formats; hostile and damaged ones."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import pickle
+
+import numpy as np
+import pytest
+from helpers.data import Malicious, batch_values, python2_batch, write_svhn, write_tar
+
+from splic_ext.data import load_dataset
+from splic_ext.data.pickles import load_pickle
+
+# CIFAR-10
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive", "root", "root with archive"])
+def test_cifar(cifar, tmp_path, kind):
+    root = tmp_path
+    if "archive" in kind:
+        root = tmp_path / "root"
+        root.mkdir()
+        archive = write_tar(cifar, root / "cifar-10-python.tar.gz")
+    place = {"folder": cifar, "archive": archive if "archive" in kind else None}.get(kind)
+    for split, seeds in (("train", range(1, 6)), ("test", [6])):
+        data = load_dataset(place or "cifar10", split, root=root)
+        pixels, labels = zip(*(batch_values(seed) for seed in seeds), strict=True)
+        assert data.images.shape == (4 * len(pixels), 3, 32, 32)
+        assert np.array_equal(data.images.reshape(-1, 3072), np.concatenate(pixels))
+        assert data.labels.tolist() == [k for part in labels for k in part]
+        assert data.labels.dtype == np.int64
+        assert data.classes[3] == "cat"
+        assert data.name == f"cifar10/{split}"
+        assert data.images.flags.writeable
+
+
+@pytest.mark.parametrize("limit", [1, 4, 5, 20, 99])
+def test_limit_of_cifar(cifar, limit):
+    data = load_dataset(cifar, "train", limit=limit)
+    assert len(data) == min(limit, 20)
+    assert np.array_equal(data.images, load_dataset(cifar, "train").images[:limit])
+
+
+def test_cifar_reads_no_more_than_needed(cifar):
+    (cifar / "data_batch_2").write_bytes(b"")
+    assert len(load_dataset(cifar, "train", limit=4)) == 4
+
+
+def test_pickles_of_python_2(cifar):
+    pixels, labels = batch_values(7, 3)
+    (cifar / "test_batch").write_bytes(python2_batch(pixels, labels))
+    data = load_dataset(cifar)
+    assert np.array_equal(data.images.reshape(3, 3072), pixels)
+    assert data.labels.tolist() == labels
+
+
+def test_missing_batch(cifar):
+    (cifar / "data_batch_3").unlink()
+    with pytest.raises(FileNotFoundError, match=r"data_batch_3' of CIFAR-10 does not exist"):
+        load_dataset(cifar, "train")
+
+
+def test_archive_without_a_batch(cifar, tmp_path):
+    (cifar / "test_batch").unlink()
+    archive = write_tar(cifar, tmp_path / "cifar.tar.gz")
+    with pytest.raises(ValueError, match=r"cifar.tar.gz' of CIFAR-10 holds no file test_batch"):
+        load_dataset(archive)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -4000])
+def test_damaged_archive(cifar, tmp_path, keep):
+    archive = write_tar(cifar, tmp_path / "cifar.tar.gz")
+    archive.write_bytes(archive.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"cifar.tar.gz' is damaged: .*download it again"):
+        load_dataset(archive)
+
+
+def values_with(**changes):
+    pixels, labels = batch_values(0)
+    return {"data": pixels, "labels": labels, **changes}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1],
+        {},
+        values_with(data=None),
+        values_with(data=np.zeros((4, 3071), np.uint8)),
+        values_with(data=np.zeros((4, 3072), np.int64)),
+        values_with(labels=[1, 2, 3]),
+        values_with(labels=[1, 2, 3, 10]),
+        values_with(labels=[1, 2, 3, -1]),
+        values_with(labels=[1, 2, 3, 1.0]),
+        values_with(labels=(1, 2, 3, 4)),
+    ],
+    ids=range(10),
+)
+def test_batches_that_hold_something_else(cifar, values):
+    (cifar / "test_batch").write_bytes(pickle.dumps(values, protocol=2))
+    with pytest.raises(ValueError, match=r"test_batch' is no batch of CIFAR-10: it must hold"):
+        load_dataset(cifar)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 50, 2000, -1])
+def test_truncated_batch(cifar, keep):
+    content = (cifar / "test_batch").read_bytes()
+    (cifar / "test_batch").write_bytes(content[:keep])
+    with pytest.raises(ValueError, match=r"test_batch' is no batch of CIFAR-10: "):
+        load_dataset(cifar)
+
+
+# Hostile pickles
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_malicious_batch_is_refused(cifar, tmp_path, protocol):
+    values = {"labels": [1], "data": Malicious(tmp_path / "run")}
+    (cifar / "test_batch").write_bytes(pickle.dumps(values, protocol=protocol))
+    with pytest.raises(ValueError, match=r"test_batch' .*asks for `\w+.\w+`, which is no part"):
+        load_dataset(cifar)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_malicious_batch_in_an_archive_is_refused(cifar, tmp_path):
+    (cifar / "test_batch").write_bytes(pickle.dumps(Malicious(tmp_path / "run"), protocol=2))
+    archive = write_tar(cifar, tmp_path / "cifar.tar.gz")
+    with pytest.raises(ValueError, match=r"test_batch' .*asks for `\w+.mkdir`"):
+        load_dataset(archive)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("os system", "builtins eval", "builtins getattr", "__builtin__ eval"),
+        *("numpy load", "numpy loads", "numpy.core.multiarray scalar", "_codecs decode"),
+        *("numpy.core.multiarray _reconstruct.__globals__", "splic_ext.data.pickles pickle"),
+    ],
+)
+def test_names_that_are_refused(name):
+    module, _, attribute = name.partition(" ")
+    with pytest.raises(pickle.UnpicklingError, match=f"asks for `{module}.{attribute}`"):
+        load_pickle(f"c{module}\n{attribute}\n.".encode())
+    strings = b"".join(b"\x8c%c%b" % (len(t), t.encode()) for t in (module, attribute))
+    with pytest.raises(pickle.UnpicklingError, match=f"asks for `{module}.{attribute}`"):
+        load_pickle(b"\x80\x04" + strings + b"\x93.")
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "message"),
+    [
+        (b"c_codecs\nencode\n(Vtext\nVrot13\ntR.", "bytes encoded as 'rot13'"),
+        (b"c_codecs\nencode\n(K\x01Vlatin1\ntR.", "bytes encoded as"),
+        (b"cnumpy\ndtype\n(Vobject\ntR.", "an array of type 'object'"),
+        (b"cnumpy\ndtype\n(VO8\ntR.", "an array of type 'O8'"),
+        (b"cnumpy\nndarray\n(K\x03tR.", "an array made without NumPy's function"),
+        (b"c_codecs\nencode\n}Vx\nK\x01sb.", "a function with a state"),
+        (b"Pname\n.", "a reference to an outside object"),
+        (b"c_codecs\nencode\n(tR.", "the pickle is damaged: TypeError"),
+        (b"cnumpy\ndtype\n)\x81.", "NEWOBJ"),
+    ],
+)
+def test_allowed_names_do_nothing_else(opcodes, message):
+    with pytest.raises(pickle.UnpicklingError, match=message):
+        load_pickle(opcodes)
+
+
+def test_arrays_that_lie_about_their_size():
+    """Nothing is allocated for a shape without its bytes."""
+    content = pickle.dumps(np.zeros((2, 3), np.uint8), protocol=2)
+    shape = b"K\x02K\x03\x86"
+    assert shape in content
+    for other in (b"J\xff\xff\xff\x7fK\x03\x86", b"K\x01K\x03\x86", b"J\xff\xff\xff\xffK\x03\x86"):
+        with pytest.raises(pickle.UnpicklingError, match="the pickle holds"):
+            load_pickle(content.replace(shape, other))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", ">i4", "<u8", "int64"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("protocol", range(3))
+def test_arrays_come_back(dtype, order, protocol):
+    array = np.asarray(np.arange(12).reshape(3, 4), dtype=dtype, order=order)
+    loaded = load_pickle(pickle.dumps([array, b"", b"\xff"], protocol=protocol))
+    assert np.array_equal(loaded[0].array(), array)
+    assert loaded[0].array().dtype == array.dtype
+    assert loaded[1:] == [b"", b"\xff"]
+
+
+# SVHN
+
+
+def test_svhn(tmp_path):
+    X, _ = write_svhn(tmp_path / "svhn" / "test_32x32.mat")
+    by_name = load_dataset("svhn", root=tmp_path)
+    assert by_name.name == "svhn/test"
+    assert by_name.images.shape == (6, 3, 32, 32)
+    assert np.array_equal(by_name.images[4, 1], X[:, :, 1, 4])
+    assert by_name.images.flags.c_contiguous
+    assert by_name.labels.tolist() == [0, 1, 9, 0, 5, 2]
+    assert by_name.classes == tuple("0123456789")
+    by_path = load_dataset(tmp_path / "svhn" / "test_32x32.mat", limit=4)
+    assert np.array_equal(by_path.images, by_name.images[:4])
+    assert by_path.labels.tolist() == [0, 1, 9, 0]
+    write_svhn(tmp_path / "extra_32x32.mat", n=3)
+    assert load_dataset("svhn", "extra", root=tmp_path).name == "svhn/extra"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"X": None},
+        {"y": None},
+        {"X": np.zeros((32, 32, 3, 6))},
+        {"X": np.zeros((32, 32, 1, 6), np.uint8)},
+        {"X": np.zeros((32, 32), np.uint8)},
+        {"y": np.ones((5, 1), np.uint8)},
+        {"y": np.full((6, 1), 11, np.uint8)},
+        {"y": np.full((6, 1), np.nan)},
+        {"y": "text"},
+    ],
+    ids=range(9),
+)
+def test_mat_files_that_hold_something_else(tmp_path, changes):
+    write_svhn(tmp_path / "test_32x32.mat", **changes)
+    with pytest.raises(ValueError, match=r"test_32x32.mat' is no file of SVHN: it must hold"):
+        load_dataset("svhn", root=tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 60, 150, 5000])
+def test_damaged_mat_file(tmp_path, keep):
+    path = tmp_path / "test_32x32.mat"
+    write_svhn(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"test_32x32.mat' is no "):
+        load_dataset(path)
+
+
+# Archives
+
+
+def test_archive_of_pixels(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (5, 3, 9, 8), dtype=np.uint8)
+    y = np.array([0, 2, 1, 1, 0], dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=y, index=np.arange(5))
+    data = load_dataset(tmp_path / "mine.npz")
+    assert data.name == "mine"
+    assert np.array_equal(data.images, x)
+    assert data.labels.tolist() == y.tolist()
+    assert data.classes == ("0", "1", "2")
+    assert load_dataset(tmp_path / "mine.npz", limit=3).labels.tolist() == [0, 2, 1]
+    np.savez(tmp_path / "named.npz", x=x, y=y, classes=["a", "b", "c", "d"])
+    assert load_dataset(str(tmp_path / "named.npz")).classes == ("a", "b", "c", "d")
+
+
+def jpeg_archive(path, n=3, **changes):
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    files = []
+    for k in range(n):
+        stream = io.BytesIO()
+        pillow.new("RGB", (16, 8), (80 * k, 100, 200)).save(stream, format="JPEG")
+        files.append(stream.getvalue())
+    packed = np.frombuffer(lzma.compress(b"".join(files)), dtype=np.uint8)
+    offsets = np.cumsum([0, *map(len, files)]).astype(np.uint32)
+    content = {"jpeg_xz": packed, "offsets": offsets, "labels": np.arange(n, dtype=np.uint8)}
+    np.savez(path, **{**content, **changes})
+
+
+def test_archive_of_jpeg_files(tmp_path):
+    jpeg_archive(tmp_path / "packed.npz")
+    data = load_dataset(tmp_path / "packed.npz")
+    assert data.images.shape == (3, 3, 8, 16)
+    assert data.labels.tolist() == [0, 1, 2]
+    means = data.images.mean(axis=(2, 3))
+    assert np.abs(means - [[80 * k, 100, 200] for k in range(3)]).max() <= 3
+    assert len(load_dataset(tmp_path / "packed.npz", limit=2)) == 2
+
+
+def test_damaged_archive_of_jpeg_files(tmp_path):
+    path = tmp_path / "packed.npz"
+    for changes in (
+        {"jpeg_xz": np.zeros(9, np.uint8)},
+        {"offsets": np.array([0, 5, 9, 12])},
+        {"labels": np.arange(2)},
+        {"offsets": np.array([0])},
+    ):
+        jpeg_archive(path, **changes)
+        with pytest.raises(ValueError, match=r"packed.npz' holds no data set: "):
+            load_dataset(path)
+
+
+X = np.zeros((2, 1, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"x": X}, "must hold the arrays x and y, or jpeg_xz, offsets and labels, got x"),
+        ({"a": X, "y": X}, "got a, y"),
+        (
+            {"x": X / 1, "y": [0, 1]},
+            r"holds no data set: `images` must be an array of uint8, got float64; convert images "
+            r"in \[0, 1\] with `np.rint\(255 \* images\).astype\(np.uint8\)`$",
+        ),
+        ({"x": X.astype(int), "y": [0, 1]}, "got int64; convert it with `.astype`$"),
+        ({"x": X[0], "y": [0, 1]}, "holds no data set: `images` of a data set must have shape"),
+        ({"x": X, "y": [0]}, "holds no data set: `labels` must have shape"),
+        ({"x": X, "y": [0.0, 1.0]}, "holds no data set: `y` must be an array of integers"),
+        ({"x": X, "y": [0, -1]}, "holds no data set: `labels` must be in"),
+        ({"x": X, "y": [0, 1], "classes": ["a"]}, "holds no data set: `labels` must be in"),
+        ({"x": X, "y": np.array([0, None])}, r"is no \.npz archive that can be read"),
+    ],
+    ids=range(10),
+)
+def test_archives_that_hold_something_else(tmp_path, content, message):
+    np.savez(tmp_path / "other.npz", **content)
+    with pytest.raises(ValueError, match=rf"other\.npz' {message}|other.*{message}"):
+        load_dataset(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "mat"])
+def test_a_single_file_is_one_split(tmp_path, suffix):
+    np.savez(tmp_path / "one.npz", x=X, y=[0, 1])
+    assert len(load_dataset(tmp_path / "one.npz", "train")) == 2
+    path = (tmp_path / "one.npz").rename(tmp_path / f"one.{suffix}")
+    with pytest.raises(
+        ValueError, match=r"got 'valid'; '.*one\....' is one split, .* leave it out"
+    ):
+        load_dataset(path, "valid")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04abc", pickle.dumps({"x": 1})])
+def test_damaged_archives(tmp_path, content):
+    (tmp_path / "damaged.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged.npz' is no .npz archive that can be read"):
+        load_dataset(tmp_path / "damaged.npz")

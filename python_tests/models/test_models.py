@@ -1,0 +1,431 @@
+"""Networks: shapes, normalisation, known sizes, weights from files, accuracies of stock weights."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+
+import numpy as np
+import pytest
+from helpers.data import Malicious
+
+from splic_ext import MissingExtraError, ShapeError
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from splic_ext.models import (  # noqa: E402
+    ALIASES,
+    MODELS,
+    Normalize,
+    ResNet,
+    build_model,
+    cifar_resnet20,
+    cifar_resnet56,
+    digits_cnn,
+    load_weights,
+    resnet18_32,
+    svhn_vgg,
+)
+
+CHANNELS = {"digits_cnn": 1}
+
+
+def images(name, n=2, size=None, seed=0):
+    size = size or (8 if name == "digits_cnn" else 32)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((n, CHANNELS.get(name, 3), size, size), generator=generator)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A trained-like digits network, and the file of its weights."""
+    torch.manual_seed(5)
+    network = digits_cnn()
+    path = tmp_path / "digits.pt"
+    torch.save(network.state_dict(), path)
+    return network, path
+
+
+# Networks
+
+
+@pytest.mark.parametrize("classes", [1, 7])
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_gradients(name, classes):
+    torch.manual_seed(0)
+    network = build_model(name, num_classes=classes)
+    assert network.training
+    batch = images(name).requires_grad_()
+    logits = network(batch)
+    assert logits.shape == (2, classes)
+    assert logits.dtype == torch.float32
+    logits.square().sum().backward()
+    assert batch.grad.abs().max() > 0
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_image_does_not_depend_on_its_batch(name):
+    torch.manual_seed(0)
+    network = build_model(name).eval()
+    batch = images(name, 3)
+    with torch.no_grad():
+        single = torch.cat([network(image[None]) for image in batch])
+        assert torch.allclose(network(batch), single, atol=1e-4)
+        strided = batch.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        assert torch.allclose(network(strided), single, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_image_at_all(name):
+    assert build_model(name).eval()(images(name)[:0]).shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("build", "count"),
+    [(cifar_resnet20, 269_722), (cifar_resnet56, 853_018), (resnet18_32, 11_173_962)],
+)
+def test_number_of_weights_is_that_of_the_literature(build, count):
+    assert sum(p.numel() for p in build().parameters()) == count
+
+
+def test_resnet18_keeps_the_size_in_its_first_stage():
+    network = resnet18_32()
+    sizes = []
+    for k in range(1, 5):
+        stage = network.get_submodule(f"layer{k}")
+        stage.register_forward_hook(lambda _, __, y: sizes.append(tuple(y.shape[1:])))
+    network(images("resnet18_32"))
+    assert sizes == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+
+
+def test_shortcuts_of_option_a_have_no_weights():
+    """Every other pixel, and zeros on both sides of the channels."""
+    shortcut = cifar_resnet20().layer2[0].shortcut
+    assert not list(shortcut.parameters())
+    x = torch.rand(2, 16, 8, 8)
+    y = shortcut(x)
+    assert y.shape == (2, 32, 4, 4)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert y[:, :8].abs().max() == y[:, 24:].abs().max() == 0
+
+
+@pytest.mark.parametrize("size", [2, 7, 8, 28])
+def test_digits_of_any_size(size):
+    assert digits_cnn()(images("digits_cnn", size=size)).shape == (2, 10)
+
+
+def test_double_precision():
+    network = svhn_vgg().double().eval()
+    assert network(images("svhn_vgg").double()).dtype == torch.float64
+
+
+# Normalisation
+
+
+def test_normalisation_is_the_first_layer():
+    torch.manual_seed(0)
+    network = cifar_resnet20().eval()
+    mean = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+    batch = images("cifar_resnet20")
+    assert torch.equal(network.normalize(batch), (batch - mean) / std)
+    with torch.no_grad():
+        logits = network(batch)
+        network.normalize = Normalize([0, 0, 0], [1, 1, 1])
+        assert torch.equal(network((batch - mean) / std), logits)
+
+
+def test_normalisation_moves_and_is_saved_with_the_network():
+    layer = Normalize([0.1, 0.2], [0.3, 0.4])
+    assert not list(layer.parameters())
+    assert set(layer.state_dict()) == {"mean", "std"}
+    assert layer.double().mean.dtype == torch.float64
+    assert repr(layer) == "Normalize(mean=(0.1, 0.2), std=(0.3, 0.4))"
+    assert torch.autograd.gradcheck(layer, torch.rand(1, 2, 2, 2).double().requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "error", "message"),
+    [
+        ([0.5], [0.0], ValueError, r"`std` must be finite and in \(0, 1e\+06\]"),
+        ([0.5], [float("nan")], ValueError, "`std` must be finite"),
+        (["a"], [1.0], TypeError, "`mean` must be a number"),
+        ([0.5, 0.5], [1.0], ValueError, "one value for each channel, got 2 and 1"),
+        ([], [], ValueError, "one value for each channel, got 0 and 0"),
+    ],
+)
+def test_bad_constants(mean, std, error, message):
+    with pytest.raises(error, match=message):
+        Normalize(mean, std)
+
+
+# Errors
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bad_images(name):
+    network = build_model(name).eval()
+    batch = images(name)
+    with pytest.raises(TypeError, match=r"`images` must be a floating-point tensor.*torch.uint8"):
+        network((batch * 255).byte())
+    with pytest.raises(ShapeError, match=r"`images` must have shape .*images\[None\]") as caught:
+        network(batch[0])
+    assert caught.value.actual_shape == tuple(batch.shape[1:])
+    with pytest.raises(ShapeError, match="`images` must have shape"):
+        network(torch.rand(2, 2, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [
+        ((3, 32, 32), r"add the axis of a single image with `images\[None\]`$"),
+        ((4, 32, 32, 3), r"move the channels first, with `images.permute\(0, 3, 1, 2\)`"),
+        ((4, 1, 8, 8), "takes 3 channels, and the images have 1: give another network or"),
+        ((8, 8), "give a batch of images$"),
+    ],
+)
+def test_advice_on_the_shape_of_images(shape, advice):
+    with pytest.raises(ShapeError, match=advice):
+        cifar_resnet20().eval()(torch.rand(shape))
+
+
+def test_sizes_that_do_not_fit():
+    with pytest.raises(ShapeError, match=r"\(N, 3, 32, 32\), got \(2, 3, 28, 28\)"):
+        svhn_vgg()(images("svhn_vgg", size=28))
+    with pytest.raises(ShapeError, match=r"H and W from 2, got \(1, 1, 1, 8\)"):
+        digits_cnn()(torch.rand(1, 1, 1, 8))
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"one of cifar_resnet20, .*svhn_vgg, got 'resnet50'"):
+        build_model("resnet50")
+    with pytest.raises(TypeError, match="model name must be a string, got 20"):
+        build_model(20)
+
+
+@pytest.mark.parametrize("short", ALIASES)
+def test_short_names(short):
+    assert ALIASES[short] in MODELS
+    assert str(build_model(short)) == str(build_model(ALIASES[short]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bad_number_of_classes(name):
+    with pytest.raises(ValueError, match="`num_classes` must be an integer in"):
+        build_model(name, num_classes=0)
+    with pytest.raises(TypeError, match="`num_classes` must be an integer"):
+        build_model(name, num_classes=10.0)
+
+
+def test_stages_that_do_not_match():
+    with pytest.raises(ValueError, match="one number for each stage, got 2 and 1"):
+        ResNet([1, 1], [8], projection=True)
+    with pytest.raises(ValueError, match="`widths` must be an integer"):
+        ResNet([1, 1], [8, 4], projection=True)
+
+
+def test_the_registry_cannot_be_changed():
+    with pytest.raises(TypeError):
+        MODELS["mine"] = digits_cnn
+
+
+# Weights
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saved_weights_come_back(name, tmp_path):
+    torch.manual_seed(1)
+    network = build_model(name)
+    network(images(name))  # gives the batch normalisation something to save
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    other = build_model(name)
+    assert load_weights(other, tmp_path / "weights.pt") is other
+    assert other.training
+    batch = images(name, seed=3)
+    assert torch.equal(other.eval()(batch), network.eval()(batch))
+
+
+@pytest.mark.parametrize("container", [None, "state_dict", "model_state_dict", "model", "net"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_containers_and_prefix(saved, tmp_path, container, prefix):
+    network, _ = saved
+    content = {prefix + key: value for key, value in network.state_dict().items()}
+    if container:
+        content = {"epoch": 3, container: content}
+    torch.save(content, tmp_path / "checkpoint.pth")
+    loaded = load_weights(digits_cnn(), str(tmp_path / "checkpoint.pth"))
+    assert torch.equal(loaded.classifier[0].weight, network.classifier[0].weight)
+
+
+def test_normalisation_comes_from_the_file_if_it_is_there(saved, tmp_path):
+    network, path = saved
+    network.normalize = Normalize([0.25], [0.75])
+    state = network.state_dict()
+    torch.save(state, path)
+    assert load_weights(digits_cnn(), path).normalize.mean.item() == 0.25
+    torch.save({k: v for k, v in state.items() if not k.startswith("normalize")}, path)
+    assert load_weights(digits_cnn(), path).normalize.mean.item() == 0.5
+
+
+def test_safetensors(saved, tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    network, _ = saved
+    path = tmp_path / "digits.safetensors"
+    safetensors.save_file(network.state_dict(), path)
+    loaded = load_weights(digits_cnn(), path)
+    assert torch.equal(loaded.classifier[2].bias, network.classifier[2].bias)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"digits.safetensors' cannot be read: .*header"):
+        load_weights(digits_cnn(), path)
+
+
+def test_safetensors_that_is_not_installed(saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    path = tmp_path / "digits.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(MissingExtraError, match="safetensors") as caught:
+        load_weights(digits_cnn(), path)
+    assert caught.value.extra == "torch"
+
+
+def test_weights_of_another_network(saved):
+    _, path = saved
+    network = cifar_resnet20()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"another network than ResNet: missing conv1.weight, .*"):
+        load_weights(network, path)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_message_names_what_is_missing_and_unexpected(saved):
+    network, path = saved
+    state = network.state_dict()
+    state["head.weight"] = state.pop("classifier.2.weight")
+    torch.save(state, path)
+    expected = "missing classifier.2.weight, unexpected head.weight; build the network"
+    with pytest.raises(ValueError, match=expected):
+        load_weights(digits_cnn(), path)
+    torch.save({f"a{k}": torch.zeros(1) for k in range(7)}, path)
+    with pytest.raises(ValueError, match="a4 and 2 more; build"):
+        load_weights(digits_cnn(), path)
+    torch.save({**network.state_dict(), "extra": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="missing none, unexpected extra"):
+        load_weights(digits_cnn(), path)
+
+
+def test_weights_of_another_shape(saved):
+    _, path = saved
+    network = digits_cnn(num_classes=7)
+    before = network.features[0].weight.clone()
+    expected = r"`classifier.2.weight` of shape \(10, 64\), .*\(7, 64\);"
+    with pytest.raises(ValueError, match=expected) as caught:
+        load_weights(network, path)
+    assert str(caught.value).endswith("with the `num_classes=10` (--classes 10)")
+    assert torch.equal(network.features[0].weight, before)
+
+
+def test_weights_of_other_widths(saved):
+    network, path = saved
+    state = network.state_dict()
+    state["features.0.weight"] = torch.zeros(7, 1, 3, 3)
+    state["features.0.bias"] = torch.zeros(7)
+    state["features.2.weight"] = torch.zeros(*state["features.2.weight"].shape[:1], 7, 3, 3)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"`num_classes` .--classes. and the widths of the file$"):
+        load_weights(digits_cnn(), path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"a": 1}, {"state_dict": {}}, torch.zeros(3)])
+def test_files_without_weights(tmp_path, content):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other.pt' must hold a dict of names to tensors"):
+        load_weights(digits_cnn(), tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", pickle.dumps([1])[:-3]])
+def test_damaged_files(tmp_path, content):
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged.pt' cannot be read: .*torch.save"):
+        load_weights(digits_cnn(), path)
+
+
+def test_truncated_file(saved):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"digits.pt' cannot be read"):
+        load_weights(digits_cnn(), path)
+
+
+def test_a_malicious_file_is_refused(tmp_path):
+    torch.save({"state_dict": Malicious(tmp_path / "run")}, tmp_path / "bad.pt")
+    expected = r"bad.pt' cannot be read: it holds more than tensors, or is no weights file; give a"
+    with pytest.raises(ValueError, match=expected) as caught:
+        load_weights(digits_cnn(), tmp_path / "bad.pt")
+    printed = "".join(traceback.format_exception(caught.value))
+    assert "weights_only" not in printed, "torch advises to run the file"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_whole_saved_model_is_refused(tmp_path):
+    torch.save(digits_cnn(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"model.pt' cannot be read"):
+        load_weights(digits_cnn(), tmp_path / "model.pt")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none.pt' does not exist; check `path`"):
+        load_weights(digits_cnn(), tmp_path / "none.pt")
+
+
+def test_a_folder_for_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is a folder; give the file in it$"):
+        load_weights(digits_cnn(), tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"is a folder; give '.*weights.safetensors'$"):
+        load_weights(digits_cnn(), tmp_path)
+
+
+# The package
+
+
+def test_without_torch(run_python):
+    code = """
+import sys
+sys.modules["torch"] = None
+import splic_ext
+try:
+    import splic_ext.models
+except splic_ext.MissingExtraError as error:
+    print(error.extra, error)
+"""
+    assert run_python(code).startswith("torch `splic_ext.models` needs the package 'torch'")
+
+
+# Stock weights
+
+#: Network, weights, data, accuracy in % and how many images that is from: of the same sources,
+#: but of the first two not the same images.
+STOCK = [
+    ("cifar_resnet20", "cifar10_resnet20.th", "cifar10_test_lossless.npz", 91.6, 1017),
+    ("cifar_resnet56", "cifar10_resnet56.th", "cifar10_test_lossless.npz", 92.7, 1017),
+    ("svhn_vgg", "svhn_small_vgg.pth", "svhn_subset_test.npz", 94.7, 10_000),
+]
+
+
+@pytest.mark.parametrize(("name", "weights", "data", "accuracy", "count"), STOCK)
+def test_accuracy_of_stock_weights(shared_folder, name, weights, data, accuracy, count):
+    """Within two and a half standard errors of the two samples together."""
+    if not (shared_folder / "weights" / weights).is_file():
+        pytest.skip(f"no network: {shared_folder / 'weights' / weights} does not exist")
+    network = load_weights(build_model(name), shared_folder / "weights" / weights).eval()
+    with np.load(shared_folder / "data" / data) as archive:
+        x, y = archive["x"][:1000], archive["y"][:1000]
+    with torch.no_grad():
+        logits = [network(torch.from_numpy(part).float() / 255) for part in np.split(x, 4)]
+    measured = 100 * np.mean(torch.cat(logits).argmax(dim=1).numpy() == y)
+    variance = accuracy * (100 - accuracy) * (1 / len(y) + 1 / count)
+    assert abs(measured - accuracy) <= 2.5 * np.sqrt(variance), measured

@@ -1,0 +1,228 @@
+"""The commands of ``splic-ext``: they read the command line, and leave the work to others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from splic_ext import __version__
+from splic_ext.cli.console import ConsoleReporter, demo_table, installation_tables
+from splic_ext.cli.demo import run_demo, save_picture
+from splic_ext.cli.evaluate import evaluate
+from splic_ext.cli.exits import exit_codes
+from splic_ext.cli.report import report
+from splic_ext.cli.reproduce import reproduce
+from splic_ext.cli.solver_flags import resolve_options, solver_flags
+from splic_ext.cli.train import train
+from splic_ext.diagnostics import describe_installation
+from splic_ext.files.pipeline import JobSettings, run_jobs
+from splic_ext.files.plan import plan_jobs
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="splic-ext",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="paper|recommended",
+        help="Named solver options; a flag for an option overrides it. Default: recommended.",
+    ),
+]
+OptionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--options",
+        metavar="FILE.json",
+        help="Solver options as SolverOptions.to_json() writes them, instead of a preset.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the masks.")]
+BackendName = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, or a back end that `splic-ext info` lists.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most threads of the solver. Default: SPLIC_NUM_THREADS, else all processors. "
+        "Results do not depend on it.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"splic-ext {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def splic_ext(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Clean images of texture and adversarial noise by low-rank completion (SPLIC)."""
+
+
+@app.command()
+@solver_flags
+def complete(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files (PNG, JPEG, WebP, BMP, TIFF, .npy, .npz), folders, or quoted glob "
+            "patterns of files.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT",
+            help="Output folder: a file keeps its name there, a folder its inner paths. For one "
+            "input file also an output file of the same format.",
+        ),
+    ],
+    overrides: dict[str, Any],
+    preset: Preset = None,
+    options: OptionsFile = None,
+    seed: Seed = JobSettings.seed,
+    backend: BackendName = JobSettings.backend,
+    threads: Threads = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Threads that read and write files. Default: one for each processor, at most 8.",
+        ),
+    ] = None,
+    channel_axis: Annotated[
+        int,
+        typer.Option(help="Channel axis of arrays of 3 or 4 axes: -3 (first) or -1 (last)."),
+    ] = JobSettings.channel_axis,
+    data_range: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest value of arrays and floating-point TIFF. Default: 255 for uint8, else 1."
+        ),
+    ] = None,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Quality of JPEG and lossy WebP.")
+    ] = JobSettings.quality,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Image files of more pixels are refused unread.")
+    ] = JobSettings.max_pixels,
+    overwrite: Overwrite = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Leave out files whose output exists."),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")
+    ] = False,
+) -> None:
+    """Complete image and array files.
+
+    Format and mode of an image are kept, and EXIF, colour profile, resolution, and XMP in JPEG and
+    WebP. Alpha passes through untouched, and palette images become RGB. Arrays are what
+    splic_ext.complete takes, (H, W), (C, H, W) or (N, C, H, W); a .npz archive has each array of 3
+    or 4 axes of uint8, float16, float32 or float64 completed, and others copied.
+
+    File number i of all inputs, sorted by output path, draws the mask of first_index=i: the same
+    command gives the same result. The images of an array, and the tiles of a large image, count
+    on from there.
+
+    The solver takes sides of 1 to 512 pixels: larger images are cut into near-equal tiles of at
+    most 512, without overlap, and completed tile by tile.
+
+    Files that fail are named, and the others go on. Exit code: 0, 1 if a file failed, 2 for wrong
+    usage, 130 after Ctrl-C. An output appears at once, when it is finished.
+    """
+    with exit_codes():
+        settings = JobSettings(
+            options=resolve_options(preset, options, overrides),
+            seed=seed,
+            backend=backend,
+            threads=threads,
+            jobs=jobs,
+            channel_axis=channel_axis,
+            data_range=data_range,
+            quality=quality,
+            max_pixels=max_pixels,
+            overwrite=overwrite,
+        )
+        plan = plan_jobs(inputs, out, overwrite=overwrite, skip_existing=skip_existing)
+        with ConsoleReporter(len(plan), quiet=quiet) as reporter:
+            failed = run_jobs(plan, settings, reporter)
+        reporter.summary(failed)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show versions, back ends and what this processor can do."""
+    with exit_codes():
+        description = describe_installation(__version__)
+    if as_json:
+        typer.echo(json.dumps(description, indent=2))
+    else:
+        Console().print(*installation_tables(description), sep="\n")
+
+
+@app.command()
+@solver_flags
+def demo(
+    overrides: dict[str, Any],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write.")
+    ] = Path("demo.png"),
+    size: Annotated[int, typer.Option(min=32, max=512, help="Side of the photos in pixels.")] = 224,
+    noise: Annotated[
+        float, typer.Option(min=0.0, help="Standard deviation of the noise, on a scale of [0, 1].")
+    ] = 0.1,
+    preset: Preset = None,
+    options: OptionsFile = None,
+    seed: Seed = 0,
+    backend: BackendName = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Complete noisy photographs; write a before/after picture and print scores.
+
+    The photographs come with scikit-image; nothing is downloaded.
+    """
+    with exit_codes():
+        solver = resolve_options(preset, options, overrides)
+        with save_picture(out, overwrite=overwrite) as save:
+            result = run_demo(
+                solver, size=size, sigma=noise, seed=seed, backend=backend, threads=threads
+            )
+            save(result.picture)
+    console = Console()
+    console.print(demo_table(result))
+    console.print(f"before and after: {out}", markup=False, soft_wrap=True)
+
+
+app.command()(evaluate)
+app.command()(reproduce)
+app.command()(report)
+app.command()(train)

@@ -1,0 +1,191 @@
+"""What the commands show: a progress bar, messages and tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from splic_ext.cli.demo import DemoResult
+
+if TYPE_CHECKING:  # brings torch
+    from splic_ext.evaluation import EvaluationReport
+
+__all__ = [
+    "ConsoleReporter",
+    "demo_table",
+    "evaluation_table",
+    "installation_tables",
+    "print_message",
+]
+
+
+def print_message(message: str) -> None:
+    """Print one line on the standard error stream, unwrapped and unstyled."""
+    print(_printable(message), file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    """Escape what no terminal can show: names of files that are no valid text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+class _SpeedColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("- images/s" if speed is None else f"{speed:.3g} images/s")
+
+
+class ConsoleReporter:
+    """A progress bar on a terminal's standard error stream; messages there in any case.
+
+    Parameters
+    ----------
+    total : int
+        Number of files.
+    quiet : bool
+        No progress bar, notes or summary; failures are told all the same.
+    """
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        console = Console(stderr=True)
+        self._quiet = quiet
+        self._progress = Progress(
+            TextColumn("completing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _SpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=total)
+        self._total = float(total)
+        self._done = 0.0
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> ConsoleReporter:
+        if not self._progress.disable:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._progress.disable:
+            self._progress.stop()
+
+    def expect(self, images: float) -> None:
+        """Expect that many images more."""
+        self._total += images
+        self._progress.update(self._task, total=self._total)
+
+    def advance(self, images: float) -> None:
+        """Count images, or parts of a large one, as done."""
+        self._done += images
+        self._progress.update(self._task, completed=self._done)
+
+    def note(self, path: Path, text: str) -> None:
+        """Tell of a file that was read in an unexpected way, if not quiet."""
+        if not self._quiet:
+            self._say(f"note: {path}: {text}")
+
+    def fail(self, path: Path, reason: str) -> None:
+        """Tell of a file that was not completed."""
+        self._say(f"error: {path}: {reason}")
+
+    def summary(self, failed: int) -> None:
+        """Print how many images were completed, and how fast."""
+        if not self._quiet:
+            seconds = time.perf_counter() - self._began
+            count = round(self._done)
+            speed = count / seconds if seconds > 0 else 0.0
+            more = f", {failed} {'file' if failed == 1 else 'files'} failed" if failed else ""
+            print_message(
+                f"completed {count} {'image' if count == 1 else 'images'} in {seconds:.1f} s "
+                f"({speed:.3g} images/s){more}"
+            )
+
+    def _say(self, message: str) -> None:
+        if self._progress.disable:
+            print_message(message)
+        else:  # above the bar
+            self._progress.console.print(Text(_printable(message)), soft_wrap=True)
+
+
+def installation_tables(info: dict[str, Any]) -> tuple[Table, ...]:
+    """Lay out what :func:`splic_ext.diagnostics.describe_installation` returned."""
+    general = Table("splic_ext", info["version"])
+    for name in ("python", "numpy", "platform"):
+        general.add_row(name, info[name])
+    features = info["cpu_features"]
+    known = "unknown" if features is None else " ".join(features) or "none known"
+    general.add_row("CPU features", known)
+    general.add_row("default threads", str(info["default_threads"]))
+
+    backends = Table("back end", "available", "details")
+    for name, backend in info["backends"].items():
+        details = [f"{key}: {value}" for key, value in backend["details"].items()]
+        if backend["reason"] is not None:
+            details.append(backend["reason"])
+        backends.add_row(name, "yes" if backend["available"] else "no", escape("\n".join(details)))
+
+    packages = Table("optional package", "version")
+    for name, version in info["packages"].items():
+        packages.add_row(name, version or "not installed")
+    return general, backends, packages
+
+
+def demo_table(result: DemoResult) -> Table:
+    """Lay out the scores of the demonstration."""
+    table = Table(
+        title=f"PSNR in dB / SSIM against the clean photo, noise sigma {result.sigma:g}",
+        caption=f"{result.speed:.3g} images/s on a batch of {result.batch} crops of 32 x 32",
+    )
+    table.add_column("photo")
+    for name in ("noisy", "completed (noisy)", "completed (clean)"):
+        table.add_column(name, justify="right")
+    for row in (*result.rows, result.mean()):
+        cells = [f"{score.psnr:.2f} / {score.ssim:.3f}" for score in row.scores]
+        table.add_row(row.name, *cells, end_section=row is result.rows[-1])
+    return table
+
+
+def evaluation_table(report: EvaluationReport) -> Table:
+    """Lay out the records of an evaluation."""
+    from splic_ext.evaluation.tables import HEADER, summary, table_rows
+
+    table = Table(
+        title="accuracy, with the 95 % interval of the mean",
+        caption=escape(summary(report)),
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    for i, name in enumerate(HEADER):
+        justify: Any = "left" if i < 2 else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name == "mean %")
+    rows = table_rows(report, short=True)
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        last = after is None or after[0] != row[0]
+        table.add_row(*map(escape, row), end_section=last)
+    return table

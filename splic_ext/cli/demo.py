@@ -1,0 +1,267 @@
+"""A demonstration on real photographs: noise in, completion out, scores and a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from splic_ext.atomic import atomic_path
+from splic_ext.completion import complete
+from splic_ext.errors import MissingExtraError
+from splic_ext.files.images import IMAGE_SUFFIXES
+from splic_ext.options import SolverOptions
+
+__all__ = ["PHOTOS", "DemoResult", "DemoRow", "Score", "load_photos", "run_demo", "save_picture"]
+
+Images = npt.NDArray[np.float32]
+
+#: Photographs inside scikit-image's own package; nothing is downloaded.
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+
+COLUMNS = ("clean", "noisy", "completed (noisy)", "completed (clean)")
+
+CROP = 32
+MAX_CROPS = 4096
+
+
+@dataclass(frozen=True)
+class Score:
+    """Likeness of an image to the clean photograph: PSNR in dB and structural similarity."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """Scores of one photograph: noisy, noisy completed, clean completed."""
+
+    name: str
+    scores: tuple[Score, Score, Score]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demonstration found.
+
+    Attributes
+    ----------
+    rows : tuple of DemoRow
+        One for each photograph.
+    picture : PIL.Image.Image
+        A row for each photograph; see :data:`COLUMNS`.
+    sigma : float
+        Standard deviation of the noise, on a scale of [0, 1].
+    speed : float
+        Images of 32 x 32 in colour completed in a second.
+    batch : int
+        How many of them at once.
+    """
+
+    rows: tuple[DemoRow, ...]
+    picture: Image.Image
+    sigma: float
+    speed: float
+    batch: int
+
+    def mean(self) -> DemoRow:
+        """Return the mean over the photographs."""
+        values = np.array([[(s.psnr, s.ssim) for s in row.scores] for row in self.rows])
+        noisy, completed, clean = (Score(*map(float, pair)) for pair in values.mean(axis=0))
+        return DemoRow("mean", (noisy, completed, clean))
+
+
+def load_photos(size: int) -> Images:
+    """Return the photographs, cropped to squares and resized.
+
+    Parameters
+    ----------
+    size : int
+        Side in pixels.
+
+    Returns
+    -------
+    ndarray of shape (N, size, size, 3), float32
+        In [0, 1], in the order of :data:`PHOTOS`.
+
+    Raises
+    ------
+    MissingExtraError
+        scikit-image is not installed, or without the photographs.
+    """
+    spec = find_spec("skimage")
+    places = [] if spec is None else list(spec.submodule_search_locations or [])
+    folders = [Path(place) / "data" for place in places]
+    photos = []
+    for name in PHOTOS:
+        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if path is None:
+            raise MissingExtraError("`splic-ext demo`", "scikit-image", "demo")
+        with Image.open(path) as image:
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            square = image.convert("RGB").crop((left, top, left + side, top + side))
+            resized = square.resize((size, size), Image.Resampling.LANCZOS)
+        photos.append(np.asarray(resized, dtype=np.float32) / np.float32(255))
+    return np.stack(photos)
+
+
+def run_demo(
+    options: SolverOptions,
+    *,
+    size: int = 224,
+    sigma: float = 0.1,
+    seed: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> DemoResult:
+    """Complete noisy and clean photographs, and score the results.
+
+    Parameters
+    ----------
+    options : SolverOptions
+        Of the solver.
+    size : int, default 224
+        Side of the photographs in pixels, from 32 to 512.
+    sigma : float, default 0.1
+        Standard deviation of the Gaussian noise, on a scale of [0, 1]; the sum is clipped.
+    seed : int, default 0
+        Of the noise and of the masks.
+    backend, threads
+        As in :func:`splic_ext.complete`.
+
+    Returns
+    -------
+    DemoResult
+
+    Raises
+    ------
+    MissingExtraError
+        scikit-image is not installed.
+    """
+    score = _scorer()
+    clean = load_photos(size)
+    noise = np.random.default_rng(seed).normal(0.0, sigma, clean.shape)
+    noisy = np.clip(clean + noise, 0.0, 1.0).astype(np.float32)
+
+    def solve(images: Images) -> Images:
+        return complete(
+            images, options=options, seed=seed, backend=backend, threads=threads, channel_axis=-1
+        )
+
+    completed = solve(noisy)
+    # a call of its own: a photo has the same mask with and without noise
+    columns = (noisy, completed, solve(clean))
+    rows = []
+    for i, name in enumerate(PHOTOS):
+        first, second, third = (score(clean[i], images[i]) for images in columns)
+        rows.append(DemoRow(Path(name).stem, (first, second, third)))
+    speed, batch = _measure_speed(clean, solve)
+    return DemoResult(tuple(rows), _draw(rows, (clean, *columns)), sigma, speed, batch)
+
+
+@contextmanager
+def save_picture(
+    target: Path, *, overwrite: bool = False
+) -> Iterator[Callable[[Image.Image], None]]:
+    """Check a file name before the work that leads to the picture; give a function to save it.
+
+    Parameters
+    ----------
+    target : Path
+        The file, with a suffix of :data:`splic_ext.files.images.IMAGE_SUFFIXES`.
+    overwrite : bool, default False
+        Whether it may exist.
+
+    Raises
+    ------
+    ValueError
+        Another suffix.
+    FileExistsError
+        The file exists.
+    """
+    file_format = IMAGE_SUFFIXES.get(target.suffix.lower())
+    if file_format is None:
+        expected = " ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"the picture must have a suffix of {expected}, got '{target}'")
+    with atomic_path(target, overwrite=overwrite) as temporary:
+        yield lambda picture: picture.save(temporary, format=file_format)
+
+
+def _scorer() -> Callable[[Images, Images], Score]:
+    try:
+        metrics: Any = import_module("skimage.metrics")
+    except ImportError:
+        raise MissingExtraError("`splic-ext demo`", "scikit-image", "demo") from None
+
+    def score(clean: Images, image: Images) -> Score:
+        return Score(
+            float(metrics.peak_signal_noise_ratio(clean, image, data_range=1.0)),
+            float(metrics.structural_similarity(clean, image, channel_axis=-1, data_range=1.0)),
+        )
+
+    return score
+
+
+def _measure_speed(photos: Images, solve: Callable[[Images], Images]) -> tuple[float, int]:
+    """Time batches of crops of growing size, until one takes long enough to be believed."""
+    count = 4
+    while True:
+        crops = _crops(photos, count)
+        began = time.perf_counter()
+        solve(crops)
+        seconds = time.perf_counter() - began
+        if seconds > 0.25 or count >= MAX_CROPS:
+            return count / seconds, count
+        count *= 4
+
+
+def _crops(photos: Images, count: int) -> Images:
+    """Cut `count` squares out of the photographs, at fixed places."""
+    rng = np.random.default_rng(0)
+    which = rng.integers(0, len(photos), count)
+    corners = rng.integers(0, photos.shape[1] - CROP + 1, (count, 2))
+    return np.stack(
+        [photos[k, y : y + CROP, x : x + CROP] for k, (y, x) in zip(which, corners, strict=True)]
+    )
+
+
+def _draw(rows: Sequence[DemoRow], columns: Sequence[Images]) -> Image.Image:
+    """Lay the photographs out, with a heading for each column and the PSNR under each image."""
+    size, gap, line = columns[0].shape[1], 8, 20
+    cell_width = max(size, 130) + gap
+    cell_height = size + line + gap
+    sheet = Image.new(
+        "RGB", (gap + cell_width * len(columns), gap + line + cell_height * len(rows)), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    heading, caption = _font(14), _font(12)
+    for j, title in enumerate(COLUMNS):
+        draw.text((gap + j * cell_width, gap // 2), title, "black", heading)
+    for i, row in enumerate(rows):
+        top = gap + line + i * cell_height
+        captions = [row.name, *(f"{score.psnr:.1f} dB" for score in row.scores)]
+        for j, images in enumerate(columns):
+            left = gap + j * cell_width
+            pixels = np.rint(images[i] * 255).astype(np.uint8)
+            tile = Image.frombytes("RGB", (size, size), pixels.tobytes())
+            sheet.paste(tile, (left, top))
+            draw.text((left, top + size + 2), captions[j], "black", caption)
+    return sheet
+
+
+def _font(size: int) -> Any:
+    try:
+        return ImageFont.load_default(size)
+    except (TypeError, OSError, ImportError):  # Pillow 10.0, or one without FreeType
+        return ImageFont.load_default()

@@ -1,0 +1,79 @@
+"""How the commands end: with a message and an exit code."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from splic_ext.cli.console import print_message
+from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
+
+__all__ = ["INTERRUPTED", "exit_codes", "notes_on_stderr"]
+
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+_FAILURES = (ArithmeticError, AttackError, BackendUnavailableError, MissingExtraError, OSError)
+
+
+@contextmanager
+def exit_codes(
+    interrupted: str = "files that are there are complete",
+    memory: str = "use smaller images, fewer --threads or fewer --jobs",
+) -> Iterator[None]:
+    """End with a message and an exit code, not with a traceback, on what a user can mend.
+
+    Parameters
+    ----------
+    interrupted : str
+        What to say after Ctrl-C.
+    memory : str
+        What to do about too little memory.
+
+    Raises
+    ------
+    typer.Exit
+        With code 1 for what failed, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_message(f"interrupted; {interrupted}")
+        raise typer.Exit(INTERRUPTED) from None
+    except _FAILURES as error:
+        print_message(f"error: {error}")
+        raise typer.Exit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        # A message that says what to do is one of this package.
+        told = isinstance(error, MemoryError) and "; " in str(error)
+        print_message(f"error: {error}" if told else f"error: out of memory; {memory}")
+        raise typer.Exit(1) from None
+    except (TypeError, ValueError) as error:
+        print_message(f"error: {error}")
+        raise typer.Exit(2) from None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Say whether an error tells of too little memory: torch's are RuntimeErrors, on the CPU bare.
+
+    They are known by name and words, since most commands do without torch.
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: " in str(error)
+    )
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Tell of warnings in one line each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=UserWarning)
+        warnings.showwarning = lambda message, *_, **__: print_message(f"note: {message}")
+        yield

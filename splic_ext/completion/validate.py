@@ -1,0 +1,161 @@
+"""Checks of the arrays that complete() is handed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.arrays.devices import DeviceMemory, library_of, memory_on
+from splic_ext.arrays.dtypes import decode
+from splic_ext.arrays.views import (
+    ArrayView,
+    Memory,
+    broadcast,
+    channel_first,
+    overlaps_itself,
+    view_array,
+)
+from splic_ext.backends.base import CompletionInfo
+from splic_ext.checks import out_of_range
+from splic_ext.errors import ShapeError
+from splic_ext.options import MAX_SIDE, SolverOptions
+
+__all__ = ["check_converged", "check_mask", "check_out", "check_sides", "check_values"]
+
+#: Most entries of one image: the solvers count them in 32 bits.
+MAX_ENTRIES = 2**31 - 1
+
+#: Values are checked this many bytes at a time, to bound the memory.
+CHECK_BYTES = 1 << 22
+
+
+def check_out(out: Any, source: ArrayView) -> ArrayView:
+    """Return the view of `out`, or raise unless it is an array like the batch."""
+    result = view_array("out", out)
+    if result.place != source.place:
+        raise ValueError(
+            f"`out` must be on the device of `batch`, {source.place!r}, got {result.place!r}; "
+            "move one of them"
+        )
+    if not result.same_kind(source) or result.dtype != source.dtype:
+        raise TypeError(
+            f"`out` must be a {type(source.array).__name__} of {source.dtype} like `batch`, got a "
+            f"{type(out).__name__} of {result.dtype}; convert it, or leave it out"
+        )
+    if result.shape != source.shape:
+        raise ShapeError(
+            f"`out` must have the shape of `batch`, {source.shape}, got {result.shape}; reshape "
+            "it, or leave it out",
+            result.shape,
+            str(source.shape),
+        )
+    memory = result.memory()
+    writable = not memory.read_only if isinstance(memory, DeviceMemory) else memory.flags.writeable
+    if not writable:
+        raise ValueError("`out` must be writable, got a read-only array; pass a copy")
+    if overlaps_itself(memory):
+        raise ValueError(
+            f"`out` must have memory of its own for every element, got strides "
+            f"{memory.strides} for the shape {memory.shape}; make it contiguous"
+        )
+    return result
+
+
+def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) -> Memory:
+    """Return the memory of `mask` in the shape of the images, or raise if it does not fit them."""
+    view = view_array("mask", mask)
+    if view.place != source.place:
+        raise ValueError(
+            f"`mask` must be on the device of `batch`, {source.place!r}, got {view.place!r}; "
+            "move one of them"
+        )
+    if view.dtype != "bool":
+        raise TypeError(
+            f"`mask` must be of bool (True = anchor pixel, kept), got {view.dtype}; "
+            "convert it with `mask > 0`"
+        )
+    shape = view.shape
+    count, channels, height, width = images.shape
+    ndim = len(source.shape)
+    shapes: list[tuple[int, ...]] = [(height, width)]
+    if ndim > 2:
+        batch = (count,) if ndim == 4 else ()
+        last = source.shape[-1] == channels and int(channel_axis) in (-1, ndim - 1)
+        for planes in (1, channels):
+            shapes.append(
+                (*batch, height, width, planes) if last else (*batch, planes, height, width)
+            )
+    if shape not in shapes:
+        expected = " or ".join(map(str, dict.fromkeys(shapes)))
+        hint = "; reshape it"
+        if ndim == 4 and shape == (count, height, width):
+            hint = "; add an axis with `mask[:, None]`" if not last else "; use `mask[..., None]`"
+        raise ShapeError(
+            f"`mask` must have shape {expected} for a batch of shape {source.shape}, got "
+            f"{shape}{hint}",
+            shape,
+            expected,
+        )
+    if isinstance(images, DeviceMemory):
+        library = library_of(source.array)
+        bits: Memory = memory_on(mask, library.stream(images.index), library)
+    else:
+        bits = view.host
+    return broadcast(channel_first("mask", bits, channel_axis), images.shape)
+
+
+def check_sides(sides: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise unless images of these sides (N, C, H, W) can be completed; `shape` is the caller's."""
+    _, channels, height, width = sides
+    if channels < 1 or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        expected = f"at least one channel, and height and width from 1 to {MAX_SIDE}"
+        raise ShapeError(
+            f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
+            "set `channel_axis=-1` for channel-last images, and resize or tile larger ones",
+            shape,
+            expected,
+        )
+    if channels * height * width > MAX_ENTRIES:
+        expected = f"at most {MAX_ENTRIES} entries in an image"
+        raise ShapeError(
+            f"`batch` must have {expected}, got {channels} channels of {height} x {width}; "
+            "split the channels",
+            shape,
+            expected,
+        )
+
+
+def check_values(images: npt.NDArray[Any], dtype: str, data_range: float) -> None:
+    """Raise unless all values are finite and in [0, data_range]; names the first image at fault."""
+    if dtype == "uint8" and data_range >= 255:
+        return
+    step = max(1, CHECK_BYTES // max(1, images[0].nbytes))
+    for start in range(0, len(images), step):
+        if _in_range(images[start : start + step], dtype, data_range)[0]:
+            continue
+        for i in range(start, min(start + step, len(images))):
+            fine, low, high = _in_range(images[i], dtype, data_range)
+            if fine:
+                continue
+            raise out_of_range(i, low, high, data_range)
+
+
+def check_converged(info: CompletionInfo, options: SolverOptions) -> None:
+    """Raise if the iteration diverged on an image."""
+    diverged = np.flatnonzero(~np.isfinite(info.residual).all(axis=1))
+    if diverged.size:
+        raise ArithmeticError(
+            f"the iteration diverged on image {diverged[0]} ({diverged.size} in all) with "
+            f"`step_size={options.step_size}`, `tv_weight={options.tv_weight}` and "
+            f"`gradient_step={options.gradient_step!r}`; it is stable for step_size <= 1 and "
+            "step_size * tv_weight <= 0.25 with the 'srf' step: use smaller ones"
+        )
+
+
+def _in_range(values: npt.NDArray[Any], dtype: str, data_range: float) -> tuple[bool, float, float]:
+    if dtype == "bfloat16":
+        values = decode(values, dtype)
+    low, high = float(values.min()), float(values.max())
+    return low >= 0 and high <= data_range, low, high

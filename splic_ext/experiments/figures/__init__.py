@@ -1,0 +1,3 @@
+"""The paper's figures, each one function."""
+
+__all__: list[str] = []

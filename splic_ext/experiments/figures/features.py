@@ -1,0 +1,230 @@
+"""Figure 10: features of a network with and without SPLIC, on a plane and as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from splic_ext.attacks import PGD
+from splic_ext.defenses import Defense, seeded_masks
+from splic_ext.defenses.registry import defense_from_spec
+from splic_ext.errors import MissingExtraError
+from splic_ext.evaluation.statistics import wilson_interval
+from splic_ext.experiments.bench import Bench, Outcome
+from splic_ext.experiments.results.rows import ACCURACY, Point
+from splic_ext.runs.fingerprints import derive_seed
+from splic_ext.runs.inputs import describe_dataset
+
+__all__ = ["figure10", "last_features", "require_sklearn"]
+
+#: Of the classifier by neighbours, which says whether classes are apart.
+NEIGHBOURS = 10
+#: Of t-SNE, where there are images enough: about as many neighbours count.
+PERPLEXITY = 30.0
+#: It looks at so many images around each for every unit of the perplexity, which is 1 at least.
+PER_UNIT = 3
+#: What is shown.
+PLANE, VOTE, SILHOUETTE = "the plane of t-SNE", "the vote of the neighbours", "the silhouette"
+
+Features = npt.NDArray[np.float32]
+
+
+def require_sklearn() -> None:
+    """Raise the error that names the extra where scikit-learn is not installed.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    try:
+        import_module("sklearn.manifold")
+    except ImportError:
+        raise MissingExtraError("`figure10`", "scikit-learn", "data") from None
+
+
+def last_features(model: nn.Module, images: torch.Tensor) -> Features:
+    """Return what a network hands to its last linear layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode, with a linear layer.
+    images : tensor of shape (N, C, H, W)
+
+    Returns
+    -------
+    ndarray of shape (N, F), float32
+
+    Raises
+    ------
+    ValueError
+        There is no linear layer.
+
+    Examples
+    --------
+    >>> from splic_ext.models import build_model
+    >>> last_features(build_model("digits_cnn").eval(), torch.rand(2, 1, 8, 8)).shape
+    (2, 64)
+    """
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise ValueError(
+            f"`model` must have a linear layer for its features, got {type(model).__name__}; "
+            "give a network that ends with one"
+        )
+    found: list[torch.Tensor] = []
+    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        hook.remove()
+    features: Features = found[-1].flatten(1).float().cpu().numpy()
+    return features
+
+
+def figure10(bench: Bench) -> Outcome:
+    """Features of clean and of attacked images, without a defence and with SPLIC."""
+    outcome = Outcome()
+    for subject in bench.subjects:
+        data = bench.shown(subject, bench.budget.features)
+        outcome.datasets.append(describe_dataset(data))
+        lacking = _lacking(data.labels)
+        outcome.notes += [
+            f"{outcome.datasets[-1].name}: without {part}, which needs {need}"
+            for part, need in lacking.items()
+        ]
+        if len(lacking) == len((PLANE, VOTE, SILHOUETTE)):
+            continue  # nothing is left to train for
+        planes: dict[str, list[Point]] = {"clean": [], "PGD": []}
+        numbers: list[Point] = []
+        for title, spec in (("without defence", "identity"), ("SPLIC", "splic")):
+            model = bench.trained(subject, defense=spec).model
+            device = next(model.parameters()).device
+            defense = defense_from_spec(spec).to(device)
+            clean: list[Features] = []
+            attacked: list[Features] = []
+            for start in range(0, len(data), bench.batch_size):
+                part = slice(start, start + bench.batch_size)
+                images = torch.from_numpy(data.to_float()[part]).to(device)
+                labels = torch.from_numpy(data.labels[part]).to(device)
+                changed = PGD().run(model, images, labels, index=start, seed=bench.seed)
+                for found, batch in ((clean, images), (attacked, changed)):
+                    found.append(last_features(model, _defend(defense, batch, start, bench.seed)))
+            for place, (kind, parts) in enumerate((("clean", clean), ("PGD", attacked))):
+                features = np.concatenate(parts)
+                section = f"{outcome.datasets[-1].name}, {title}, {kind}"
+                if PLANE not in lacking:
+                    planes[kind] += _plane(features, data.labels, data.classes, section, bench.seed)
+                common = {"n": len(data), "dataset": outcome.datasets[-1].name, "label": kind}
+                if VOTE not in lacking:
+                    numbers.append(_vote(features, data.labels, title, place, common))
+                if SILHOUETTE not in lacking:
+                    numbers.append(_silhouette(features, data.labels, title, place, common))
+        outcome.points += [*planes["clean"], *planes["PGD"], *numbers]
+    if not outcome.points:
+        return outcome
+    outcome.notes += [
+        "what a network hands to its last layer, by t-SNE; both networks are trained alike, one "
+        "on completed images",
+        "PGD of 7 steps of 2/255 on the network itself, without its defence (gray box)",
+        f"neighbours: share of images whose {NEIGHBOURS} nearest ones, without itself, vote for "
+        "its class; silhouette: from -1 to 1, larger where classes lie apart",
+        "a plane of t-SNE shows neighbours; its distances and gaps mean nothing",
+    ]
+    return outcome
+
+
+def _lacking(labels: npt.NDArray[np.int64]) -> dict[str, str]:
+    """Return what cannot be shown of so few images -> what it needs, and what there is."""
+    images, classes = len(labels), len(set(labels.tolist()))
+    found = {}
+    if images <= PER_UNIT:
+        found[PLANE] = f"{PER_UNIT + 1} images at least, got {images}"
+    if images <= NEIGHBOURS:
+        found[VOTE] = f"{NEIGHBOURS + 1} images at least, got {images}"
+    if not 2 <= classes < images:
+        found[SILHOUETTE] = (
+            f"2 classes at least, and more images than classes, got {classes} of {images}"
+        )
+    return found
+
+
+def _defend(defense: Defense, images: torch.Tensor, start: int, seed: int) -> torch.Tensor:
+    with torch.no_grad(), seeded_masks(derive_seed(seed, "features")):
+        defended: torch.Tensor = defense(images, index=start)
+    return defended
+
+
+def _plane(
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    classes: tuple[str, ...],
+    section: str,
+    seed: int,
+) -> list[Point]:
+    """Return the images as points of a plane."""
+    manifold: Any = import_module("sklearn.manifold")
+    embedding = manifold.TSNE(
+        perplexity=min(PERPLEXITY, (len(features) - 1) / PER_UNIT),
+        init="pca",
+        learning_rate="auto",
+        random_state=seed % 2**32,
+    )
+    places = embedding.fit_transform(features)
+    name = section.partition(",")[0]
+    return [
+        Point(
+            section, classes[label], "t-SNE 1", round(float(x), 2), "t-SNE 2", round(float(y), 2),
+            dataset=name, kind="scatter",
+        )
+        for (x, y), label in sorted(zip(places, labels, strict=True), key=lambda pair: pair[1])
+    ]  # fmt: skip
+
+
+def _vote(
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    title: str,
+    place: int,
+    common: Mapping[str, Any],
+) -> Point:
+    """Return how many images are of the class of those around them."""
+    right = int(_neighbours_agree(features, labels).sum())
+    low, high = wilson_interval(right, len(labels))
+    return Point(
+        f"{common['dataset']}, neighbours", title, "images", place, ACCURACY,
+        100 * right / len(labels), 100 * low, 100 * high, kind="bar", **common,
+    )  # fmt: skip
+
+
+def _silhouette(
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    title: str,
+    place: int,
+    common: Mapping[str, Any],
+) -> Point:
+    """Return how well the classes are apart."""
+    metrics: Any = import_module("sklearn.metrics")
+    silhouette = float(metrics.silhouette_score(features, labels))
+    return Point(
+        f"{common['dataset']}, silhouette", title, "images", place, "silhouette", silhouette,
+        kind="bar", **common,
+    )  # fmt: skip
+
+
+def _neighbours_agree(features: Features, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whether the nearest images of each vote for its class."""
+    neighbors: Any = import_module("sklearn.neighbors")
+    search = neighbors.NearestNeighbors(n_neighbors=NEIGHBOURS).fit(features)
+    nearest = labels[search.kneighbors(return_distance=False)]  # without the image itself
+    votes = np.stack([np.bincount(line, minlength=labels.max() + 1) for line in nearest])
+    agree: npt.NDArray[np.bool_] = votes.argmax(axis=1) == labels
+    return agree

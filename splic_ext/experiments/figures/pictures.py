@@ -1,0 +1,120 @@
+"""Figures 3 and 8: attacked images, what SPLIC makes of them, and what networks take them for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from splic_ext.attacks import BPDA, PGD
+from splic_ext.data import Dataset
+from splic_ext.defenses import Defended, seeded_masks
+from splic_ext.defenses.registry import defense_from_spec
+from splic_ext.experiments.bench import Bench, Outcome
+from splic_ext.experiments.results.rows import Gallery, encode_picture
+from splic_ext.runs.fingerprints import derive_seed
+from splic_ext.runs.inputs import describe_dataset
+
+__all__ = ["figure3", "figure8"]
+
+#: Columns of figure 3.
+FEW = 4
+#: Pictures have this many pixels a side at least.
+SMALLEST = 64
+
+
+def figure3(bench: Bench) -> Outcome:
+    """Images that were attacked without the defence, and what SPLIC makes of them."""
+    outcome = Outcome()
+    for subject in bench.subjects:
+        data = bench.shown(subject, min(FEW, bench.budget.pictures))
+        network = bench.undefended(subject)
+        model = network.model
+        images, labels = _tensors(data, model)
+        attacked = PGD().run(model, images, labels, index=0, seed=bench.seed)
+        defended = _defend(attacked, bench.seed)
+        gallery = _gallery(
+            data,
+            f"{data.name}: PGD on {network.name} without a defence, and SPLIC",
+            ("attacked", "SPLIC"),
+            (attacked, defended),
+            (model(attacked), model(defended)),
+        )
+        outcome.galleries.append(gallery)
+        outcome.datasets.append(describe_dataset(data))
+        outcome.notes.append(network.note)
+    outcome.notes += [
+        "below each what the network takes it for, with its probability",
+        "the first images of each data set, not chosen; PGD of 7 steps of 2/255, paper's constants",
+    ]
+    return outcome
+
+
+def figure8(bench: Bench) -> Outcome:
+    """Images attacked in the white box, past SPLIC and a network that was trained on it."""
+    outcome = Outcome()
+    for subject in bench.subjects:
+        data = bench.shown(subject, bench.budget.pictures)
+        model = bench.trained(subject, defense="splic").model
+        images, labels = _tensors(data, model)
+        target = Defended(model, defense_from_spec("splic"))
+        attacked = BPDA().run(target, images, labels, index=0, seed=bench.seed)
+        defended = _defend(attacked, bench.seed)
+        gallery = _gallery(
+            data,
+            f"{data.name}: white box, BPDA",
+            ("original", "attacked", "SPLIC"),
+            (images, attacked, defended),
+            (model(_defend(images, bench.seed)), model(attacked), model(defended)),
+        )
+        outcome.galleries.append(gallery)
+        outcome.datasets.append(describe_dataset(data))
+    outcome.notes += [
+        "below each what a network that was trained on completed images takes it for: originals "
+        "behind SPLIC, attacked images without it, and in the last row with it",
+        "the first images of each data set, not chosen; BPDA of 7 steps of 2/255 on this network "
+        "behind SPLIC",
+    ]
+    return outcome
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((value.device for value in model.state_dict().values()), torch.device("cpu"))
+
+
+def _tensors(data: Dataset, model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    device = _device(model)
+    return torch.from_numpy(data.to_float()).to(device), torch.from_numpy(data.labels).to(device)
+
+
+def _defend(images: torch.Tensor, seed: int) -> torch.Tensor:
+    with torch.no_grad(), seeded_masks(derive_seed(seed, "pictures")):
+        defended: torch.Tensor = defense_from_spec("splic")(images, index=0)
+    return defended
+
+
+def _gallery(
+    data: Dataset,
+    title: str,
+    rows: Sequence[str],
+    images: Sequence[torch.Tensor],
+    logits: Sequence[torch.Tensor],
+) -> Gallery:
+    magnify = -(-SMALLEST // min(data.images.shape[2:]))
+    pictures, captions, right = [], [], []
+    for batch, answers in zip(images, logits, strict=True):
+        likely, chosen = answers.detach().float().softmax(dim=1).max(dim=1)
+        pictures.append(tuple(encode_picture(x.cpu().numpy(), magnify=magnify) for x in batch))
+        captions.append(
+            tuple(
+                f"{data.classes[choice]} {share:.2f}"
+                for choice, share in zip(chosen.tolist(), likely.tolist(), strict=True)
+            )
+        )
+        right.append(tuple((chosen.cpu().numpy() == data.labels).tolist()))
+    columns = tuple(data.classes[label] for label in data.labels)
+    return Gallery(
+        data.name.partition("/")[0], title, tuple(rows), columns, tuple(pictures), tuple(captions),
+        tuple(right),
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""Figures 4, 5 and 12: what the solver does to images, without any network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from splic_ext.completion import complete
+from splic_ext.data import Dataset
+from splic_ext.defenses import defense_from_spec
+from splic_ext.errors import MissingExtraError
+from splic_ext.experiments.bench import Bench, Outcome
+from splic_ext.experiments.results.rows import Gallery, Point, encode_picture
+from splic_ext.options import SolverOptions
+from splic_ext.runs.inputs import describe_dataset
+
+__all__ = ["CURVES", "figure4", "figure5", "figure12", "psnr"]
+
+#: Curves of figure 4.
+CURVES = 4
+#: Denominator of the ranks of figure 5, of images of any side.
+PARTS = (1, 2, 4, 8, 16)
+#: Defences of figure 12 -> names.
+QUALITIES = {
+    "srf": "SRF (lambda 0, channels apart)",
+    "splic:tv_weight=0.0": "SPLIC, lambda 0",
+    "splic:channels=separate": "SPLIC, channels apart",
+    "splic": "SPLIC",
+}
+#: Images at a time.
+CHUNK = 200
+
+Images = npt.NDArray[np.float32]
+
+
+def psnr(images: Images, originals: Images) -> npt.NDArray[np.float64]:
+    """Return the peak signal-to-noise ratio of each image in dB, of values in [0, 1].
+
+    Parameters
+    ----------
+    images, originals : ndarray of shape (N, C, H, W)
+
+    Returns
+    -------
+    ndarray of shape (N,), float64
+
+    Examples
+    --------
+    >>> psnr(np.full((1, 1, 2, 2), 0.6), np.full((1, 1, 2, 2), 0.5)).round(6)
+    array([20.])
+    """
+    difference = np.asarray(images, np.float64) - np.asarray(originals, np.float64)
+    error = (difference**2).reshape(len(difference), -1).mean(axis=1)
+    found: npt.NDArray[np.float64] = -10 * np.log10(np.maximum(error, 1e-12))
+    return found
+
+
+def figure4(bench: Bench) -> Outcome:
+    """Relative change of the first pass in each iteration."""
+    outcome = Outcome()
+    options = SolverOptions(alternate=False, tolerance=0.0)
+    for subject in bench.subjects:
+        data = bench.shown(subject, CURVES)
+        images, name = data.to_float(), describe_dataset(data).name
+        for iteration in range(1, options.max_iterations + 1):
+            cut = options.replace(max_iterations=iteration)
+            result, info = complete(images, options=cut, seed=bench.seed, return_info=True)
+            norms = np.linalg.norm(np.asarray(result, np.float64).reshape(len(data), -1), axis=1)
+            change = info.residual[:, 0] * images[0].size / np.maximum(norms, 1e-12)
+            for i, value in enumerate(change):
+                if value > 0:
+                    outcome.points.append(
+                        Point(
+                            name, f"image {i}", "iteration", iteration, "relative change",
+                            float(value), dataset=name,
+                        )
+                    )  # fmt: skip
+        outcome.datasets.append(describe_dataset(data))
+    outcome.notes.append(
+        "the norm of the change of an iteration by the norm of the matrix, first pass, paper's "
+        f"constants; delta falls every {options.inner_iterations} iterations"
+    )
+    return outcome
+
+
+def figure5(bench: Bench) -> Outcome:
+    """Pictures that are completed with less and less rank."""
+    photos, names, note = _photographs(bench)
+    side = photos.shape[2]
+    titles, lines, captions = ["original"], [photos], [[""] * len(photos)]
+    for part in PARTS:
+        rank = max(1, side // part)
+        done = complete(photos, options=SolverOptions(rank=rank, tolerance=0.0), seed=bench.seed)
+        titles.append(f"r = {rank}")
+        lines.append(done)
+        captions.append([f"{value:.1f} dB" for value in psnr(done, photos)])
+    gallery = Gallery(
+        "ranks",
+        f"SPLIC with different ranks, {side} x {side} pixels",
+        tuple(titles),
+        names,
+        tuple(tuple(encode_picture(image) for image in line) for line in lines),
+        tuple(map(tuple, captions)),
+        tuple((None,) * len(photos) for _ in lines),
+    )
+    return Outcome(galleries=[gallery], notes=[note, "below each its PSNR; no pass ends early"])
+
+
+def _photographs(bench: Bench) -> tuple[Images, tuple[str, ...], str]:
+    """Return colour images in [0, 1], channel first: photographs, or enlarged test images."""
+    budget = bench.budget
+    side = budget.photograph_side
+    try:
+        from splic_ext.cli.demo import PHOTOS, load_photos
+
+        photos = load_photos(side)[: budget.photographs].transpose(0, 3, 1, 2)
+    except (MissingExtraError, ModuleNotFoundError):
+        subject = bench.subjects[0]
+        data = bench.shown(subject, budget.photographs)
+        enlarged = torch.nn.functional.interpolate(
+            torch.from_numpy(data.to_float()), (side, side), mode="bicubic", antialias=True
+        )
+        names = tuple(data.classes[label] for label in data.labels)
+        note = f"images of {data.name}, enlarged; scikit-image has photographs"
+        return enlarged.clamp(0, 1).numpy(), names, note
+    names = tuple(name.partition(".")[0] for name in PHOTOS[: budget.photographs])
+    return np.ascontiguousarray(photos), names, "photographs of scikit-image"
+
+
+def figure12(bench: Bench) -> Outcome:
+    """PSNR of completed clean images, with and without total variation."""
+    outcome = Outcome()
+    for place, subject in enumerate(bench.subjects):
+        data = subject.dataset if bench.images is None else subject.dataset.first(bench.images)
+        info = describe_dataset(data)
+        for spec, title in QUALITIES.items():
+            values = _qualities(spec, data, bench.seed)
+            mean, error = values.mean(), values.std() / math.sqrt(len(values))
+            outcome.points.append(
+                Point(
+                    "clean images", title, "data set", place, "PSNR (dB)", float(mean),
+                    float(mean - 1.96 * error), float(mean + 1.96 * error), len(values),
+                    dataset=info.name, label=info.name, kind="bar",
+                )
+            )  # fmt: skip
+        outcome.datasets.append(info)
+    outcome.notes.append(
+        "mean over the images with its 95 % interval, one draw of the masks; the paper's bars are "
+        "SRF and SPLIC, and print no numbers"
+    )
+    return outcome
+
+
+def _qualities(spec: str, data: Dataset, seed: int) -> npt.NDArray[np.float64]:
+    """Return the PSNR of each image behind a defence."""
+    defense = defense_from_spec(f"{spec}{',' if ':' in spec else ':'}seed={seed}")
+    found = []
+    for start in range(0, len(data), CHUNK):
+        stop = start + CHUNK
+        part = replace(data, images=data.images[start:stop], labels=data.labels[start:stop])
+        images = part.to_float()
+        with torch.no_grad():
+            done = defense(torch.from_numpy(images), index=start)
+        found.append(psnr(done.numpy(), images))
+    return np.concatenate(found)

@@ -1,0 +1,186 @@
+"""What may explain the distance to the paper's numbers: one change at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from splic_ext.attacks import BPDA, PGD
+from splic_ext.experiments.bench import SURROGATE_SEED, Bench, Outcome
+from splic_ext.experiments.figures.sweeps import scaled_ranks
+from splic_ext.experiments.networks import Network
+from splic_ext.experiments.results.rows import Row
+from splic_ext.experiments.subjects import Subject
+
+__all__ = ["VARIATIONS", "Variation", "hypotheses"]
+
+BASE = "splic"
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A network that is trained, and the defence before it.
+
+    Attributes
+    ----------
+    title : str
+    defense : str, default "splic"
+        In training and test; "{rank}" stands for half the full rank.
+    test : str, optional
+        In the test alone.
+    epochs : float, default 1
+        By which the epochs are multiplied.
+    plan : mapping
+        What else differs in :func:`splic_ext.experiments.networks.make_plan`; "architecture" of
+        "other" is that of another size.
+    """
+
+    title: str
+    defense: str = BASE
+    test: str | None = None
+    epochs: float = 1.0
+    plan: Mapping[str, object] = field(default_factory=dict)
+
+
+#: The base setting first.
+VARIATIONS = (
+    Variation("base: SPLIC, paper's constants"),
+    Variation("another seed", plan={"seed": 2}),
+    Variation("60 % anchors", "splic:anchor_fraction=0.6"),
+    Variation("70 % anchors", "splic:anchor_fraction=0.7"),
+    Variation("80 % anchors", "splic:anchor_fraction=0.8"),
+    Variation("90 % anchors", "splic:anchor_fraction=0.9"),
+    Variation("one pass instead of two", "splic:alternate=false"),
+    Variation("lambda 0.1", "splic:tv_weight=0.1"),
+    Variation("lambda 0", "splic:tv_weight=0.0"),
+    Variation("half the full rank", "splic:rank={rank}"),
+    Variation("mean of 4 masks", "splic:n_masks=4"),
+    Variation("mean of 4 masks in the test alone", test="splic:n_masks=4"),
+    Variation("SPLIC, recommended", "splic:recommended"),
+    Variation("SPLIC in the test alone", "identity", test=BASE),
+    Variation("SPLIC in training alone", test="identity"),
+    Variation("total variation, 0.1, in place of SPLIC", "tv:weight=0.1"),
+    Variation("no defence", "identity"),
+    Variation("a third of the epochs", epochs=1 / 3),
+    Variation("twice the epochs", epochs=2.0),
+    Variation("a network of another size", plan={"architecture": "other"}),
+    Variation("adversarial training through SPLIC", plan={"adversarial": True}),
+)
+
+#: Titles of those that are attacked by transfer from each surrogate: what is due to the surrogate,
+#: and what to the defence.
+CROSSED = (
+    "no defence",
+    "base: SPLIC, paper's constants",
+    "adversarial training through SPLIC",
+    "total variation, 0.1, in place of SPLIC",
+)
+
+PGD_BLACK, BPDA_WHITE = "PGD, black box", "BPDA, white box"
+
+
+def hypotheses(bench: Bench) -> Outcome:
+    """Vary the base setting, one thing at a time, and the surrogate of the black box."""
+    outcome = Outcome()
+    for subject in bench.subjects:
+        surrogate = bench.surrogate(subject)
+        name = subject.dataset.name.partition("/")[0]
+        for variation in _possible(bench, subject):
+            network = _network(bench, subject, variation)
+            spec = _spec(subject, variation.test or variation.defense)
+            names = (name, variation.title)
+            outcome.rows += _black_box(bench, subject, network, spec, surrogate, names)
+            outcome.rows.append(_white_box(bench, subject, network, spec, names))
+        outcome.rows += _crossed(bench, subject, f"{name}, surrogates of the black box")
+    outcome.notes = [
+        "each row is a network of its own, where training differs; one seed, so that differences "
+        "of a few points may be chance: compare `another seed`",
+        "adversarial training has fresh masks in each epoch, and images and epochs of its own; the "
+        "others have completed copies",
+        "PGD and BPDA of 7 steps of 2/255",
+        "surrogates: the same PGD, made on each of them, against some of the rows above",
+    ]
+    return outcome
+
+
+def _possible(bench: Bench, subject: Subject) -> list[Variation]:
+    """Return the variations, but that of the size where there is no network of another."""
+    recipe = bench.recipe(subject)
+    alike = recipe.other_size == recipe.architecture
+    return [v for v in VARIATIONS if not (alike and v.plan.get("architecture") == "other")]
+
+
+def _spec(subject: Subject, text: str) -> str:
+    (rank,) = scaled_ranks((16,), min(subject.dataset.images.shape[2:]))
+    return text.format(rank=rank)
+
+
+def _network(bench: Bench, subject: Subject, variation: Variation) -> Network:
+    recipe = bench.recipe(subject)
+    plan = dict(variation.plan)
+    if plan.get("architecture") == "other":
+        plan["architecture"] = recipe.other_size
+    if variation.epochs != 1:
+        plan["epochs"] = max(1, round(recipe.epochs * variation.epochs))
+    return bench.trained(subject, defense=_spec(subject, variation.defense), **plan)
+
+
+def _crossed(bench: Bench, subject: Subject, section: str) -> list[Row]:
+    """Return the rows of some variations, attacked by transfer from each surrogate."""
+    rows: list[Row] = []
+    surrogates = _surrogates(bench, subject)
+    for variation in VARIATIONS:
+        if variation.title not in CROSSED:
+            continue
+        network, names = _network(bench, subject, variation), (section, variation.title)
+        for i, (title, surrogate) in enumerate(surrogates.items()):
+            clean, black = _black_box(bench, subject, network, variation.defense, surrogate, names)
+            rows += [clean] if i == 0 else []  # which is the same for all
+            rows.append(replace(black, attack=title))
+    return rows
+
+
+def _surrogates(bench: Bench, subject: Subject) -> dict[str, Network]:
+    """Return networks that may be attacked in place of the defended one."""
+    recipe = bench.recipe(subject)
+    found = {} if subject.model is None else {"as it was given": bench.undefended(subject)}
+    found["same architecture, another seed"] = bench.trained(subject, seed=SURROGATE_SEED)
+    if recipe.surrogate != recipe.architecture:
+        found["another architecture"] = bench.trained(
+            subject, seed=SURROGATE_SEED, architecture=recipe.surrogate
+        )
+    found["trained on completed images, another seed"] = bench.trained(
+        subject, seed=SURROGATE_SEED, defense=BASE
+    )
+    return {f"{title} ({network.name})": network for title, network in found.items()}
+
+
+def _white_box(
+    bench: Bench, subject: Subject, network: Network, spec: str, names: tuple[str, str]
+) -> Row:
+    """Return the row of a network, attacked with BPDA."""
+    limit = len(bench.shown(subject, bench.budget.attacked))
+    attacks = {BPDA_WHITE: BPDA()}
+    report = bench.evaluate(subject, network, [spec], attacks, scenario="white", limit=limit)
+    return Row.from_record(report.records[1], *names, BPDA_WHITE)
+
+
+def _black_box(
+    bench: Bench,
+    subject: Subject,
+    network: Network,
+    spec: str,
+    surrogate: Network,
+    names: tuple[str, str],
+) -> list[Row]:
+    """Return the rows of a network: clean, and attacked by transfer."""
+    records = bench.evaluate(
+        subject,
+        network,
+        [spec],
+        {PGD_BLACK: PGD()},
+        scenario="black",
+        surrogate=surrogate,
+        limit=bench.images,
+    ).records
+    return [Row.from_record(r, *names, r.attack or "clean") for r in records]

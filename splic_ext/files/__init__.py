@@ -1,0 +1,6 @@
+"""Image and array files: which there are, how they are read and written, how they are completed."""
+
+from splic_ext.files.pipeline import JobSettings, run_jobs
+from splic_ext.files.plan import Job, PlanError, plan_jobs
+
+__all__ = ["Job", "JobSettings", "PlanError", "plan_jobs", "run_jobs"]

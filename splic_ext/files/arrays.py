@@ -1,0 +1,305 @@
+"""Array files (``.npy``, ``.npz``) and large images, completed piece by piece."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splic_ext.arrays.dtypes import DTYPES
+from splic_ext.arrays.views import channel_first, looks_channel_last
+from splic_ext.options import MAX_SIDE
+
+__all__ = [
+    "ARRAY_SUFFIXES",
+    "Progress",
+    "Solve",
+    "complete_images",
+    "complete_npy",
+    "complete_npz",
+    "images_per_call",
+    "tile_spans",
+]
+
+ARRAY_SUFFIXES = (".npy", ".npz")
+
+#: Most images that go into one call of the solver, and about the most work.
+CALL_IMAGES = 256
+CALL_WORK = 1 << 25
+
+#: Said of an array that is probably read in another way than it was meant.
+LAST = "looks channel last; if so, give --channel-axis -1"
+
+#: Completes a batch of shape (N, C, H, W) whose first image draws the mask of that index.
+Solve = Callable[[npt.NDArray[Any], int], npt.NDArray[Any]]
+
+#: Hears how many images were found, then how many are done; tiles count as parts of an image.
+Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Tiles of one shape from a run of images; more than one tile only of a single image."""
+
+    offset: int
+    images: slice
+    tiles: list[tuple[slice, slice]]
+    share: float
+
+
+def tile_spans(length: int, limit: int = MAX_SIDE) -> list[slice]:
+    """Cut a side into the fewest spans of at most `limit`, equal but for one pixel.
+
+    Examples
+    --------
+    >>> tile_spans(10, limit=4)
+    [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]
+    """
+    count = max(1, -(-length // limit))
+    size, longer = divmod(length, count)
+    edges = [i * size + min(i, longer) for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def images_per_call(channels: int, height: int, width: int, threads: int) -> int:
+    """Return how many images to hand to the solver at once.
+
+    Enough to keep the threads busy and the overhead low, and few enough that progress shows.
+    """
+    work = max(1, channels * height * width * min(height, width))  # of one step on one image
+    return max(2 * threads, min(CALL_IMAGES, CALL_WORK // work))
+
+
+def _pieces(shape: tuple[int, int, int, int], threads: int) -> Iterator[_Piece]:
+    """Cut a batch into what one call of the solver takes.
+
+    The offset of a tile is its number times `count`, plus the number of its image; tiles are
+    numbered shape by shape, and row by row within a shape.
+    """
+    count, channels, height, width = shape
+    by_shape: dict[tuple[int, int], list[tuple[slice, slice]]] = {}
+    for rows in tile_spans(height):
+        for columns in tile_spans(width):
+            tile = (rows.stop - rows.start, columns.stop - columns.start)
+            by_shape.setdefault(tile, []).append((rows, columns))
+    n_tiles = sum(map(len, by_shape.values()))
+    offset = 0
+    for tile, group in by_shape.items():
+        step = images_per_call(channels, *tile, threads)
+        if count == 1:
+            for start in range(0, len(group), step):
+                tiles = group[start : start + step]
+                yield _Piece(offset + start, slice(0, 1), tiles, len(tiles) / n_tiles)
+        else:
+            for number, tile_at in enumerate(group):
+                for start in range(0, count, step):
+                    stop = min(start + step, count)
+                    yield _Piece(
+                        offset + number * count + start,
+                        slice(start, stop),
+                        [tile_at],
+                        (stop - start) / n_tiles,
+                    )
+        offset += len(group) * count
+
+
+def complete_images(
+    images: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    solve: Solve,
+    first_index: int,
+    progress: Progress,
+    threads: int,
+) -> None:
+    """Complete a batch of any length and size.
+
+    Images of a side above 512 pixels are cut into near-equal tiles of at most 512, which do not
+    overlap. Image i of an untiled batch draws the mask of index ``first_index + i``; the tiles
+    of a large image count on from `first_index`.
+
+    Parameters
+    ----------
+    images, target : ndarray of shape (N, C, H, W)
+        Input and output, of any strides and byte order, in memory or mapped from a file.
+    solve : callable
+        Completes a batch, see :data:`Solve`.
+    first_index : int
+        Mask index of the first image.
+    progress : callable
+        See :data:`Progress`.
+    threads : int
+        Of the solver; decides the size of the pieces, not the result.
+
+    Raises
+    ------
+    ValueError, TypeError, ArithmeticError
+        What `solve` raises; the message tells how images are counted if it may name one.
+    """
+    progress(len(images), 0.0)
+    for piece in _pieces(images.shape, threads):
+        parts = [images[piece.images, :, rows, columns] for rows, columns in piece.tiles]
+        batch = np.concatenate(parts, dtype=images.dtype.newbyteorder("="))
+        try:
+            completed = solve(batch, first_index + piece.offset)
+        except (ValueError, ArithmeticError) as error:
+            kind = ArithmeticError if isinstance(error, ArithmeticError) else ValueError
+            if len(piece.tiles) > 1:
+                raise kind(
+                    f"{error} (tiles of one image, counted from tile {piece.offset})"
+                ) from error
+            if piece.images.start > 0:
+                raise kind(f"{error} (counted from image {piece.images.start})") from error
+            raise
+        size = len(parts[0])
+        for i, (rows, columns) in enumerate(piece.tiles):
+            target[piece.images, :, rows, columns] = completed[i * size : (i + 1) * size]
+        progress(0, piece.share)
+
+
+def complete_npy(
+    source: Path,
+    target: Path,
+    solve: Solve,
+    *,
+    first_index: int = 0,
+    channel_axis: int = -3,
+    progress: Progress,
+    threads: int,
+) -> list[str]:
+    """Complete a ``.npy`` file into another of its shape, dtype and memory order.
+
+    Both files are mapped, so that the array may be larger than the memory.
+
+    Parameters
+    ----------
+    source, target : Path
+        The array, and the file to make.
+    solve, first_index, progress, threads
+        As in :func:`complete_images`.
+    channel_axis : int, default -3
+        As in :func:`splic_ext.complete`.
+
+    Returns
+    -------
+    list of str
+        What the user should know, if anything.
+
+    Raises
+    ------
+    ValueError
+        Not an array file, one of Python objects, or not of 2 to 4 axes; or from `solve`.
+    OSError
+        The disk is full.
+    """
+    array = np.lib.format.open_memmap(source, mode="r")
+    images = channel_first("array", array, channel_axis)
+    _check_dtype(array)
+    completed = np.lib.format.open_memmap(
+        target,
+        mode="w+",
+        dtype=array.dtype,
+        shape=array.shape,
+        fortran_order=array.flags.fnc,
+    )
+    _allocate(target)
+    into = channel_first("array", completed, channel_axis)
+    complete_images(images, into, solve, first_index, progress, threads)
+    completed.flush()
+    return [LAST] if looks_channel_last(array.shape, channel_axis) else []
+
+
+def complete_npz(
+    source: Path,
+    target: Path,
+    solve: Solve,
+    *,
+    first_index: int = 0,
+    channel_axis: int = -3,
+    progress: Progress,
+    threads: int,
+) -> list[str]:
+    """Complete the images of a ``.npz`` file; its other members pass through unchanged.
+
+    Images are the arrays of 3 or 4 axes of uint8, float16, float32 or float64: those of 2 axes
+    are more often labels or tables.
+
+    Parameters
+    ----------
+    source, target : Path
+        The archive, and the file to make.
+    solve, first_index, progress, threads
+        As in :func:`complete_images`; each array starts at `first_index`.
+    channel_axis : int, default -3
+        As in :func:`splic_ext.complete`.
+
+    Returns
+    -------
+    list of str
+        What the user should know: which arrays were completed, and what they were read as.
+
+    Raises
+    ------
+    zipfile.BadZipFile, ValueError, ArithmeticError
+        A damaged archive, or one with Python objects; or from `solve`, with the array's name.
+    """
+    found = []
+    doubtful = False
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as result:
+        for member in archive.infolist():
+            entry = zipfile.ZipInfo(member.filename, member.date_time)
+            entry.compress_type = member.compress_type
+            with archive.open(member) as stream:
+                if not member.filename.endswith(".npy"):
+                    result.writestr(entry, stream.read())
+                    continue
+                array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+            name = member.filename.removesuffix(".npy")
+            if array.ndim in (3, 4) and array.dtype.name in DTYPES:
+                completed = np.empty_like(array)
+                images = channel_first("array", array, channel_axis)
+                try:
+                    complete_images(
+                        images,
+                        channel_first("array", completed, channel_axis),
+                        solve,
+                        first_index,
+                        progress,
+                        threads,
+                    )
+                except (ValueError, ArithmeticError) as error:
+                    kind = ArithmeticError if isinstance(error, ArithmeticError) else ValueError
+                    raise kind(f"array {name!r} of the archive: {error}") from error
+                array = completed
+                doubtful |= looks_channel_last(array.shape, channel_axis)
+                count, channels, height, width = images.shape
+                found.append(f"{name!r} ({count} x {channels} channels of {height} x {width})")
+            with result.open(entry, "w", force_zip64=True) as out:
+                np.lib.format.write_array(out, array, allow_pickle=False)
+    notes = [f"completed {', '.join(found) or 'no array'}; the rest is copied"]
+    return [*notes, LAST] if doubtful else notes
+
+
+def _allocate(path: Path) -> None:
+    """Claim the disk space of a sparse file: where it is mapped, a full disk ends the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise  # else a file system that cannot do it
+
+
+def _check_dtype(array: npt.NDArray[Any]) -> None:
+    if array.dtype.name not in DTYPES:
+        expected = "uint8, float16, float32 or float64"
+        raise TypeError(f"array must be of {expected}, got {array.dtype}; convert it")

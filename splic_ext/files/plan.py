@@ -1,0 +1,192 @@
+"""Which files to complete, under which index, and where each result goes."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from splic_ext.files.arrays import ARRAY_SUFFIXES
+from splic_ext.files.images import IMAGE_SUFFIXES
+
+__all__ = ["Job", "PlanError", "is_supported", "plan_jobs"]
+
+
+class PlanError(ValueError):
+    """Inputs and output that do not go together; found before anything runs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to complete.
+
+    Attributes
+    ----------
+    index : int
+        Number of the file in the sorted list of all inputs; its mask index.
+    source, target : Path
+        The file, and where its result goes.
+    """
+
+    index: int
+    source: Path
+    target: Path
+
+
+def is_supported(path: Path) -> bool:
+    """Tell from its suffix whether a file is an image or an array."""
+    return path.suffix.lower() in (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
+
+
+def plan_jobs(
+    inputs: Sequence[str],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> list[Job]:
+    """List the files to complete, sorted by their path below the output folder.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Files, folders (searched recursively; hidden files, and `out` if it lies inside, are left
+        out) and glob patterns of files. What exists under its literal name is no pattern.
+    out : Path
+        Output folder. A file keeps its name there, a folder its inner paths. For a single input
+        file also an output file of the same format.
+    overwrite : bool, default False
+        Whether outputs may exist, or be their own inputs.
+    skip_existing : bool, default False
+        Leave out files whose output exists; the indices of the others stay the same.
+
+    Returns
+    -------
+    list of Job
+
+    Raises
+    ------
+    PlanError
+        No input, two inputs with one output, or an output that exists.
+    """
+    if overwrite and skip_existing:
+        raise PlanError("--overwrite and --skip-existing contradict each other; give one of them")
+    found = [pair for text in inputs for pair in _expand(text, out)]
+    if len(inputs) == 1 and len(found) == 1 and _is_output_file(out, Path(inputs[0])):
+        jobs = [Job(0, found[0][0], out)]
+    else:
+        if out.exists() and not out.is_dir():
+            raise PlanError(f"the output {str(out)!r} is a file, expected a folder; name another")
+        if is_supported(out) and not out.exists():
+            raise PlanError(
+                f"the output {str(out)!r} is named like a file, expected a folder; a file is only "
+                "possible for a single input file of the same format"
+            )
+        jobs = _number(found, out)
+    _check_chains(jobs)
+    existing = {job.index for job in jobs if os.path.lexists(job.target)}
+    if skip_existing:
+        return [job for job in jobs if job.index not in existing]
+    if existing and not overwrite:
+        first = next(job for job in jobs if job.index in existing)
+        more = f" and {len(existing) - 1} more outputs exist" if len(existing) > 1 else " exists"
+        raise PlanError(
+            f"'{first.target}'{more}; give --overwrite to replace what is there, --skip-existing "
+            "to complete only the others, or another output folder"
+        )
+    return jobs
+
+
+def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the files of one input, each with its path below the output folder."""
+    path = Path(text)
+    if path.is_dir():
+        yield from _walk(path, out)
+    elif path.is_file():
+        yield path, Path(path.name)
+    elif path.exists():
+        raise PlanError(f"the input {text!r} is neither a file nor a folder")
+    elif glob.has_magic(text):
+        matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207
+        files = [match for match in matches if match.is_file() and is_supported(match)]
+        if not files:
+            raise PlanError(f"no image or array file matches the pattern {text!r}")
+        yield from ((match, Path(match.name)) for match in files)
+    else:
+        raise PlanError(f"the input {text!r} does not exist")
+
+
+def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    def refuse(error: OSError) -> None:
+        raise PlanError(f"the folder {error.filename!r} cannot be read: {error.strerror}")
+
+    inside = out.resolve() if out.resolve() != folder.resolve() else None
+    empty = True
+    for where, folders, names in os.walk(folder, onerror=refuse):
+        here = Path(where)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and (here / name).resolve() != inside
+        ]
+        for name in names:
+            path = here / name
+            if not name.startswith(".") and is_supported(path) and path.is_file():
+                empty = False
+                yield path, path.relative_to(folder)
+    if empty:
+        suffixes = " ".join((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES))
+        raise PlanError(f"the folder '{folder}' holds no file of {suffixes}")
+
+
+def _is_output_file(out: Path, source: Path) -> bool:
+    """Tell whether `out` is meant as the output file of the single input `source`."""
+    if out.is_dir() or not is_supported(out) or not source.is_file():
+        return False
+    formats = [IMAGE_SUFFIXES.get(path.suffix.lower(), path.suffix) for path in (source, out)]
+    if formats[0] != formats[1]:
+        raise PlanError(
+            f"the output '{out}' is of another format than the input '{source}'; the format is "
+            f"kept, so give it the suffix {source.suffix!r} or name a folder"
+        )
+    return True
+
+
+def _number(found: list[tuple[Path, Path]], out: Path) -> list[Job]:
+    by_output: dict[Path, Path] = {}
+    for source, relative in found:
+        other = by_output.setdefault(relative, source)
+        if other is not source and other.resolve() != source.resolve():
+            raise PlanError(
+                f"'{other}' and '{source}' would both be written to '{out / relative}'; run them "
+                "with two output folders, or give a folder that holds both"
+            )
+    ordered = sorted(by_output.items(), key=lambda item: item[0].parts)
+    return [Job(i, source, out / relative) for i, (relative, source) in enumerate(ordered)]
+
+
+def _check_chains(jobs: list[Job]) -> None:
+    """Refuse an output that is the input of another file, which would be lost or read anew."""
+
+    @cache
+    def resolved(folder: Path) -> Path:
+        return folder.resolve()
+
+    def place(path: Path) -> Path:
+        return resolved(path.parent) / path.name
+
+    sources: dict[Path, Job] = {}
+    for job in jobs:
+        sources[place(job.source)] = job
+        if job.source.is_symlink():
+            sources[job.source.resolve()] = job
+    for job in jobs:
+        victim = sources.get(place(job.target))  # a link there would be replaced, not followed
+        if victim is not None and victim is not job:
+            raise PlanError(
+                f"the result of '{job.source}' would replace the input '{victim.source}'; "
+                "name another output folder"
+            )
