@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import splic_ext
 from splic_ext.cli import demo as demonstration
 from splic_ext.cli.app import app
+from splic_ext.data.photos import load_photos
 
 
 def test_info_json():
@@ -57,7 +58,7 @@ def test_demo(tmp_path, monkeypatch):
         assert words in result.output
     sheet = load(tmp_path / "d.png")
     assert sheet.shape[2] == 3
-    photos = demonstration.load_photos(32)
+    photos = load_photos(32)
     corner = np.rint(photos[0] * 255).astype(np.uint8)
     np.testing.assert_array_equal(sheet[28 : 28 + 32, 8 : 8 + 32], corner)
     again = invoke(*arguments)
@@ -70,7 +71,7 @@ def test_demo_scores(monkeypatch):
     pytest.importorskip("skimage", reason="the extra 'demo' is not installed")
     monkeypatch.setattr(demonstration, "MAX_CROPS", 4)
     result = demonstration.run_demo(FAST_OPTIONS, size=32, sigma=0.1, backend="numpy")
-    photos = demonstration.load_photos(32)
+    photos = load_photos(32)
     assert photos.shape == (4, 32, 32, 3)
     assert 0 <= photos.min() < photos.max() <= 1
     for row in (*result.rows, result.mean()):

@@ -19,10 +19,9 @@ from splic_ext.experiments import (
     TABLES,
     ExperimentResult,
     Subject,
-    gray_box,
-    paper,
     reproduce,
 )
+from splic_ext.experiments.tables import gray_box, paper
 from splic_ext.models import build_model
 
 DIGITS = load_dataset("digits", limit=8)

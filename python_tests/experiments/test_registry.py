@@ -15,12 +15,12 @@ from splic_ext.experiments import (
     BUDGETS,
     EXPERIMENTS,
     ExperimentResult,
-    paper,
     registry,
     reproduce,
     reproduce_all,
 )
 from splic_ext.experiments.bench import Outcome
+from splic_ext.experiments.tables import paper
 
 TITLES = [*(f"table{i}" for i in range(1, 5)), *(f"figure{i}" for i in range(3, 13))]
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("foolbox", reason="foolbox is not installed")
 
-from test_experiments_results import CURVE, make_result, make_row
+from helpers.results import CURVE, make_result, make_row
 
 from splic_ext.evaluation import Accuracy, DatasetInfo
 from splic_ext.experiments import reproduction

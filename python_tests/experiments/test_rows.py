@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 import pytest
-from test_experiments_results import make_row
+from helpers.results import make_row
 
 pytest.importorskip("torch", reason="torch is not installed")
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")

@@ -34,7 +34,7 @@ OPTIONS = {
 
 SCRIPT = """
 import json, os, signal, sys
-import test_training_processes as networks
+import test_processes as networks
 from helpers.training import fit, make_data
 from splic_ext.runs.fingerprints import fingerprint_weights
 from splic_ext.training.folder import TrainingFolder
@@ -102,7 +102,7 @@ def start(folder, *makers, count=2, kill=False):
         port = free.getsockname()[1]
     place = str(Path(splic_ext.__file__).parent.parent)
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([place, str(Path(__file__).parents[1])]),
+        "PYTHONPATH": os.pathsep.join([place, *map(str, Path(__file__).parents[:2])]),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count),

@@ -15,14 +15,11 @@ True
 
 from __future__ import annotations
 
-from splic_ext.errors import AttackError, MissingExtraError
+from splic_ext.errors import AttackError
+from splic_ext.optional import optional
 
-try:
+with optional("`splic_ext.attacks`", "attack", "torch"):
     import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise MissingExtraError("`splic_ext.attacks`", "torch", "attack") from None
 
 from splic_ext.attacks.adaptive import BPDA, EOTPGD
 from splic_ext.attacks.apgd import APGD

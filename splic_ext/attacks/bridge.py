@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from splic_ext.attacks.target import Target
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
 __all__ = ["load_foolbox", "run_foolbox", "seeded_torch"]
 
@@ -32,17 +32,12 @@ def load_foolbox(feature: str) -> Any:
     """
     if sys.modules.get("foolbox"):
         return sys.modules["foolbox"]
-    try:
-        with warnings.catch_warnings():
-            # foolbox 3.3.4 imports a filter from where SciPy once had it.
-            warnings.filterwarnings(
-                "ignore", message=r".*`scipy\.ndimage\.filters`", category=DeprecationWarning
-            )
-            import foolbox
-    except ModuleNotFoundError as error:
-        if error.name != "foolbox":
-            raise
-        raise MissingExtraError(f"`{feature}`", "foolbox", "attack") from None
+    with optional(f"`{feature}`", "attack", "foolbox"), warnings.catch_warnings():
+        # foolbox 3.3.4 imports a filter from where SciPy once had it.
+        warnings.filterwarnings(
+            "ignore", message=r".*`scipy\.ndimage\.filters`", category=DeprecationWarning
+        )
+        import foolbox
     return foolbox
 
 

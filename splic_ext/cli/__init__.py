@@ -7,11 +7,9 @@ import sys
 import warnings
 
 from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
 __all__ = ["main"]
-
-#: Import name -> distribution of what the command needs.
-_NEEDED = {"typer": "typer", "rich": "rich", "PIL": "pillow"}
 
 
 def main() -> None:
@@ -23,13 +21,11 @@ def main() -> None:
         Always, with the exit code; 1 and a message where the extra ``cli`` is not installed.
     """
     try:
-        from splic_ext.cli.app import app
-        from splic_ext.cli.exits import INTERRUPTED
-    except ModuleNotFoundError as error:
-        missing = _NEEDED.get((error.name or "").partition(".")[0])
-        if missing is None:
-            raise
-        print(f"error: {MissingExtraError('`splic-ext`', missing, 'cli')}", file=sys.stderr)
+        with optional("`splic-ext`", "cli", "typer", "rich", "PIL"):
+            from splic_ext.cli.app import app
+            from splic_ext.cli.exits import INTERRUPTED
+    except MissingExtraError as error:
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     # Pillow's remarks on damaged metadata; what matters is reported with the file's name.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from splic_ext.atomic import atomic_path
 from splic_ext.completion import complete
-from splic_ext.errors import MissingExtraError
+from splic_ext.data.photos import PHOTOS, load_photos
 from splic_ext.files.images import IMAGE_SUFFIXES
+from splic_ext.optional import optional
 from splic_ext.options import SolverOptions
 
-__all__ = ["PHOTOS", "DemoResult", "DemoRow", "Score", "load_photos", "run_demo", "save_picture"]
+__all__ = ["DemoResult", "DemoRow", "Score", "run_demo", "save_picture"]
 
 Images = npt.NDArray[np.float32]
-
-#: Photographs inside scikit-image's own package; nothing is downloaded.
-PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 COLUMNS = ("clean", "noisy", "completed (noisy)", "completed (clean)")
 
@@ -79,41 +76,6 @@ class DemoResult:
         values = np.array([[(s.psnr, s.ssim) for s in row.scores] for row in self.rows])
         noisy, completed, clean = (Score(*map(float, pair)) for pair in values.mean(axis=0))
         return DemoRow("mean", (noisy, completed, clean))
-
-
-def load_photos(size: int) -> Images:
-    """Return the photographs, cropped to squares and resized.
-
-    Parameters
-    ----------
-    size : int
-        Side in pixels.
-
-    Returns
-    -------
-    ndarray of shape (N, size, size, 3), float32
-        In [0, 1], in the order of :data:`PHOTOS`.
-
-    Raises
-    ------
-    MissingExtraError
-        scikit-image is not installed, or without the photographs.
-    """
-    spec = find_spec("skimage")
-    places = [] if spec is None else list(spec.submodule_search_locations or [])
-    folders = [Path(place) / "data" for place in places]
-    photos = []
-    for name in PHOTOS:
-        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if path is None:
-            raise MissingExtraError("`splic-ext demo`", "scikit-image", "demo")
-        with Image.open(path) as image:
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            square = image.convert("RGB").crop((left, top, left + side, top + side))
-            resized = square.resize((size, size), Image.Resampling.LANCZOS)
-        photos.append(np.asarray(resized, dtype=np.float32) / np.float32(255))
-    return np.stack(photos)
 
 
 def run_demo(
@@ -199,10 +161,8 @@ def save_picture(
 
 
 def _scorer() -> Callable[[Images, Images], Score]:
-    try:
+    with optional("`splic-ext demo`", "demo", "skimage"):
         metrics: Any = import_module("skimage.metrics")
-    except ImportError:
-        raise MissingExtraError("`splic-ext demo`", "scikit-image", "demo") from None
 
     def score(clean: Images, image: Images) -> Score:
         return Score(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from splic_ext.data.dataset import Dataset
 from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
 __all__ = ["load_archive"]
 
@@ -85,10 +86,8 @@ def _classes(content: Content, labels: npt.NDArray[Any] | None) -> tuple[str, ..
 
 
 def _decode(content: Content, limit: int | None) -> npt.NDArray[np.uint8]:
-    try:
+    with optional("`load_dataset`", "data", "PIL"):
         pillow: Any = import_module("PIL.Image")
-    except ImportError:
-        raise MissingExtraError("`load_dataset`", "pillow", "data") from None
     files = lzma.decompress(content["jpeg_xz"].tobytes())
     offsets = [int(offset) for offset in content["offsets"]]
     images = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from splic_ext.data.dataset import DIGITS, Dataset
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
 __all__ = ["load_digits"]
 
@@ -47,10 +47,8 @@ def load_digits(split: str = "test") -> Dataset:
     >>> load_digits("train")
     Dataset('digits/train': 1297 images of 1 x 8 x 8, 10 classes)
     """
-    try:
+    with optional("`load_dataset`", "data", "sklearn"):
         datasets: Any = import_module("sklearn.datasets")
-    except ImportError:
-        raise MissingExtraError("`load_dataset`", "scikit-learn", "data") from None
     content = datasets.load_digits()
     part = DIGITS_SPLITS[split]
     images = np.rint(content.images[part, None] * (255 / 16)).astype(np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
 __all__ = ["OFFICIAL_FILES", "OfficialFile", "download_file"]
 
@@ -84,10 +84,8 @@ def download_file(file: OfficialFile, folder: Path) -> Path:
     ValueError
         What came has another SHA-256; it is not kept.
     """
-    try:
+    with optional("`download=True`", "data", "pooch"):
         pooch: Any = import_module("pooch")
-    except ImportError:
-        raise MissingExtraError("`download=True`", "pooch", "data") from None
     try:
         place = pooch.retrieve(
             file.url, known_hash=f"sha256:{file.sha256}", fname=file.name, path=folder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from splic_ext.data.dataset import DIGITS, Dataset
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
 __all__ = ["SVHN_SPLITS", "load_svhn"]
 
@@ -44,10 +44,8 @@ def load_svhn(path: Path, *, limit: int | None = None) -> Dataset:
     .. [1] Y. Netzer et al., "Reading digits in natural images with unsupervised feature learning",
        NIPS workshop 2011; http://ufldl.stanford.edu/housenumbers
     """
-    try:
+    with optional("`load_dataset`", "data", "scipy"):
         scipy_io: Any = import_module("scipy.io")
-    except ImportError:
-        raise MissingExtraError("`load_dataset`", "scipy", "data") from None
     try:
         content = scipy_io.loadmat(str(path), variable_names=["X", "y"])
     except MemoryError:

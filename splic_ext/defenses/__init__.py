@@ -12,14 +12,10 @@ torch.Size([2, 3, 32, 32])
 
 from __future__ import annotations
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
-try:
+with optional("`splic_ext.defenses`", "torch", "torch"):
     import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise MissingExtraError("`splic_ext.defenses`", "torch", "torch") from None
 
 from splic_ext.defenses.base import Defense, Index, gradient_mode
 from splic_ext.defenses.defended import Defended

@@ -7,17 +7,11 @@ from typing import Any
 import torch
 
 from splic_ext.defenses import SPLIC, Defense
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 from splic_ext.options import SolverOptions
 
-try:
+with optional("`splic_ext.defenses.art`", "attack", "art"):
     from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] != "art":
-        raise
-    raise MissingExtraError(
-        "`splic_ext.defenses.art`", "adversarial-robustness-toolbox", "attack"
-    ) from None
 
 __all__ = ["DefensePreprocessor", "SPLICPreprocessor"]
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from splic_ext.checks import check_integer
 from splic_ext.defenses.base import Defense, Index
-from splic_ext.errors import MissingExtraError, ShapeError
+from splic_ext.errors import ShapeError
+from splic_ext.optional import optional
 
 __all__ = ["JPEG", "BitDepth", "Compose", "Identity"]
 
@@ -168,10 +169,8 @@ class JPEG(Defense):
     def __init__(self, quality: int = 75, gradient: str = "identity") -> None:
         super().__init__(gradient)
         self.quality = check_integer("quality", quality, 1, 100)
-        try:
+        with optional("`JPEG`", "cli", "PIL"):
             import PIL.Image  # noqa: F401
-        except ModuleNotFoundError:
-            raise MissingExtraError("`JPEG`", "pillow", "cli") from None
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Encode and decode each image."""

@@ -13,14 +13,10 @@
 
 from __future__ import annotations
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
-try:
+with optional("`splic_ext.evaluation`", "torch", "torch"):
     import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise MissingExtraError("`splic_ext.evaluation`", "torch", "torch") from None
 
 from splic_ext.evaluation.inputs import (
     SCENARIOS,

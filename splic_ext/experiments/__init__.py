@@ -11,14 +11,10 @@
 
 from __future__ import annotations
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
-try:
+with optional("`splic_ext.experiments`", "torch", "torch"):
     import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise MissingExtraError("`splic_ext.experiments`", "torch", "torch") from None
 
 from splic_ext.experiments.adaptive import SECTIONS, SIZES, Size, evaluate_adaptively
 from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe

@@ -11,14 +11,10 @@ torch.Size([2, 10])
 
 from __future__ import annotations
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
-try:
+with optional("`splic_ext.models`", "torch", "torch"):
     import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise MissingExtraError("`splic_ext.models`", "torch", "torch") from None
 
 from splic_ext.models.layers import Normalize
 from splic_ext.models.registry import ALIASES, MODELS, build_model

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
 __all__ = ["load_weights"]
 
@@ -100,10 +100,8 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
 
 def _read(path: Path) -> Any:
     if path.suffix.lower() == ".safetensors":
-        try:
+        with optional("`load_weights`", "torch", "safetensors"):
             safetensors: Any = import_module("safetensors.torch")
-        except ImportError:
-            raise MissingExtraError("`load_weights`", "safetensors", "torch") from None
         read = safetensors.load_file
     else:
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from splic_ext import __version__
 from splic_ext.atomic import atomic_path
-from splic_ext.errors import MissingExtraError
 from splic_ext.experiments import EXPERIMENTS
+from splic_ext.optional import optional
 from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry
 from splic_ext.report.sources import Collection, NoResultError, Unread, collect
 from splic_ext.report.speedview import benchmark_entry
@@ -87,12 +87,8 @@ class Page:
         MissingExtraError
             Jinja is not installed.
         """
-        try:
+        with optional("`splic_ext.report`", "report", "jinja2"):
             from jinja2 import Environment, PackageLoader, StrictUndefined
-        except ModuleNotFoundError as error:
-            if error.name != "jinja2":
-                raise
-            raise MissingExtraError("`splic_ext.report`", "jinja2", "report") from None
         templates = Environment(
             loader=PackageLoader("splic_ext.report"),
             autoescape=True,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
-try:
+with optional("`splic_ext.runs`", "torch", "torch"):
     import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise MissingExtraError("`splic_ext.runs`", "torch", "torch") from None
 
 from splic_ext.runs.records import DatasetInfo, Machine, NetworkInfo, Provenance
 

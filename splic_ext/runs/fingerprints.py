@@ -30,18 +30,17 @@ __all__ = [
 #: Distributions whose version is recorded, installed or not.
 PACKAGES = ("numpy", "torch", "foolbox", "adversarial-robustness-toolbox")
 
-#: What of this package decides what comes out of defences.
+#: Folders and files of this package that decide what comes out of defences.
 DEFENSE_CODE = (
-    *("autograd", "backends", "defenses"),
-    *("_core*", "_cuda*", "arrays.py", "batches.py", "completion.py", "devicearrays.py"),
-    *("dtypes.py", "masks.py", "options.py"),
+    *("arrays", "autograd", "backends", "completion", "defenses"),
+    *("_core*", "_cuda*", "masks.py", "options.py"),
 )
 
-#: What of it decides what comes out of attacks, defences and networks.
-CODE = ("attacks", "models", *DEFENSE_CODE)
+#: And what comes out of a training: networks, and the attacks that they are trained against.
+TRAINING_CODE = ("attacks", "models", "training", *DEFENSE_CODE)
 
-#: What of it decides what comes out of a training.
-TRAINING_CODE = ("training", *CODE)
+#: And what comes out of an evaluation.
+CODE = ("attacks", "evaluation", "models", *DEFENSE_CODE)
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
@@ -174,28 +173,39 @@ def fingerprint_module(module: nn.Module) -> str:
 
 @cache
 def code_fingerprint(patterns: tuple[str, ...] = CODE) -> str:
-    """Return the SHA-256 of the code of attacks, defences, networks and solver.
+    """Return the SHA-256 of the code of this package that decides a result.
 
-    Two checkouts of one version may differ in it; what was computed by other code is not reused.
+    Two checkouts of one version may differ in it: what other code has computed is not reused.
 
     Parameters
     ----------
     patterns : tuple of str, optional
-        Folders and files of the package: :data:`CODE`, or :data:`DEFENSE_CODE` for less.
+        Folders and files of the package: :data:`CODE`, :data:`DEFENSE_CODE` or
+        :data:`TRAINING_CODE`.
 
     Returns
     -------
     str
         64 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        A pattern matches no file: the code has moved, and would not be covered.
     """
     folder = Path(splic_ext.__file__).parent
     digest = hashlib.sha256()
     for pattern in patterns:
-        for place in sorted(folder.glob(pattern)):
-            files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-            for path in files:
-                digest.update(path.relative_to(folder).as_posix().encode())
-                digest.update(path.read_bytes())
+        places = sorted(folder.glob(pattern))
+        files = [file for place in places for file in sorted(place.rglob("*.py")) or [place]]
+        if not any(map(Path.is_file, files)):
+            raise ValueError(
+                f"`patterns` must each name code of splic_ext, got {pattern!r}, which names none; "
+                "name a folder or a file of the package"
+            )
+        for path in files:
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -10,15 +10,11 @@
 
 from __future__ import annotations
 
-from splic_ext.errors import MissingExtraError
+from splic_ext.optional import optional
 
-try:
+with optional("`splic_ext.training`", "train", "safetensors", "torch"):
     import safetensors as _safetensors  # noqa: F401
     import torch as _torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name not in ("safetensors", "torch"):
-        raise
-    raise MissingExtraError("`splic_ext.training`", error.name, "train") from None
 
 from splic_ext.training.options import PRECISIONS, SCHEDULES, TrainingOptions
 from splic_ext.training.processes import is_first_process

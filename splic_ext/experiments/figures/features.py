@@ -14,10 +14,10 @@ from torch import nn
 from splic_ext.attacks import PGD
 from splic_ext.defenses import Defense, seeded_masks
 from splic_ext.defenses.registry import defense_from_spec
-from splic_ext.errors import MissingExtraError
 from splic_ext.evaluation.statistics import wilson_interval
 from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.results.rows import ACCURACY, Point
+from splic_ext.optional import optional
 from splic_ext.runs.fingerprints import derive_seed
 from splic_ext.runs.inputs import describe_dataset
 
@@ -42,10 +42,8 @@ def require_sklearn() -> None:
     ------
     MissingExtraError
     """
-    try:
+    with optional("`figure10`", "data", "sklearn"):
         import_module("sklearn.manifold")
-    except ImportError:
-        raise MissingExtraError("`figure10`", "scikit-learn", "data") from None
 
 
 def last_features(model: nn.Module, images: torch.Tensor) -> Features:

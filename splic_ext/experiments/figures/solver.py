@@ -11,6 +11,7 @@ import torch
 
 from splic_ext.completion import complete
 from splic_ext.data import Dataset
+from splic_ext.data.photos import PHOTOS, load_photos
 from splic_ext.defenses import defense_from_spec
 from splic_ext.errors import MissingExtraError
 from splic_ext.experiments.bench import Bench, Outcome
@@ -115,10 +116,8 @@ def _photographs(bench: Bench) -> tuple[Images, tuple[str, ...], str]:
     budget = bench.budget
     side = budget.photograph_side
     try:
-        from splic_ext.cli.demo import PHOTOS, load_photos
-
         photos = load_photos(side)[: budget.photographs].transpose(0, 3, 1, 2)
-    except (MissingExtraError, ModuleNotFoundError):
+    except MissingExtraError:
         subject = bench.subjects[0]
         data = bench.shown(subject, budget.photographs)
         enlarged = torch.nn.functional.interpolate(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from splic_ext.errors import MissingExtraError
 from splic_ext.experiments.results.rows import Gallery, Point
+from splic_ext.optional import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,14 +45,8 @@ def require_matplotlib() -> None:
     ------
     MissingExtraError
     """
-    try:
+    with optional("`splic_ext.experiments`", "report", "matplotlib"):
         import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise MissingExtraError(
-            "`splic_ext.experiments`", "matplotlib", "report"
-        ) from None
 
 
 def diagrams(points: Sequence[Point]) -> dict[Key, list[Point]]:

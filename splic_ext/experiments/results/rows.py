@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.errors import MissingExtraError
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Record
+from splic_ext.optional import optional
 
 __all__ = ["KINDS", "Gallery", "Point", "Row", "encode_picture"]
 
@@ -256,12 +256,8 @@ def encode_picture(image: npt.NDArray[Any], *, magnify: int = 1) -> str:
     >>> encode_picture(np.zeros((1, 2, 2)))[:12]
     'iVBORw0KGgoA'
     """
-    try:
+    with optional("`encode_picture`", "report", "PIL"):
         from PIL import Image
-    except ModuleNotFoundError as error:
-        if error.name != "PIL":
-            raise
-        raise MissingExtraError("`encode_picture`", "pillow", "report") from None
     values = np.asarray(image)
     if values.dtype != np.uint8:
         values = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)

@@ -1,0 +1,53 @@
+"""Packages that may be absent: the error says which extra brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from splic_ext.errors import MissingExtraError
+
+__all__ = ["DISTRIBUTIONS", "optional"]
+
+#: Import name -> name on the package index, where they differ.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "art": "adversarial-robustness-toolbox",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+
+
+@contextmanager
+def optional(feature: str, extra: str, *packages: str) -> Iterator[None]:
+    """Guard imports of packages that an extra brings.
+
+    Parameters
+    ----------
+    feature : str
+        What needs them, as the message names it.
+    extra : str
+        The extra of this package that installs them.
+    *packages : str
+        Their import names.
+
+    Raises
+    ------
+    MissingExtraError
+        One of `packages` is not installed. The absence of any other package is raised as it is.
+
+    Examples
+    --------
+    >>> with optional("`load`", "data", "sklearn"):
+    ...     raise ModuleNotFoundError(name="sklearn.datasets")
+    Traceback (most recent call last):
+        ...
+    splic_ext.errors.MissingExtraError: `load` needs the package 'scikit-learn', which is not ...
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in packages:
+            raise
+        raise MissingExtraError(feature, DISTRIBUTIONS.get(name, name), extra) from None
