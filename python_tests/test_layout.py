@@ -1,4 +1,4 @@
-"""The plan of the house: imports run downwards, never in a circle; nothing lies about at the root."""
+"""The plan of the house: imports run downwards, no circle, nothing loose at the root."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_imports_run_downwards(room):
 
 
 def test_no_modules_import_each_other():
-    """Packages hand on names of their modules; a module that imports its own package is a circle."""
+    """Nor does a module import the package that it is in."""
     edges = {parts: set(imports(path)) - {parts, ()} for path, parts in modules()}
     packages = {parts for path, parts in modules() if path.name == "__init__.py"}
     done, circles = set(), []

@@ -38,11 +38,12 @@ def optional(feature: str, extra: str, *packages: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> with optional("`load`", "data", "sklearn"):
-    ...     raise ModuleNotFoundError(name="sklearn.datasets")
-    Traceback (most recent call last):
-        ...
-    splic_ext.errors.MissingExtraError: `load` needs the package 'scikit-learn', which is not ...
+    >>> try:
+    ...     with optional("`load`", "data", "sklearn"):
+    ...         raise ModuleNotFoundError(name="sklearn.datasets")
+    ... except MissingExtraError as error:
+    ...     print(error.extra)
+    data
     """
     try:
         yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -75,7 +74,7 @@ def test_figure5():
 
 
 def test_figure5_without_photographs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "splic_ext.cli.demo", None)
+    monkeypatch.setattr("splic_ext.data.photos.PHOTOS", ("absent.png",))
     outcome = figure5(make_bench("figure5"))
     assert outcome.galleries[0].columns == ("0",)
     assert decoded(outcome.galleries[0].images[0][0]).shape == (32, 32)

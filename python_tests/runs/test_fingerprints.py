@@ -15,7 +15,7 @@ from splic_ext.runs.fingerprints import CODE, DEFENSE_CODE, TRAINING_CODE, code_
 
 PACKAGE = Path(splic_ext.__file__).parent
 #: Refusals and texts decide whether there is a result, not which. Data has its own fingerprint.
-WITHOUT = {"checks.py", "errors.py", "optional.py", "specs.py"}
+WITHOUT = {"atomic.py", "checks.py", "errors.py", "optional.py", "specs.py"}
 FOLDERS = {"data", "runs"}
 
 
