@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib.util
+import json
 import re
 import sys
 import textwrap
@@ -188,12 +189,175 @@ def test_wrong_tables_are_found(page, wrong, tmp_path):
     assert rows_that_are_not_there(page, tmp_path) == wrong
 
 
-def test_readme_lists_the_options_with_their_defaults():
+#: Above a table or list whose numbers are taken from files of results, not whole rows.
+NUMBERS = re.compile(r"^<!-- numbers from ([^>]+?) -->\n((?:.*\S.*\n?)+)", re.MULTILINE)
+#: A percentage, alone or with its interval.
+ACCURACY = re.compile(r"\b\d+\.\d+(?: \[\d+\.\d+, \d+\.\d+\])?")
+
+
+def numbers_that_are_not_there(text, root):
+    """Return the numbers below `<!-- numbers from PATH ... -->` that stand in no file PATH."""
+    wrong = []
+    for names, block in NUMBERS.findall(text):
+        known = "\n".join((root / name).read_text(encoding="utf-8") for name in names.split())
+        found = ACCURACY.findall(block)
+        wrong += [n for n in found if not re.search(rf"(?<![\d.]){re.escape(n)}(?![\d.])", known)]
+        if not found:
+            wrong.append(f"{names}: no number follows")
+    marks = text.count("<!-- numbers from ") - len(NUMBERS.findall(text))
+    return [*wrong, *["a comment has no list or table below it"] * marks]
+
+
+@pytest.mark.skipif(
+    not (ROOT / "results").is_dir(), reason="a source distribution may be without the results"
+)
+@pytest.mark.parametrize("path", LINKED, ids=relative)
+def test_numbers_are_those_of_the_results(path):
+    assert not numbers_that_are_not_there(path.read_text(encoding="utf-8"), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("page", "wrong"),
+    [
+        ("<!-- numbers from r.md -->\nAbout 1.0 % or 12.5 [1.0, 2.0].\n\nSo 7.7.\n", []),
+        ("<!-- numbers from r.md\nr.md -->\n| 12.5 [1.0, 2.0] | |\n", []),
+        ("<!-- numbers from r.md -->\n12.5 [1.0, 2.1]\n", ["12.5 [1.0, 2.1]"]),
+        ("<!-- numbers from r.md -->\n2.5, 1.0\n", ["2.5"]),
+        ("<!-- numbers from r.md -->\nNone.\n", ["r.md: no number follows"]),
+        ("<!-- numbers from r.md -->\n\n1.0\n", ["a comment has no list or table below it"]),
+    ],
+)
+def test_wrong_numbers_are_found(page, wrong, tmp_path):
+    (tmp_path / "r.md").write_text("| x | 1.0 |\n| y | 12.5 [1.0, 2.0] (0.5) |\n", "utf-8")
+    assert numbers_that_are_not_there(page, tmp_path) == wrong
+
+
+@pytest.fixture(scope="module")
+def readme():
     page = ROOT / "README.md"
     if not page.is_file():
         pytest.skip(MISSING)
-    section = page.read_text(encoding="utf-8").split("\n## Options\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (\S+) \|", section, re.MULTILINE)
+    return page.read_text(encoding="utf-8")
+
+
+def table_rows(text):
+    """Yield the cells of each row of the tables of a page."""
+    for line in text.splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+GRAY = "results/gray_box/cifar10_lossless/table3.md"
+ADAPTIVE = "results/adaptive/cifar10_splic/adaptive.md"
+TRAINED = "results/cifar10_jpeg/table2.md"
+TV, SPLIC, HARDENED = (
+    "total variation, 0.1",
+    "SPLIC, paper's constants",
+    "SPLIC, adversarial training",
+)
+#: Where each cell of the README's table comes from: row, column, file, the row and column there.
+README_CELLS = (
+    *(
+        (row, column, GRAY, row, there)
+        for row in ("no defence", TV, SPLIC)
+        for column, there in (("clean", "clean"), ("gray-box PGD", "PGD"))
+    ),
+    ("no defence", "adaptive worst", ADAPTIVE, "no defence", "8/255"),
+    (TV, "adaptive worst", ADAPTIVE, "total variation denoising, no masks", "exact"),
+    (SPLIC, "adaptive worst", ADAPTIVE, "worst of them", "one draw"),
+    (SPLIC, "paper", GRAY, SPLIC, -1),
+    *(
+        (row, column, TRAINED, row, there)
+        for row in ("adversarial training", HARDENED)
+        for column, there in (("clean", "clean"), ("adaptive worst", "worst of them"))
+    ),
+    (HARDENED, "paper", TRAINED, HARDENED, "paper"),
+)
+
+
+def cell(text, row, column):
+    """Return the accuracy in the first table of a page that has the row and the column."""
+    header = []
+    for cells in table_rows(text):
+        if set("".join(cells)) <= set("-: "):
+            continue
+        if cells[0] == row and column in (-1, *header):
+            return cells[column if column == -1 else header.index(column)].split(" (")[0]
+        if cells[0] in ("method", "attack", "CIFAR-10"):
+            header = cells
+    raise AssertionError(f"no row {row!r} with a column {column!r}")
+
+
+@pytest.mark.skipif(
+    not (ROOT / "results").is_dir(), reason="a source distribution may be without the results"
+)
+@pytest.mark.parametrize("source", README_CELLS, ids=lambda source: f"{source[0]}: {source[1]}")
+def test_table_of_the_readme_is_that_of_the_results(readme, source):
+    row, column, name, there, column_there = source
+    result = (ROOT / name).read_text(encoding="utf-8")
+    assert cell(readme, row, column) == cell(result, there, column_there) != ""
+
+
+def test_table_of_the_readme_has_no_other_numbers(readme):
+    block = NUMBERS.findall(readme)[-1][1]
+    rows = [cells for cells in table_rows(block) if set("".join(cells)) - set("-: ")]
+    filled = {
+        (row[0], name)
+        for row in rows[1:]
+        for name, text in zip(rows[0][1:], row[1:], strict=True)
+        if text
+    }
+    assert filled == {source[:2] for source in README_CELLS}
+    assert len(rows) - 1 <= 5
+
+
+def test_speed_of_the_readme_is_that_of_the_results(readme):
+    path = ROOT / "benchmarks" / "results" / "cpu_epyc.json"
+    if not path.is_file():
+        pytest.skip("a source distribution is without the results of the benchmarks")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    paragraph = next(part for part in readme.split("\n\n") if part.startswith("**Speed**"))
+    stated = re.findall(r"([\d,.]+)\s+of\s+(\d+) x \2", paragraph)
+    measured = {
+        result["params"]["size"]: result["images_per_second"]
+        for result in document["results"]
+        if re.fullmatch(r"test_complete\[\d+x\d+-RGB-stacked-cpu\]", result["name"])
+    }
+    for speed, size in stated:
+        assert float(speed.replace(",", "")) == float(f"{measured[int(size)]:.3g}")
+    assert len(stated) == 4
+    assert document["date"][:10] in paragraph
+
+
+#: The README without the two blocks that are not counted.
+COMMANDS = re.compile(r"<!-- (?:demo|test)-command -->\n```sh\n.*?\n```\n", re.DOTALL)
+MOST_WORDS, MOST_LINES = 900, 120
+
+
+def test_readme_takes_two_screens(readme):
+    """All else counts: prose, cells of tables, Python and BibTeX; comments, not shown, do not."""
+    text, blocks = COMMANDS.subn("", readme)
+    assert blocks == 2
+    assert len(text.splitlines()) <= MOST_LINES
+    shown = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    words = [word for word in shown.split() if re.search(r"\w", word)]
+    assert len(words) <= MOST_WORDS
+
+
+def test_readme_defends_and_attacks_in_six_lines(readme):
+    _, blocks = split(readme)
+    (code,) = [code for language, _, code in blocks if language == "python"]
+    tree = ast.parse(code)
+    body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert len(body) == sum(node.end_lineno - node.lineno + 1 for node in body) <= 6
+
+
+def test_options_are_listed_with_their_defaults():
+    page = DOCS / "user_guide.md"
+    if not page.is_file():
+        pytest.skip(MISSING)
+    section = page.read_text(encoding="utf-8").split("\n## Options and presets\n")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \|", section.split("\n## ")[0], re.MULTILINE)
     listed = {name: ast.literal_eval(value.strip("`")) for name, value in rows}
     assert len(listed) == len(rows)
     assert listed == splic_ext.SolverOptions().to_dict()
