@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,37 @@ def test_no_file_is_long():
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path, _ in modules()}
     assert {path.name: count for path, count in lines.items() if count > MOST_LINES} == {}
     assert sum(lines.values()) / len(lines) < MEAN_LINES
+
+
+# docs/architecture.md and its picture
+
+PLAN = ROOT / "docs" / "architecture.md"
+with_docs = pytest.mark.skipif(not PLAN.is_file(), reason="no documentation beside the tests")
+
+
+@pytest.fixture
+def draw_architecture(monkeypatch):
+    monkeypatch.syspath_prepend(str(PLAN.parent))
+    return importlib.import_module("draw_architecture")
+
+
+@with_docs
+def test_the_plan_has_these_floors(draw_architecture):
+    rooms = draw_architecture.rooms(PLAN.read_text(encoding="utf-8"))
+    top = len(FLOORS)
+    expected = [(top - number, room) for number, floor in enumerate(FLOORS) for room in floor]
+    assert [room[:2] for room in rooms] == expected
+
+
+@with_docs
+def test_the_picture_is_that_of_the_plan(draw_architecture):
+    drawn = draw_architecture.draw(PLAN.read_text(encoding="utf-8"))
+    hint = "draw it anew: python docs/draw_architecture.py"
+    assert PLAN.with_suffix(".svg").read_text(encoding="utf-8") == drawn, hint
+
+
+@with_docs
+def test_what_the_plan_names_is_there():
+    named = re.findall(r"`((?:splic_ext|python_tests|docs)/[\w./]+)`", PLAN.read_text("utf-8"))
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
