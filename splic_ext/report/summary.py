@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from splic_ext.experiments import Row
+from splic_ext.experiments.results.agreement import Agreement
 from splic_ext.report.entries import evaluation_rows
 from splic_ext.report.sources import Collection
 from splic_ext.report.views import Cell, Line, Table, one_line, percent_cell
@@ -240,7 +241,7 @@ def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
         found = [cell.verdict for cell in cells if cell.verdict]
         if not found:
             continue
-        counts = [found.count(name) for name in ("within", "below ours", "above ours")]
+        counts = [found.count(verdict) for verdict in Agreement]
         total = [a + b for a, b in zip(total, counts, strict=True)]
         told = keys.count(part.key) == 1 and part.section in part.title
         title = part.title if told else f"{part.title}: {part.section}"

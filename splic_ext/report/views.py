@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from splic_ext.evaluation import Accuracy, Provenance
-from splic_ext.evaluation.tables import agrees
 from splic_ext.experiments import Row
+from splic_ext.experiments.results.agreement import Agreement, agreement
 
 __all__ = [
     "Block",
@@ -48,18 +48,16 @@ class Cell:
     every: float | None = None
 
     @property
-    def verdict(self) -> str:
-        """Where the paper's number lies; empty where there is none."""
+    def verdict(self) -> Agreement | None:
+        """Where the paper's number lies, if there is one."""
         if self.paper is None or self.low is None or self.high is None:
-            return ""
-        if agrees(self.paper, self.low, self.high):
-            return "within"
-        return "above ours" if self.paper > self.high else "below ours"
+            return None
+        return agreement(self.paper, self.low, self.high)
 
     @property
     def verdict_text(self) -> str:
         """The same in words, seen from ours."""
-        if self.verdict == "within" or self.paper is None or self.value is None:
+        if self.verdict is Agreement.WITHIN or self.paper is None or self.value is None:
             return "agrees"
         side = "lower" if self.value < self.paper else "higher"
         return f"ours {abs(self.value - self.paper):.1f} {side}"
@@ -219,8 +217,8 @@ def percent_cell(
 
     Examples
     --------
-    >>> percent_cell(Accuracy(0.5, 0.25, 0.75, 12), paper=80.0).verdict
-    'above ours'
+    >>> percent_cell(Accuracy(0.5, 0.25, 0.75, 12), paper=80.0).verdict_text
+    'ours 30.0 lower'
     """
     low, value, high = (100 * x for x in (accuracy.low, accuracy.value, accuracy.high))
     share = None if every is None else 100 * every.value

@@ -1,20 +1,21 @@
-"""The paper's numbers beside ours, as a page of the documentation, made from files of results.
+"""Write docs/reproduction.md: the paper's numbers beside ours, made from files of results.
 
-``python -m splic_ext.experiments.reproduction results docs/reproduction.md`` writes it.
+python benchmarks/make_reproduction.py results docs/reproduction.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from splic_ext.evaluation.tables import agrees, markdown_table, percent
+from splic_ext.evaluation.tables import markdown_table, percent
 from splic_ext.experiments.bench import PAPER_ITERATIONS
 from splic_ext.experiments.registry import EXPERIMENTS
+from splic_ext.experiments.results.agreement import Agreement, agreement
 from splic_ext.experiments.results.layout import row_table
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Point, Row
@@ -22,8 +23,6 @@ from splic_ext.experiments.tables import paper
 from splic_ext.experiments.tables.gray_box import ATTACKS, METHODS
 from splic_ext.experiments.tables.trained import BLACK_BOX, WHITE_BOX
 from splic_ext.runs.store import write_text
-
-__all__ = ["Source", "find_results", "reproduction_page"]
 
 #: Data of the paper -> how the page calls it.
 DATA = {"cifar10": "CIFAR-10", "svhn": "SVHN"}
@@ -62,7 +61,7 @@ Every number that the paper prints, beside what the committed results say. The p
 the files below [results](../results), and a test holds it to them:
 
 ```console
-$ python -m splic_ext.experiments.reproduction results docs/reproduction.md
+$ python benchmarks/make_reproduction.py results docs/reproduction.md
 ```
 
 - *ours*: accuracy in %, one draw of the masks, with the 95 % Wilson interval over the images.
@@ -101,33 +100,16 @@ intervals.
 
 @dataclass(frozen=True)
 class Source:
-    """A result, and where it is.
-
-    Attributes
-    ----------
-    path : str
-        Relative to the folder of all results, with slashes.
-    result : ExperimentResult
-    """
+    """A result, and its path below the folder of all results, with slashes."""
 
     path: str
     result: ExperimentResult
 
 
 def find_results(folder: str | os.PathLike[str]) -> list[Source]:
-    """Return the results of experiments below a folder, in the order of their paths.
+    """Return the results of the paper's experiments below a folder, in the order of their paths.
 
-    Files that are no result of an experiment of the paper are left out by their name, and runs of
-    the budget "smoke", whose numbers mean nothing.
-
-    Parameters
-    ----------
-    folder : path
-
-    Raises
-    ------
-    ValueError
-        A file of that name is damaged.
+    Runs of the budget "smoke" are left out: their numbers mean nothing.
     """
     found = []
     place = Path(folder)
@@ -144,19 +126,7 @@ def find_results(folder: str | os.PathLike[str]) -> list[Source]:
 
 
 def reproduction_page(sources: Sequence[Source], results: str = "../results") -> str:
-    """Return the page.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-    results : str, default "../results"
-        Where links find the folder of all results.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Return the page in Markdown; its links find the folder of all results at `results`."""
     numbers = {source.path: i for i, source in enumerate(sources, 1)}
     parts = [INTRODUCTION]
     for name in paper.TABLES:
@@ -210,7 +180,7 @@ def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> 
 
 
 def _why(name: str, kind: str, key: str, row: Row, printed: float) -> str:
-    if agrees(printed, 100 * row.mean.low, 100 * row.mean.high):
+    if agreement(printed, 100 * row.mean.low, 100 * row.mean.high) is Agreement.WITHIN:
         return "within the interval"
     reasons = [REASONS[name]]
     if key == "tv":
@@ -267,9 +237,15 @@ def _hypotheses(sources: Sequence[Source], numbers: Mapping[str, int]) -> list[s
 
 
 def main() -> None:
-    """Write the page: ``python -m splic_ext.experiments.reproduction RESULTS PAGE``."""
-    folder, page = sys.argv[1:]
-    write_text(Path(page), reproduction_page(find_results(folder)))
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="the folder of all results")
+    parser.add_argument("page", type=Path, help="the page to write")
+    arguments = parser.parse_args()
+    try:
+        write_text(arguments.page, reproduction_page(find_results(arguments.results)))
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":
