@@ -16,11 +16,12 @@ from splic_ext.evaluation.tables import markdown_table, percent
 from splic_ext.experiments.bench import PAPER_ITERATIONS
 from splic_ext.experiments.registry import EXPERIMENTS
 from splic_ext.experiments.results.agreement import Agreement, agreement
+from splic_ext.experiments.results.keys import CLEAN, SMOKE, attack_key, attack_title
 from splic_ext.experiments.results.layout import row_table
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Point, Row
 from splic_ext.experiments.tables import paper
-from splic_ext.experiments.tables.gray_box import ATTACKS, METHODS
+from splic_ext.experiments.tables.gray_box import METHODS
 from splic_ext.experiments.tables.trained import BLACK_BOX, WHITE_BOX
 from splic_ext.runs.store import write_text
 
@@ -120,7 +121,7 @@ def find_results(folder: str | os.PathLike[str]) -> list[Source]:
             result = ExperimentResult.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"'{path}' is no result of an experiment: {error}") from error
-        if result.budget != "smoke":
+        if result.budget != SMOKE:
             found.append(Source(path.relative_to(place).as_posix(), result))
     return found
 
@@ -154,9 +155,9 @@ def _kind(result: ExperimentResult, row: Row) -> str | None:
 
 def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> list[str]:
     lines = [["data", "method", "attack", "paper", "ours", "our images, network", "run", "why"]]
-    titles = {"clean": "clean", "bpda": "BPDA", **ATTACKS}
     for (kind, key, attack), printed in paper.TABLES[name].items():
-        head = [DATA[kind], titles[attack], f"{printed:.1f}"]
+        wanted = attack_key(None if attack == CLEAN else attack)
+        head = [DATA[kind], attack_title(wanted), f"{printed:.1f}"]
         if key in QUOTED:
             lines.append([head[0], QUOTED[key], *head[1:], "not implemented", "", "", ""])
             continue
@@ -166,7 +167,7 @@ def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> 
             if source.result.name == name
             for row in source.result.rows
             if row.method in NAMES[name][key]
-            and row.attack == titles[attack]
+            and row.attack == wanted
             and _kind(source.result, row) == kind
         ]
         for source, row in found:

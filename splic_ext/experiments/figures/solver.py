@@ -23,7 +23,10 @@ __all__ = ["CURVES", "figure4", "figure5", "figure12", "psnr"]
 
 #: Curves of figure 4.
 CURVES = 4
-#: Denominator of the ranks of figure 5, of images of any side.
+#: Columns of figure 5, and the pixels of their sides, by the scale of the budget.
+PHOTOGRAPHS = {"smoke": 1, "cpu": 4, "gpu": 4}
+SIDES = {"smoke": 32, "cpu": 112, "gpu": 112}
+#: Its ranks: the side divided by these.
 PARTS = (1, 2, 4, 8, 16)
 #: Defences of figure 12 -> names.
 QUALITIES = {
@@ -41,14 +44,6 @@ Images = npt.NDArray[np.float32]
 def psnr(images: Images, originals: Images) -> npt.NDArray[np.float64]:
     """Return the peak signal-to-noise ratio of each image in dB, of values in [0, 1].
 
-    Parameters
-    ----------
-    images, originals : ndarray of shape (N, C, H, W)
-
-    Returns
-    -------
-    ndarray of shape (N,), float64
-
     Examples
     --------
     >>> psnr(np.full((1, 1, 2, 2), 0.6), np.full((1, 1, 2, 2), 0.5)).round(6)
@@ -62,14 +57,14 @@ def psnr(images: Images, originals: Images) -> npt.NDArray[np.float64]:
 
 def figure4(bench: Bench) -> Outcome:
     """Relative change of the first pass in each iteration."""
-    outcome = Outcome()
+    outcome, seed = Outcome(), bench.settings.seed
     options = SolverOptions(alternate=False, tolerance=0.0)
     for subject in bench.subjects:
         data = bench.shown(subject, CURVES)
         images, name = data.to_float(), describe_dataset(data).name
         for iteration in range(1, options.max_iterations + 1):
             cut = options.replace(max_iterations=iteration)
-            result, info = complete(images, options=cut, seed=bench.seed, return_info=True)
+            result, info = complete(images, options=cut, seed=seed, return_info=True)
             norms = np.linalg.norm(np.asarray(result, np.float64).reshape(len(data), -1), axis=1)
             change = info.residual[:, 0] * images[0].size / np.maximum(norms, 1e-12)
             for i, value in enumerate(change):
@@ -90,12 +85,13 @@ def figure4(bench: Bench) -> Outcome:
 
 def figure5(bench: Bench) -> Outcome:
     """Pictures that are completed with less and less rank."""
+    seed = bench.settings.seed
     photos, names, note = _photographs(bench)
     side = photos.shape[2]
     titles, lines, captions = ["original"], [photos], [[""] * len(photos)]
     for part in PARTS:
         rank = max(1, side // part)
-        done = complete(photos, options=SolverOptions(rank=rank, tolerance=0.0), seed=bench.seed)
+        done = complete(photos, options=SolverOptions(rank=rank, tolerance=0.0), seed=seed)
         titles.append(f"r = {rank}")
         lines.append(done)
         captions.append([f"{value:.1f} dB" for value in psnr(done, photos)])
@@ -113,31 +109,32 @@ def figure5(bench: Bench) -> Outcome:
 
 def _photographs(bench: Bench) -> tuple[Images, tuple[str, ...], str]:
     """Return colour images in [0, 1], channel first: photographs, or enlarged test images."""
-    budget = bench.budget
-    side = budget.photograph_side
+    budget = bench.settings.budget
+    side, count = budget.pick(SIDES), budget.pick(PHOTOGRAPHS)
     try:
-        photos = load_photos(side)[: budget.photographs].transpose(0, 3, 1, 2)
+        photos = load_photos(side)[:count].transpose(0, 3, 1, 2)
     except MissingExtraError:
         subject = bench.subjects[0]
-        data = bench.shown(subject, budget.photographs)
+        data = bench.shown(subject, count)
         enlarged = torch.nn.functional.interpolate(
             torch.from_numpy(data.to_float()), (side, side), mode="bicubic", antialias=True
         )
         names = tuple(data.classes[label] for label in data.labels)
         note = f"images of {data.name}, enlarged; scikit-image has photographs"
         return enlarged.clamp(0, 1).numpy(), names, note
-    names = tuple(name.partition(".")[0] for name in PHOTOS[: budget.photographs])
+    names = tuple(name.partition(".")[0] for name in PHOTOS[:count])
     return np.ascontiguousarray(photos), names, "photographs of scikit-image"
 
 
 def figure12(bench: Bench) -> Outcome:
     """PSNR of completed clean images, with and without total variation."""
-    outcome = Outcome()
+    outcome, settings = Outcome(), bench.settings
     for place, subject in enumerate(bench.subjects):
-        data = subject.dataset if bench.images is None else subject.dataset.first(bench.images)
+        most = settings.images
+        data = subject.dataset if most is None else subject.dataset.first(most)
         info = describe_dataset(data)
         for spec, title in QUALITIES.items():
-            values = _qualities(spec, data, bench.seed)
+            values = _qualities(spec, data, settings.seed)
             mean, error = values.mean(), values.std() / math.sqrt(len(values))
             outcome.points.append(
                 Point(

@@ -39,12 +39,7 @@ Key = tuple[str, str, str]
 
 
 def require_matplotlib() -> None:
-    """Raise the error that names the extra where Matplotlib is not installed.
-
-    Raises
-    ------
-    MissingExtraError
-    """
+    """Raise the error that names the extra where Matplotlib is not installed."""
     with optional("`splic_ext.experiments`", "report", "matplotlib"):
         import matplotlib  # noqa: F401
 
@@ -58,23 +53,7 @@ def diagrams(points: Sequence[Point]) -> dict[Key, list[Point]]:
 
 
 def draw(title: str, points: Sequence[Point], galleries: Sequence[Gallery]) -> Figure:
-    """Return a figure of all diagrams, two beside each other, and of the pictures below them.
-
-    Parameters
-    ----------
-    title : str
-    points : sequence of Point
-    galleries : sequence of Gallery
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
+    """Return a figure of all diagrams, two beside each other, and of the pictures below them."""
     found = list(diagrams(points).values())
     lines = [found[i : i + 2] for i in range(0, len(found), 2)]
     sizes = [(DIAGRAM[0] * len(line), DIAGRAM[1]) for line in lines]
@@ -94,43 +73,14 @@ def draw(title: str, points: Sequence[Point], galleries: Sequence[Gallery]) -> F
 
 
 def draw_points(points: Sequence[Point]) -> Figure:
-    """Return a figure of one diagram, without a title.
-
-    Parameters
-    ----------
-    points : sequence of Point
-        At least one; as :func:`diagrams` groups them.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
+    """Return a figure of one diagram, as :func:`diagrams` groups points, without a title."""
     figure = _figure(*DIAGRAM)
     _diagram(figure.subplots(), points, titled=False)
     return figure
 
 
 def draw_gallery(gallery: Gallery) -> Figure:
-    """Return a figure of a grid of pictures.
-
-    Parameters
-    ----------
-    gallery : Gallery
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
+    """Return a figure of a grid of pictures."""
     width, height = _size(gallery)
     figure = _figure(max(width, NARROWEST), height)
     _gallery(figure, gallery)
@@ -138,19 +88,7 @@ def draw_gallery(gallery: Gallery) -> Figure:
 
 
 def render(figure: Figure, form: str, *, dpi: int = 110) -> bytes:
-    """Return a figure as a file: the same figure, the same bytes.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    form : {"png", "svg"}
-    dpi : int, default 110
-        Of a PNG.
-
-    Returns
-    -------
-    bytes
-    """
+    """Return a figure as a PNG or SVG file: the same figure, the same bytes."""
     from matplotlib import rc_context
 
     file = io.BytesIO()

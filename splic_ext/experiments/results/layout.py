@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from splic_ext.evaluation import Provenance
 from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.experiments.results.keys import attack_title, note_title
 from splic_ext.experiments.results.rows import Point, Row
 
 __all__ = ["head", "point_tables", "points_to_csv", "row_table", "rows_to_csv"]
@@ -32,7 +33,7 @@ def head(provenance: Provenance, notes: Sequence[str], *, accuracies: bool) -> l
     lines += [f"- {provenance.date[:10]}, {machine.cpu}, {machine.cores} cores; {versions}"]
     if provenance.command is not None:
         lines.append(f"- `{provenance.command}`")
-    return lines + [f"- {note}" for note in notes]
+    return lines + [f"- {note_title(note)}" for note in notes]
 
 
 def rows_to_csv(rows: Iterable[Row]) -> str:
@@ -48,7 +49,7 @@ def rows_to_csv(rows: Iterable[Row]) -> str:
         values = [getattr(row, name) for name in ACCURACIES]
         writer.writerow(
             [row.section, row.dataset.name, row.mean.n, row.model.name, row.scenario]
-            + [row.method, row.attack, row.draws]
+            + [row.method, attack_title(row.attack), row.draws]
             + [f"{100 * x:.2f}" for a in values for x in (a.value, a.low, a.high)]
             + ["" if row.paper is None else row.paper, row.defense, row.parameters]
         )
@@ -76,7 +77,7 @@ def row_table(rows: Sequence[Row]) -> list[str]:
     networks = dict.fromkeys(row.model.name for row in rows)
     network = first.model.name if len(networks) == 1 else "networks in brackets"
     caption = f"{most:,} images of {first.dataset.name}, {network}"
-    caption += "".join(f"; {attack}: the first {n:,}" for attack, n in fewer.items())
+    caption += "".join(f"; {attack_title(attack)}: the first {n:,}" for attack, n in fewer.items())
     if len(methods) == 1:
         caption = f"{first.method}: {caption}"
     lines = _by_attack(rows) if len(methods) == 1 else _by_method(rows, list(methods))
@@ -99,7 +100,8 @@ def point_tables(points: Sequence[Point]) -> list[str]:
 def _by_attack(rows: Sequence[Row]) -> list[list[str]]:
     lines = [["attack", "one draw", "every draw", "vote"]]
     for row in rows:
-        lines.append([row.attack, *map(percent, (row.mean, row.all_draws, row.majority))])
+        cells = map(percent, (row.mean, row.all_draws, row.majority))
+        lines.append([attack_title(row.attack), *cells])
     return lines
 
 
@@ -108,7 +110,7 @@ def _by_method(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
     printed = {row.attack for row in rows if row.paper is not None}
     header = ["method"]
     for attack in attacks:
-        header += [attack, "paper"] if attack in printed else [attack]
+        header += [attack_title(attack), *(["paper"] if attack in printed else [])]
     lines = [header]
     several = len({row.model.name for row in rows}) > 1
     for method in methods:

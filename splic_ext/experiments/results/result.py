@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splic_ext.evaluation import DatasetInfo, Provenance
+from splic_ext.experiments.results.keys import attack_title
 from splic_ext.experiments.results.layout import (
     head,
     point_tables,
@@ -21,7 +22,7 @@ from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
 from splic_ext.runs.store import write_bytes, write_text
 
-__all__ = ["SCHEMA_VERSION", "ExperimentResult", "Gallery", "Point", "Row"]
+__all__ = ["SCHEMA_VERSION", "ExperimentResult"]
 
 #: Of the JSON form.
 SCHEMA_VERSION = 3
@@ -73,13 +74,13 @@ class ExperimentResult:
     def select(
         self, *, section: str | None = None, method: str | None = None, attack: str | None = None
     ) -> tuple[Row, ...]:
-        """Return the rows of a section, method or attack; default: of all."""
+        """Return the rows of a section, method or attack, by key or title; default: of all."""
         return tuple(
             row
             for row in self.rows
             if section in (None, row.section)
             and method in (None, row.method)
-            and attack in (None, row.attack)
+            and attack in (None, row.attack, attack_title(row.attack))
         )
 
     def to_json(self) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Record
 from splic_ext.optional import optional
 
-__all__ = ["KINDS", "Gallery", "Point", "Row", "encode_picture"]
+__all__ = ["KINDS", "Gallery", "Point", "Row", "encode_picture", "is_worst"]
 
 #: How points are drawn.
 KINDS = ("line", "bar", "scatter")
@@ -36,7 +36,7 @@ class Row:
     defense : str
         All of its parameters.
     attack : str
-        "clean", or the attack as a table names it.
+        "clean", or the key of the attack; most are what tables show.
     parameters : str
         All of the attack's parameters; empty for clean images.
     scenario : str
@@ -98,6 +98,11 @@ class Row:
             paper=paper,
             seconds=record.seconds.total,
         )
+
+
+def is_worst(row: Row) -> bool:
+    """Whether a row is the worst of several attacks for each image, whatever it is called."""
+    return bool(row.parameters) and "attacks" in json.loads(row.parameters)
 
 
 @dataclass(frozen=True)
@@ -238,23 +243,9 @@ class Gallery:
 
 
 def encode_picture(image: npt.NDArray[Any], *, magnify: int = 1) -> str:
-    """Return an image as a PNG file in base64.
+    """Return an image as a PNG file in base64, its pixels as squares of `magnify` pixels a side.
 
-    Parameters
-    ----------
-    image : ndarray of shape (C, H, W)
-        Gray or RGB; uint8, or floating point in [0, 1].
-    magnify : int, default 1
-        Each pixel becomes a square of this side.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> encode_picture(np.zeros((1, 2, 2)))[:12]
-    'iVBORw0KGgoA'
+    Shape (C, H, W), gray or RGB, uint8 or floating point in [0, 1].
     """
     with optional("`encode_picture`", "report", "PIL"):
         from PIL import Image

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from splic_ext.attacks import PGD
 from splic_ext.data import Dataset
 from splic_ext.evaluation import Record
 from splic_ext.experiments.bench import Bench, Outcome
-from splic_ext.experiments.networks import Network
+from splic_ext.experiments.results.keys import CLEAN, PGD_BLACK, WORST, attack_key
 from splic_ext.experiments.results.rows import Row
 from splic_ext.experiments.subjects import Subject
-from splic_ext.experiments.tables.trained import white_box_records
+from splic_ext.experiments.tables.trained import MENET
+from splic_ext.experiments.tables.white_box import white_box_records
 
 __all__ = ["ranking"]
 
-PGD_BLACK = "PGD, black box"
+#: SPLIC's candidates, by the scale of the budget as all values here. One mask each: a mean of
+#: several takes so many times as long, in each step of an attack.
+_CANDIDATES = (
+    "splic",
+    "splic:tv_weight=0.1",
+    "splic:anchor_fraction=0.7",
+    "splic:anchor_fraction=0.7,tv_weight=0.1",
+    "splic+tv:weight=0.03",
+    "splic:tv_weight=0.05+tv:weight=0.05",
+)
+CANDIDATES: Mapping[str, tuple[str, ...]] = {
+    "smoke": ("splic", "splic:anchor_fraction=0.7"),
+    "cpu": _CANDIDATES,
+    "gpu": (*_CANDIDATES, "splic:recommended", "splic:n_masks=4+tv:weight=0.03"),
+}
+#: Of total variation.
+STRENGTHS = {
+    "smoke": (0.05, 0.1),
+    "cpu": (0.03, 0.05, 0.1, 0.15),
+    "gpu": (0.02, 0.03, 0.05, 0.1, 0.15, 0.2),
+}
+_ESTIMATIONS = ("usvt", "soft-impute", "nuclear-norm")
+#: ME-Net's.
+ESTIMATIONS = {"smoke": ("usvt",), "cpu": _ESTIMATIONS, "gpu": _ESTIMATIONS}
+#: Whether the rivals are trained adversarially as well.
+HARDENED = {"smoke": True, "cpu": False, "gpu": True}
 TITLES = {
     "identity": "no defence",
     "usvt": "ME-Net (USVT)",
@@ -30,39 +56,32 @@ HELD_OUT = 5
 def ranking(bench: Bench) -> Outcome:
     """Choose SPLIC on training images; rank it and its peers by clean accuracy, and attack them."""
     outcome = Outcome()
+    budget = bench.settings.budget
+    denoisers = {f"tv:weight={w:g}": f"total variation, {w:g}" for w in budget.pick(STRENGTHS)}
     for subject in bench.subjects:
-        name = subject.dataset.name.partition("/")[0]
-        section = f"{name}, candidates, on held-out training images"
-        denoisers = {
-            f"tv:weight={weight:g}": f"total variation, {weight:g}"
-            for weight in bench.budget.strengths
-        }
-        methods = {spec: spec for spec in bench.budget.candidates} | denoisers
-        candidates = _black_box(bench, _held_out(bench, subject), methods, section)
-        own = [row for row in _attacked(candidates) if row.method in bench.budget.candidates]
-        chosen = max(own, key=lambda row: row.mean.value).method  # of equals, the first
-        rival = _rival(candidates, chosen, list(denoisers.values()))
-        titles = {chosen: f"SPLIC as chosen, {chosen}"}
-        titles |= {} if chosen == "splic" else {"splic": "SPLIC, paper's constants"}
-        estimations = {s: TITLES.get(s, s) for s in ("identity", *bench.budget.estimations)}
-        plain = _black_box(bench, subject, titles | denoisers | estimations, f"{name}, trained")
-        ranked = sorted(plain, key=lambda row: _clean(plain, row.method), reverse=True)
-        outcome.rows += [*candidates, *ranked]
-        if bench.budget.hardened:
+        name = subject.name
+        held_out, chosen, rival = _choose(bench, subject, denoisers)
+        own = {chosen: f"SPLIC as chosen, {chosen}"}
+        own |= {} if chosen == "splic" else {"splic": "SPLIC, paper's constants"}
+        peers = {s: TITLES.get(s, s) for s in ("identity", *budget.pick(ESTIMATIONS))}
+        tested = _black_box(bench, subject, own | denoisers | peers, f"{name}, trained")
+        outcome.rows += held_out
+        outcome.rows += sorted(tested, key=lambda row: _clean(tested, row.method), reverse=True)
+        if budget.pick(HARDENED):
+            menet = budget.pick(MENET)
             rivals = {
-                chosen: titles[chosen],
+                chosen: own[chosen],
                 **{spec: title for spec, title in denoisers.items() if title == rival},
-                bench.budget.menet: TITLES.get(bench.budget.menet, bench.budget.menet),
+                menet: TITLES.get(menet, menet),
                 "identity": TITLES["identity"],
             }
-            section = f"{name}, trained adversarially"
-            outcome.rows += _white_box(bench, subject, rivals, section)
+            outcome.rows += _white_box(bench, subject, rivals, f"{name}, trained adversarially")
         outcome.notes += [
             f"{name}: {chosen} is chosen, with the highest accuracy on attacked held-out images",
-            f"{name}: {rival} is its rival, {_told(candidates, rival)} where {chosen} has "
-            f"{_told(candidates, chosen)}, on held-out images",
-            f"{name}: on test images {titles[chosen]} has {_told(plain, titles[chosen])}, {rival} "
-            f"{_told(plain, rival)}",
+            f"{name}: {rival} is its rival, {_told(held_out, rival)} where {chosen} has "
+            f"{_told(held_out, chosen)}, on held-out images",
+            f"{name}: on test images {own[chosen]} has {_told(tested, own[chosen])}, {rival} "
+            f"{_told(tested, rival)}",
         ]
     outcome.notes += [
         "candidates: trained on four fifths of the training images, tested on the rest; the "
@@ -74,12 +93,25 @@ def ranking(bench: Bench) -> Outcome:
         "trained: in the order of clean accuracy; a method earns its cost if nothing of equal "
         "clean accuracy stands higher under attack; differences have not been tested",
     ]
-    if bench.budget.hardened:
+    if budget.pick(HARDENED):
         outcome.notes.append(
-            "trained adversarially: total variation in the strength of the rival; worst of them: "
+            f"trained adversarially: total variation in the strength of the rival; {WORST}: "
             "the result, see table2"
         )
     return outcome
+
+
+def _choose(
+    bench: Bench, subject: Subject, denoisers: dict[str, str]
+) -> tuple[list[Row], str, str]:
+    """Return the rows on held-out images, the text of the best SPLIC, the title of its rival."""
+    candidates = bench.settings.budget.pick(CANDIDATES)
+    methods = {spec: spec for spec in candidates} | denoisers
+    section = f"{subject.name}, candidates, on held-out training images"
+    rows = _black_box(bench, _held_out(bench, subject), methods, section)
+    own = [row for row in _attacked(rows) if row.method in candidates]
+    chosen = max(own, key=lambda row: row.mean.value).method  # of equals, the first
+    return rows, chosen, _rival(rows, chosen, list(denoisers.values()))
 
 
 def _held_out(bench: Bench, subject: Subject) -> Subject:
@@ -97,7 +129,9 @@ def _held_out(bench: Bench, subject: Subject) -> Subject:
     return replace(subject, dataset=rest, training=training.first(kept))
 
 
-def _black_box(bench: Bench, subject: Subject, methods: dict[str, str], section: str) -> list[Row]:
+def _black_box(
+    bench: Bench, subject: Subject, methods: Mapping[str, str], section: str
+) -> list[Row]:
     """Train a network for each method, and transfer attacked images of a surrogate."""
     rows: list[Row] = []
     surrogate = bench.surrogate(subject)
@@ -109,27 +143,25 @@ def _black_box(bench: Bench, subject: Subject, methods: dict[str, str], section:
             {PGD_BLACK: PGD()},
             scenario="black",
             surrogate=surrogate,
-            limit=bench.images,
+            limit=bench.settings.images,
         )
         rows += _rows(report.records, section, title)
     return rows
 
 
-def _white_box(bench: Bench, subject: Subject, methods: dict[str, str], section: str) -> list[Row]:
+def _white_box(
+    bench: Bench, subject: Subject, methods: Mapping[str, str], section: str
+) -> list[Row]:
+    """Train a network adversarially for each method, and attack what it has learnt."""
     rows: list[Row] = []
     for spec, title in methods.items():
-        network: Network = bench.trained(subject, defense=spec, adversarial=True)
-        records = white_box_records(bench, subject, network, spec)
-        rows += _rows(records, section, title)
+        network = bench.trained(subject, defense=spec, adversarial=True)
+        rows += _rows(white_box_records(bench, subject, network, spec), section, title)
     return rows
 
 
 def _rows(records: Sequence[Record], section: str, method: str) -> list[Row]:
-    titles = {None: "clean", "bpda": "BPDA"}
-    return [
-        Row.from_record(r, section, method, titles.get(r.attack, r.attack or "clean"))
-        for r in records
-    ]
+    return [Row.from_record(r, section, method, attack_key(r.attack)) for r in records]
 
 
 def _attacked(rows: Sequence[Row]) -> list[Row]:
@@ -137,7 +169,7 @@ def _attacked(rows: Sequence[Row]) -> list[Row]:
 
 
 def _clean(rows: Sequence[Row], method: str) -> float:
-    return next(r.mean.value for r in rows if (r.method, r.attack) == (method, "clean"))
+    return next(r.mean.value for r in rows if (r.method, r.attack) == (method, CLEAN))
 
 
 def _rival(rows: Sequence[Row], method: str, denoisers: Sequence[str]) -> str:

@@ -1,0 +1,61 @@
+"""White box: the paper's attack, and attacks by every gradient that a defence has."""
+
+from __future__ import annotations
+
+from splic_ext.attacks import BPDA, EOTPGD, Attack, ThreatModel
+from splic_ext.defenses import Defense, Identity, defense_from_spec, gradient_mode
+from splic_ext.evaluation import Record, worst_case
+from splic_ext.experiments.bench import Bench
+from splic_ext.experiments.networks import Network
+from splic_ext.experiments.results.keys import GRADIENTS, WORST
+from splic_ext.experiments.subjects import Subject
+
+__all__ = ["gradient_modes", "white_box_records"]
+
+
+def gradient_modes(defense: Defense) -> list[str]:
+    """Return the gradients that a defence has, each of them once.
+
+    Examples
+    --------
+    >>> gradient_modes(defense_from_spec("splic")), gradient_modes(defense_from_spec("jpeg"))
+    (['identity', 'exact', 'surrogate'], ['identity'])
+    """
+    # To the identity, which lets every gradient pass, all of them are the same.
+    parts = [
+        part
+        for part in defense.modules()
+        if isinstance(part, Defense) and not isinstance(part, Identity)
+    ]
+    found: dict[tuple[str, ...], str] = {}
+    for mode in GRADIENTS:
+        try:
+            with gradient_mode(defense, mode):
+                found.setdefault(tuple(part.gradient for part in parts), mode)
+        except ValueError:
+            continue
+    return list(found.values())
+
+
+def white_box_records(
+    bench: Bench, subject: Subject, network: Network, spec: str, *, adaptive: bool = True
+) -> list[Record]:
+    """Return the records of clean images, BPDA, the worst of all attacks, adaptive ones."""
+    defense, budget = defense_from_spec(spec), bench.settings.budget
+    threat = ThreatModel(steps=budget.steps, step_size=1 / 255)
+    attacks: dict[str, Attack] = {"bpda": BPDA()}
+    if adaptive:
+        for mode in gradient_modes(defense):
+            attacks[GRADIENTS[mode]] = EOTPGD(threat, eot=budget.eot, gradient=mode)
+    report = bench.evaluate(
+        subject,
+        network,
+        {spec: defense},
+        attacks,
+        scenario="white",
+        limit=bench.settings.attacked,
+    )
+    records = list(report.records)
+    if adaptive:
+        records.insert(2, worst_case(records[1:], WORST))
+    return records
