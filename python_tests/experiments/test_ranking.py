@@ -16,6 +16,7 @@ from splic_ext.experiments.tables.ranking import (
     STRENGTHS,
     _held_out,
     _rival,
+    _scores,
     ranking,
 )
 
@@ -46,7 +47,7 @@ def test_what_is_chosen_is_the_best_on_held_out_images(ranked):
     assert outcome.notes[0].startswith(f"digits: {best} is chosen, ")
     assert (f"SPLIC as chosen, {best}", "clean") in sections(outcome)["digits, trained"]
     held_out = [row for row in outcome.rows if "held-out" in row.section]
-    rival = _rival(held_out, best, sorted(denoisers))
+    rival = _rival(_scores(held_out), best, sorted(denoisers))
     assert outcome.notes[1].startswith(f"digits: {rival} is its rival, ")
     assert f"on test images SPLIC as chosen, {best} has " in outcome.notes[2]
 
@@ -114,4 +115,4 @@ def make_rows(ranked, accuracies):
 )
 def test_the_rival_is_no_less_accurate_on_clean_images(ranked, mine, rival):
     rows = make_rows(ranked, {"x": mine, "a": (0.6, 0.6), "c": (0.7, 0.5), "b": (0.9, 0.3)})
-    assert _rival(rows, "x", ["b", "a", "c"]) == rival
+    assert _rival(_scores(rows), "x", ["b", "a", "c"]) == rival

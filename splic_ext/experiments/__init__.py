@@ -17,8 +17,7 @@ with optional("`splic_ext.experiments`", "torch", "torch"):
     import torch as _torch  # noqa: F401
 
 from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
-from splic_ext.experiments.budgets import BUDGETS, Budget
-from splic_ext.experiments.recipes import Recipe
+from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment
 from splic_ext.experiments.results.keys import SECTIONS
 from splic_ext.experiments.results.result import ExperimentResult

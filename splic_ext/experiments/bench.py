@@ -16,9 +16,8 @@ from splic_ext.data.cifar import CIFAR10_CLASSES
 from splic_ext.data.dataset import DIGITS
 from splic_ext.defenses import Defense
 from splic_ext.evaluation import EvaluationReport, Record, evaluate
-from splic_ext.experiments.budgets import Budget
+from splic_ext.experiments.budgets import Budget, Recipe
 from splic_ext.experiments.networks import Network, make_plan, train_network
-from splic_ext.experiments.recipes import Recipe
 from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.experiments.subjects import Subject
 from splic_ext.runs.fingerprints import code_fingerprint, package_versions
@@ -111,14 +110,9 @@ class Bench:
         if settings.work is None:  # there is no place for completed copies
             made = replace(made, options=replace(made.options, copies=0))
         network = train_network(
-            made,
-            subject.training,
-            folder=settings.work,
-            known=self.networks,
-            device=settings.device,
-            progress=settings.progress,
-            command=settings.command,
-        )
+            made, subject.training, folder=settings.work, known=self.networks,
+            device=settings.device, progress=settings.progress, command=settings.command,
+        )  # fmt: skip
         self._note(network.note)
         return network
 
@@ -165,24 +159,14 @@ class Bench:
         """Evaluate a network behind defences on the first `limit` images."""
         settings = self.settings
         return evaluate(
-            network.model,
-            subject.dataset,
-            defenses=defenses,
-            attacks=attacks,
-            scenario=scenario,
+            network.model, subject.dataset, defenses=defenses, attacks=attacks, scenario=scenario,
             surrogate=None if surrogate is None else surrogate.model,
-            draws=settings.draws,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            limit=limit,
-            output=settings.work,
-            overwrite=True,
-            device=settings.device,
-            progress=settings.progress,
             model_name=network.name,
             surrogate_name=None if surrogate is None else surrogate.name,
-            command=settings.command,
-        )
+            draws=settings.draws, seed=settings.seed, batch_size=settings.batch_size, limit=limit,
+            output=settings.work, overwrite=True, device=settings.device,
+            progress=settings.progress, command=settings.command,
+        )  # fmt: skip
 
     def records(
         self, subject: Subject, network: Network, attacks: Mapping[str, Attack], **given: Any

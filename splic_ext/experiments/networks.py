@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from splic_ext.data import Dataset
-from splic_ext.experiments.budgets import Budget
-from splic_ext.experiments.recipes import Recipe
+from splic_ext.experiments.budgets import Budget, Recipe
 from splic_ext.runs.fingerprints import (
     TRAINING_CODE,
     code_fingerprint,
@@ -105,7 +103,16 @@ def train_network(
     Networks are kept below ``folder/networks/FINGERPRINT``, and in `known` by their fingerprint.
     """
     chosen = dataset.first(plan.images)
-    key = fingerprint(_description(plan, chosen))
+    key = fingerprint(
+        {
+            "code": code_fingerprint(TRAINING_CODE),
+            "versions": package_versions(),
+            "architecture": plan.architecture,
+            "options": plan.options.identity(),
+            "images": fingerprint_arrays(chosen.images, chosen.labels),
+            "classes": len(chosen.classes),
+        }
+    )
     if key not in known:
         place = None if folder is None else folder / "networks" / key[:40]
         result = train(
@@ -123,14 +130,3 @@ def train_network(
         network = result.network.eval().requires_grad_(False)
         known[key] = Network(network, plan.architecture, plan.describe(dataset))
     return known[key]
-
-
-def _description(plan: Plan, dataset: Dataset) -> Mapping[str, object]:
-    return {
-        "code": code_fingerprint(TRAINING_CODE),
-        "versions": package_versions(),
-        "architecture": plan.architecture,
-        "options": plan.options.identity(),
-        "images": fingerprint_arrays(dataset.images, dataset.labels),
-        "classes": len(dataset.classes),
-    }

@@ -15,6 +15,7 @@ from splic_ext.experiments.figures.features import require_sklearn
 from splic_ext.experiments.networks import Network
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment
 from splic_ext.experiments.results.drawing import require_matplotlib
+from splic_ext.experiments.results.keys import SMOKE
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.subjects import Subject, check_subjects, digits_subject
 
@@ -100,20 +101,10 @@ def reproduce(
     chosen = None if budget is None else resolve_budget(budget)
     found = _default_subjects(chosen) if subjects is None else subjects
     bench = _prepare(
-        name,
-        found,
-        chosen,
-        attacks=attacks,
-        draws=draws,
-        seed=seed,
-        limit=limit,
-        slow_limit=slow_limit,
-        batch_size=batch_size,
-        output=output,
-        device=device,
-        progress=progress,
-        command=command,
-    )
+        name, found, chosen, attacks=attacks, draws=draws, seed=seed, limit=limit,
+        slow_limit=slow_limit, batch_size=batch_size, output=output, device=device,
+        progress=progress, command=command,
+    )  # fmt: skip
     return _run(bench)
 
 
@@ -163,7 +154,7 @@ def reproduce_all(
 
 def _default_subjects(budget: Budget | None) -> list[Subject]:
     """Return scikit-learn's digits for the budget "smoke", and nothing for others."""
-    if budget is None or budget.name != "smoke":
+    if budget is None or budget.name != SMOKE:
         return []
     return [digits_subject()]
 

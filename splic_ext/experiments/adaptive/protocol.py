@@ -116,26 +116,15 @@ def evaluate_adaptively(
     limit = check_integer("images", amount.images, 1, _MOST)
     reports = [
         evaluate(
-            model,
-            dataset,
-            defenses=section.defenses,
-            attacks=section.attacks,
-            scenario=section.scenario,
-            surrogate=section.surrogate,
-            surrogate_name=section.surrogate_name,
-            draws=draws,
-            seed=seed,
-            batch_size=batch_size,
-            limit=limit,
-            output=None if folder is None else folder / "work",
-            overwrite=True,
-            device=device,
-            progress=progress,
-            model_name=model_name,
+            model, dataset, defenses=section.defenses, attacks=section.attacks,
+            scenario=section.scenario, surrogate=section.surrogate,
+            surrogate_name=section.surrogate_name, draws=draws, seed=seed,
+            batch_size=batch_size, limit=limit, output=None if folder is None else folder / "work",
+            overwrite=True, device=device, progress=progress, model_name=model_name,
             command=command,
         )
         for section in plan
-    ]
+    ]  # fmt: skip
     last = reports[-1].records[0]
     result = ExperimentResult(
         ADAPTIVE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -13,13 +14,13 @@ from splic_ext.data import Dataset
 from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec
 from splic_ext.experiments.adaptive.sizes import Size
 from splic_ext.experiments.results.keys import SECTIONS
-from splic_ext.experiments.tables.white_box import gradient_modes
+from splic_ext.experiments.tables.boxes import gradient_modes
 
 __all__ = ["Section", "choose_sections", "make_sections"]
 
-#: Defences that are known to be broken: an attack that leaves them standing is none.
-KNOWN = {"usvt": "ME-Net (USVT)"}
-NONE = {"identity": "no defence"}
+#: Title -> defence that is known to be broken: an attack that leaves it standing is none.
+KNOWN = {"ME-Net (USVT)": "usvt"}
+NONE = {"no defence": "identity"}
 #: What is left when a part of SPLIC goes -> the options that differ; a `rank` of None is full.
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "rank and smoothed rank, no total variation": {"tv_weight": 0.0},
@@ -28,7 +29,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "mask and smoothed rank alone": {"rank": None, "tv_weight": 0.0},
 }
 #: What they are compared with.
-PLAIN = {"tv:weight=0.1": "total variation denoising, no masks"}
+PLAIN = {"total variation denoising, no masks": "tv:weight=0.1"}
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,14 @@ class Section:
 
 
 def make_sections(
-    spec: str,
-    defense: Defense,
-    size: Size,
-    dataset: Dataset,
-    surrogates: Mapping[str, nn.Module],
+    spec: str, defense: Defense, size: Size, dataset: Dataset, surrogates: Mapping[str, nn.Module]
 ) -> list[Section]:
     """Return all sections in which there is something to do."""
     full_rank = min(dataset.images.shape[2:])
-    sections = (
-        *_white_box(spec, defense, size),
-        *_transfer({spec: defense}, size, surrogates),
-        *_controls(spec, size, full_rank),
+    sections = chain(
+        _white_box(spec, defense, size),
+        _transfer({spec: defense}, size, surrogates),
+        _controls(spec, size, full_rank),
     )
     return [section for section in sections if section.defenses]
 
@@ -65,8 +62,8 @@ def _white_box(spec: str, defense: Defense, size: Size) -> Iterator[Section]:
     """Yield attacks on the defence: by each gradient, then by the identity."""
     this, still = {spec: defense}, {spec: _held_still(spec)}
     modes = gradient_modes(defense)
-    main = {mode: _attack(size, mode, size.eot) for mode in modes}
-    yield Section("gradients", this, main, worst=True)
+    averaged = {mode: _attack(size, mode, size.eot) for mode in modes}
+    yield Section("gradients", this, averaged, worst=True)
     yield Section("still", still, {mode: _attack(size, mode) for mode in modes})
     draws = sorted({*size.draws, size.eot})
     yield Section("draws", this, {f"{n}": _attack(size, eot=n) for n in draws})
@@ -84,14 +81,8 @@ def _transfer(
     plain = PGD(_threat(size))
     yield Section("transfer", this, {f"PGD, {size.steps} of 1/255": plain}, scenario="gray")
     for title, network in surrogates.items():
-        yield Section(
-            "surrogates",
-            this,
-            {f"PGD on {title}": plain},
-            scenario="black",
-            surrogate=network,
-            surrogate_name=title,
-        )
+        attacks = {f"PGD on {title}": plain}
+        yield Section("surrogates", this, attacks, "black", False, network, title)
 
 
 def _controls(spec: str, size: Size, full_rank: int) -> Iterator[Section]:
@@ -171,9 +162,8 @@ def _ablations(spec: str, full_rank: int) -> dict[str, Defense]:
     return left
 
 
-def _build(titles: Mapping[str, str]) -> dict[str, Defense]:
-    """Return the defences by title."""
-    return {title: defense_from_spec(text) for text, title in titles.items()}
+def _build(specs: Mapping[str, str]) -> dict[str, Defense]:
+    return {title: defense_from_spec(spec) for title, spec in specs.items()}
 
 
 def choose_sections(plan: Sequence[Section], words: Sequence[str] | None) -> Sequence[Section]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator
 from enum import Enum
 from importlib import import_module
 from operator import itemgetter
@@ -55,14 +55,7 @@ def require_sklearn() -> None:
 
 
 def last_features(model: nn.Module, images: torch.Tensor) -> Features:
-    """Return what a network in eval mode hands to its last linear layer.
-
-    Examples
-    --------
-    >>> from splic_ext.models import build_model
-    >>> last_features(build_model("digits_cnn").eval(), torch.rand(2, 1, 8, 8)).shape
-    (2, 64)
-    """
+    """Return what a network in eval mode hands to its last linear layer."""
     layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
     if not layers:
         raise ValueError(
@@ -135,11 +128,13 @@ def _points(
             if _Part.PLANE not in lacking:
                 section, seed = f"{name}, {title}, {kind}", bench.settings.seed
                 planes[kind] += _plane(features, data, section, seed)
-            common = {"n": len(data), "dataset": name, "label": kind}
-            if _Part.VOTE not in lacking:
-                numbers.append(_vote(features, data.labels, title, place, common))
-            if _Part.SILHOUETTE not in lacking:
-                numbers.append(_silhouette(features, data.labels, title, place, common))
+            numbers += [
+                Point(
+                    f"{name}, {section}", title, "images", place, y_name, y, low, high, len(data),
+                    dataset=name, label=kind, kind="bar",
+                )
+                for section, y_name, y, low, high in _numbers(features, data.labels, lacking)
+            ]  # fmt: skip
     return [point for part in (*planes.values(), numbers) for point in part]
 
 
@@ -180,28 +175,18 @@ def _plane(features: Features, data: Dataset, section: str, seed: int) -> list[P
     ]  # fmt: skip
 
 
-def _vote(
-    features: Features, labels: Labels, title: str, place: int, common: Mapping[str, Any]
-) -> Point:
-    """Return how many images are of the class of those around them."""
-    right = int(_neighbours_agree(features, labels).sum())
-    low, high = wilson_interval(right, len(labels))
-    return Point(
-        f"{common['dataset']}, neighbours", title, "images", place, ACCURACY,
-        100 * right / len(labels), 100 * low, 100 * high, kind="bar", **common,
-    )  # fmt: skip
-
-
-def _silhouette(
-    features: Features, labels: Labels, title: str, place: int, common: Mapping[str, Any]
-) -> Point:
-    """Return how well the classes are apart."""
-    metrics: Any = import_module("sklearn.metrics")
-    silhouette = float(metrics.silhouette_score(features, labels))
-    return Point(
-        f"{common['dataset']}, silhouette", title, "images", place, "silhouette", silhouette,
-        kind="bar", **common,
-    )  # fmt: skip
+def _numbers(
+    features: Features, labels: Labels, lacking: Collection[_Part]
+) -> Iterator[tuple[str, str, float, float | None, float | None]]:
+    """Yield how well classes are apart: section, axis, value and its interval."""
+    if _Part.VOTE not in lacking:
+        right, count = int(_neighbours_agree(features, labels).sum()), len(labels)
+        low, high = wilson_interval(right, count)
+        yield "neighbours", ACCURACY, 100 * right / count, 100 * low, 100 * high
+    if _Part.SILHOUETTE not in lacking:
+        metrics: Any = import_module("sklearn.metrics")
+        score = float(metrics.silhouette_score(features, labels))
+        yield "silhouette", "silhouette", score, None, None
 
 
 def _neighbours_agree(features: Features, labels: Labels) -> npt.NDArray[np.bool_]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.results.keys import PAPER_ATTACKS, WORST
 from splic_ext.experiments.results.rows import Point
+from splic_ext.experiments.tables.boxes import white_box_records
 from splic_ext.experiments.tables.trained import Method, method_rows, trained_for
-from splic_ext.experiments.tables.white_box import white_box_records
 
 __all__ = ["FILTERS", "figure7"]
 
@@ -30,7 +30,7 @@ def figure7(bench: Bench) -> Outcome:
             if bench.settings.attacks is None:
                 _, bpda, worst, *_ = white_box_records(bench, subject, network, method.defense)
                 records += [bpda, worst]
-            for row in method_rows(subject, method, records):
+            for row in method_rows(subject, method, records, {}):
                 names += [row.attack] if row.attack not in names else []
                 outcome.rows.append(row)
                 outcome.points.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,13 +41,7 @@ Images = npt.NDArray[np.float32]
 
 
 def psnr(images: Images, originals: Images) -> npt.NDArray[np.float64]:
-    """Return the peak signal-to-noise ratio of each image in dB, of values in [0, 1].
-
-    Examples
-    --------
-    >>> psnr(np.full((1, 1, 2, 2), 0.6), np.full((1, 1, 2, 2), 0.5)).round(6)
-    array([20.])
-    """
+    """Return the peak signal-to-noise ratio of each image in dB, of values in [0, 1]."""
     difference = np.asarray(images, np.float64) - np.asarray(originals, np.float64)
     error = (difference**2).reshape(len(difference), -1).mean(axis=1)
     found: npt.NDArray[np.float64] = -10 * np.log10(np.maximum(error, 1e-12))
@@ -67,14 +60,12 @@ def figure4(bench: Bench) -> Outcome:
             result, info = complete(images, options=cut, seed=seed, return_info=True)
             norms = np.linalg.norm(np.asarray(result, np.float64).reshape(len(data), -1), axis=1)
             change = info.residual[:, 0] * images[0].size / np.maximum(norms, 1e-12)
-            for i, value in enumerate(change):
-                if value > 0:
-                    outcome.points.append(
-                        Point(
-                            name, f"image {i}", "iteration", iteration, "relative change",
-                            float(value), dataset=name,
-                        )
-                    )  # fmt: skip
+            axes = ("iteration", iteration, "relative change")
+            outcome.points += [
+                Point(name, f"image {i}", *axes, float(value), dataset=name)
+                for i, value in enumerate(change)
+                if value > 0
+            ]
         outcome.datasets.append(describe_dataset(data))
     outcome.notes.append(
         "the norm of the change of an iteration by the norm of the matrix, first pass, paper's "
@@ -88,22 +79,16 @@ def figure5(bench: Bench) -> Outcome:
     seed = bench.settings.seed
     photos, names, note = _photographs(bench)
     side = photos.shape[2]
-    titles, lines, captions = ["original"], [photos], [[""] * len(photos)]
+    lines, captions = {"original": photos}, [("",) * len(photos)]
     for part in PARTS:
         rank = max(1, side // part)
         done = complete(photos, options=SolverOptions(rank=rank, tolerance=0.0), seed=seed)
-        titles.append(f"r = {rank}")
-        lines.append(done)
-        captions.append([f"{value:.1f} dB" for value in psnr(done, photos)])
-    gallery = Gallery(
-        "ranks",
-        f"SPLIC with different ranks, {side} x {side} pixels",
-        tuple(titles),
-        names,
-        tuple(tuple(encode_picture(image) for image in line) for line in lines),
-        tuple(map(tuple, captions)),
-        tuple((None,) * len(photos) for _ in lines),
-    )
+        lines[f"r = {rank}"] = done
+        captions.append(tuple(f"{value:.1f} dB" for value in psnr(done, photos)))
+    title = f"SPLIC with different ranks, {side} x {side} pixels"
+    pictures = tuple(tuple(map(encode_picture, line)) for line in lines.values())
+    right = ((None,) * len(photos),) * len(lines)
+    gallery = Gallery("ranks", title, tuple(lines), names, pictures, tuple(captions), right)
     return Outcome(galleries=[gallery], notes=[note, "below each its PSNR; no pass ends early"])
 
 
@@ -154,12 +139,10 @@ def figure12(bench: Bench) -> Outcome:
 def _qualities(spec: str, data: Dataset, seed: int) -> npt.NDArray[np.float64]:
     """Return the PSNR of each image behind a defence."""
     defense = defense_from_spec(f"{spec}{',' if ':' in spec else ':'}seed={seed}")
-    found = []
+    images, found = data.to_float(), []
     for start in range(0, len(data), CHUNK):
-        stop = start + CHUNK
-        part = replace(data, images=data.images[start:stop], labels=data.labels[start:stop])
-        images = part.to_float()
+        part = images[start : start + CHUNK]
         with torch.no_grad():
-            done = defense(torch.from_numpy(images), index=start)
-        found.append(psnr(done.numpy(), images))
+            done = defense(torch.from_numpy(part), index=start)
+        found.append(psnr(done.numpy(), part))
     return np.concatenate(found)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from splic_ext.evaluation import Record
 from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.results.keys import BPDA_WHITE, CLEAN, PGD_GRAY, attack_key
 from splic_ext.experiments.results.rows import Point, Row
 from splic_ext.experiments.subjects import Subject
-from splic_ext.experiments.tables.white_box import white_box_records
+from splic_ext.experiments.tables.boxes import white_box_records
 
 __all__ = ["figure6", "figure9", "figure11", "scaled_ranks"]
 
@@ -51,17 +50,6 @@ READINGS = (
 )
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """A parameter that is varied: its name on the axis, and a defence with a place for it."""
-
-    name: str
-    spec: str
-    #: Without training, and with a network for each.
-    values: Sequence[float]
-    trained: Sequence[float]
-
-
 def scaled_ranks(ranks: Sequence[int], side: int) -> list[int]:
     """Return ranks of images of side 32 as the same shares of another side, each once.
 
@@ -79,7 +67,7 @@ def figure6(bench: Bench) -> Outcome:
     for subject in bench.subjects:
         side = min(subject.dataset.images.shape[2:])
         ranks = scaled_ranks(bench.settings.budget.pick(RANKS), side)
-        _sweep(bench, subject, _Sweep("rank", "splic:rank={}", ranks, ranks), outcome)
+        _sweep(bench, subject, outcome, "rank", "splic:rank={}", ranks, ranks)
     outcome.notes += [
         *READINGS,
         "the paper's axis goes from 62 to 68 %, and its text does not say under which attack",
@@ -93,8 +81,7 @@ def figure9(bench: Bench) -> Outcome:
     budget = bench.settings.budget
     values, trained = budget.pick(LAMBDAS), budget.pick(TRAINED_LAMBDAS)
     for subject in bench.subjects:
-        sweep = _Sweep("lambda", "splic:tv_weight={}", values, trained)
-        _sweep(bench, subject, sweep, outcome)
+        _sweep(bench, subject, outcome, "lambda", "splic:tv_weight={}", values, trained)
     outcome.notes += [*READINGS, "the paper: white box, BPDA; it prints no numbers"]
     return outcome
 
@@ -121,31 +108,34 @@ def figure11(bench: Bench) -> Outcome:
     return outcome
 
 
-def _sweep(bench: Bench, subject: Subject, sweep: _Sweep, outcome: Outcome) -> None:
-    """Add both readings of a parameter."""
+def _sweep(
+    bench: Bench,
+    subject: Subject,
+    outcome: Outcome,
+    name: str,
+    spec: str,
+    values: Sequence[float],
+    trained: Sequence[float],
+) -> None:
+    """Add both readings of a parameter: its name, a defence with a place for it, its values."""
     stock = bench.undefended(subject)
-    for value in sweep.values:
-        report = bench.evaluate(
-            subject,
-            stock,
-            [sweep.spec.format(value)],
-            {PGD_GRAY: "pgd"},
-            limit=bench.settings.images,
-        )
-        _add(outcome, f"{subject.name}, without training", sweep, value, report.records)
+    for value in values:
+        defense, limit = spec.format(value), bench.settings.images
+        report = bench.evaluate(subject, stock, [defense], {PGD_GRAY: "pgd"}, limit=limit)
+        _add(outcome, f"{subject.name}, without training", name, value, report.records)
     epochs = bench.recipe(subject).sweep_epochs
-    for value in sweep.trained:
-        spec = sweep.spec.format(value)
-        network = bench.trained(subject, defense=spec, epochs=epochs)
-        records = white_box_records(bench, subject, network, spec, adaptive=False)
-        _add(outcome, f"{subject.name}, trained", sweep, value, records)
+    for value in trained:
+        defense = spec.format(value)
+        network = bench.trained(subject, defense=defense, epochs=epochs)
+        records = white_box_records(bench, subject, network, defense, adaptive=False)
+        _add(outcome, f"{subject.name}, trained", name, value, records)
 
 
 def _add(
-    outcome: Outcome, section: str, sweep: _Sweep, value: float, records: Sequence[Record]
+    outcome: Outcome, section: str, name: str, value: float, records: Sequence[Record]
 ) -> None:
     for record in records:
         attack = BPDA_WHITE if record.attack == "bpda" else attack_key(record.attack)
-        row = Row.from_record(record, section, f"{sweep.name} {value:g}", attack)
+        row = Row.from_record(record, section, f"{name} {value:g}", attack)
         outcome.rows.append(row)
-        outcome.points.append(Point.from_row(row, sweep.name, value, series=attack))
+        outcome.points.append(Point.from_row(row, name, value, series=attack))

@@ -16,13 +16,7 @@ class Agreement(Enum):
 
 
 def agreement(printed: float, low: float, high: float) -> Agreement:
-    """Compare a printed number with an interval, all in % and rounded as they are shown.
-
-    Examples
-    --------
-    >>> agreement(95.9, 94.0, 95.87)
-    <Agreement.WITHIN: 'within'>
-    """
+    """Compare a printed number with an interval, all in % and rounded as they are shown."""
     if round(low, 1) <= printed <= round(high, 1):
         return Agreement.WITHIN
     return Agreement.ABOVE if printed > high else Agreement.BELOW

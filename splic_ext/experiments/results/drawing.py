@@ -122,12 +122,8 @@ def _diagram(axes: Axes, points: Sequence[Point], *, titled: bool) -> None:
     series = list(dict.fromkeys(point.series for point in points))
     for i, name in enumerate(series):
         some = sorted((p for p in points if p.series == name), key=lambda point: point.x)
-        if first.kind == "scatter":
-            _cloud(axes, some, i, len(series))
-        elif first.kind == "bar":
-            _bars(axes, some, i, len(series))
-        else:
-            _curve(axes, some, i)
+        kinds = {"scatter": _cloud, "bar": _bars, "line": _curve}
+        kinds[first.kind](axes, some, i, len(series))
     if first.kind != "scatter":
         _scale(axes, points)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -149,36 +145,22 @@ def _diagram(axes: Axes, points: Sequence[Point], *, titled: bool) -> None:
         )
 
 
-def _curve(axes: Axes, points: Sequence[Point], i: int) -> None:
+def _curve(axes: Axes, points: Sequence[Point], i: int, _count: int) -> None:
     x, y = [p.x for p in points], [p.y for p in points]
     color = COLORS[i % len(COLORS)]
     marked = len(points) <= MARKED
-    axes.plot(
-        x,
-        y,
-        color=color,
-        marker=MARKS[i % len(MARKS)] if marked else "",
-        linestyle="-" if marked else DASHES[i % len(DASHES)],
-        markersize=4,
-        linewidth=1.4,
-        label=points[0].series,
-    )
+    style: dict[str, Any] = {"marker": MARKS[i % len(MARKS)] if marked else ""}
+    style["linestyle"] = "-" if marked else DASHES[i % len(DASHES)]
+    axes.plot(x, y, color=color, markersize=4, linewidth=1.4, label=points[0].series, **style)
     bounded = [p for p in points if p.low is not None and p.high is not None]
     if bounded:
         low, high = [p.low or 0.0 for p in bounded], [p.high or 0.0 for p in bounded]
         axes.fill_between([p.x for p in bounded], low, high, color=color, alpha=0.15, linewidth=0)
     printed = [p for p in points if p.paper is not None]
     if printed:
-        axes.plot(
-            [p.x for p in printed],
-            [p.paper or 0.0 for p in printed],
-            color=color,
-            linestyle=":",
-            marker="x",
-            markersize=5,
-            linewidth=1,
-            label=f"{points[0].series}, paper",
-        )
+        x, y = [p.x for p in printed], [p.paper or 0.0 for p in printed]
+        label = f"{points[0].series}, paper"
+        axes.plot(x, y, ":x", color=color, markersize=5, linewidth=1, label=label)
 
 
 def _bars(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
@@ -187,16 +169,8 @@ def _bars(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
     y = np.array([p.y for p in points])
     color = COLORS[i % len(COLORS)]
     hatch = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")[i % 8]
-    axes.bar(
-        x,
-        y,
-        width,
-        color=color,
-        edgecolor="white",
-        hatch=hatch,
-        label=points[0].series,
-        linewidth=0,
-    )
+    name = points[0].series
+    axes.bar(x, y, width, color=color, edgecolor="white", hatch=hatch, label=name, linewidth=0)
     spread = [(p.y - (p.y if p.low is None else p.low)) for p in points]
     above = [((p.y if p.high is None else p.high) - p.y) for p in points]
     if any(spread) or any(above):
@@ -218,16 +192,9 @@ def _cloud(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
     from matplotlib import colormaps
 
     color: Any = COLORS[i] if count <= len(COLORS) else colormaps["tab10"](i % 10)
-    axes.scatter(
-        [p.x for p in points],
-        [p.y for p in points],
-        s=9,
-        color=color,
-        marker=MARKS[i % len(MARKS)],
-        linewidths=0,
-        alpha=0.8,
-        label=points[0].series,
-    )
+    mark, name = MARKS[i % len(MARKS)], points[0].series
+    x, y = [p.x for p in points], [p.y for p in points]
+    axes.scatter(x, y, s=9, color=color, marker=mark, linewidths=0, alpha=0.8, label=name)
 
 
 def _scale(axes: Axes, points: Sequence[Point]) -> None:

@@ -10,23 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 __all__ = [
-    "ADAPTIVE",
-    "BPDA",
-    "BPDA_WHITE",
-    "CLEAN",
-    "GRADIENTS",
-    "PAPER_ATTACKS",
-    "PGD",
-    "PGD_BLACK",
-    "PGD_GRAY",
-    "SECTIONS",
-    "SMOKE",
-    "WORST",
-    "attack_key",
-    "attack_title",
-    "note_title",
+    "ADAPTIVE", "BPDA", "BPDA_WHITE", "CLEAN", "GRADIENTS", "PAPER_ATTACKS", "PGD", "PGD_BLACK",
+    "PGD_GRAY", "SECTIONS", "SMOKE", "WORST", "attack_key", "attack_title", "note_title",
     "section_key",
-]
+]  # fmt: skip
 
 #: Name of the result of the adaptive protocol.
 ADAPTIVE = "adaptive"
@@ -72,13 +59,7 @@ def attack_key(name: str | None) -> str:
 
 
 def attack_title(key: str) -> str:
-    """Return what a table shows for an attack.
-
-    Examples
-    --------
-    >>> attack_title("past it"), attack_title("PGD")
-    ('identity', 'PGD')
-    """
+    """Return what a table shows for an attack."""
     return _TITLES.get(key, key)
 
 

@@ -145,15 +145,7 @@ class ExperimentResult:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the files that :meth:`save` writes."""
-        rows, points = bool(self.rows), bool(self.points)
-        suffixes = {
-            ".json": True,
-            ".csv": rows or not (points or self.galleries),
-            "_points.csv": points,
-            ".md": True,
-            ".png": points or bool(self.galleries),
-        }
-        return tuple(f"{self.name}{suffix}" for suffix, there in suffixes.items() if there)
+        return tuple(self._forms())
 
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Write NAME.json and NAME.md into a folder, and what else there is.
@@ -177,14 +169,7 @@ class ExperimentResult:
         OSError
             A file cannot be written.
         """
-        forms: dict[str, Callable[[], str | bytes]] = {
-            ".json": self.to_json,
-            ".csv": self.to_csv,
-            "_points.csv": lambda: points_to_csv(self.points),
-            ".md": self.to_markdown,
-            ".png": self.to_png,
-        }
-        contents = {name: forms[name.removeprefix(self.name)]() for name in self.files}
+        contents = {name: form() for name, form in self._forms().items()}
         for name, content in contents.items():
             path = Path(folder) / name
             if isinstance(content, str):
@@ -192,3 +177,16 @@ class ExperimentResult:
             else:
                 write_bytes(path, content)
         return tuple(Path(folder) / name for name in contents)
+
+    def _forms(self) -> dict[str, Callable[[], str | bytes]]:
+        """Return what makes each file."""
+        drawn = bool(self.points or self.galleries)
+        forms: dict[str, Callable[[], str | bytes]] = {f"{self.name}.json": self.to_json}
+        if self.rows or not drawn:
+            forms[f"{self.name}.csv"] = self.to_csv
+        if self.points:
+            forms[f"{self.name}_points.csv"] = lambda: points_to_csv(self.points)
+        forms[f"{self.name}.md"] = self.to_markdown
+        if drawn:
+            forms[f"{self.name}.png"] = self.to_png
+        return forms

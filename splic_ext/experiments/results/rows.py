@@ -160,14 +160,12 @@ class Point:
                 raise ValueError(
                     f"`{name}` of a point must be finite, got {value!r}; leave the point out"
                 )
-        if self.y_name == ACCURACY:
-            for name in ("y", "low", "high"):
-                value = getattr(self, name)
-                if value is not None and not 0 <= value <= 100:
-                    raise ValueError(
-                        f"`{name}` of a point must be in [0, 100], an accuracy in %, got "
-                        f"{value!r}; take it as it was made"
-                    )
+            percent = self.y_name == ACCURACY and name in ("y", "low", "high")
+            if value is not None and percent and not 0 <= value <= 100:
+                raise ValueError(
+                    f"`{name}` of a point must be in [0, 100], an accuracy in %, got {value!r}; "
+                    "take it as it was made"
+                )
         if self.kind not in KINDS:
             raise ValueError(
                 f"`kind` of a point must be one of {', '.join(KINDS)}, got {self.kind!r}; "

@@ -34,30 +34,25 @@ METHODS = {
 SAME = {"splic:recommended": "splic"}
 
 
-def _frontier() -> dict[str, str]:
-    """Return denoisers and SPLIC by strength, and light denoising after another transformation."""
-
-    def family(spec: str, name: str, strengths: tuple[float, ...]) -> dict[str, str]:
-        return {spec.format(s): name.format(s) for s in strengths}
-
-    return {
-        "identity": "no defence",
-        **family("tv:weight={}", "total variation, {}", (0.05, 0.07, 0.085, 0.1, 0.12, 0.15)),
-        **family("gaussian:sigma={}", "Gaussian blur, {}", (0.5, 0.6, 0.7, 0.85)),
-        **family(
-            "gaussian:sigma=0.5+tv:weight={}",
-            "Gaussian blur, 0.5, then total variation, {}",
-            (0.05, 0.07, 0.085),
-        ),
-        **family(
-            "splic:recommended,tv_weight={}", "SPLIC, lambda {}", (0.02, 0.05, 0.07, 0.1, 0.14)
-        ),
-        **family(
-            "splic:recommended,tv_weight=0.02+tv:weight={}",
-            "SPLIC, lambda 0.02, then total variation, {}",
-            (0.02, 0.03, 0.04, 0.05),
-        ),
-    }
+#: Denoisers and SPLIC by strength, and light denoising after another transformation.
+FAMILIES = (
+    ("tv:weight={}", "total variation, {}", (0.05, 0.07, 0.085, 0.1, 0.12, 0.15)),
+    ("gaussian:sigma={}", "Gaussian blur, {}", (0.5, 0.6, 0.7, 0.85)),
+    (
+        "gaussian:sigma=0.5+tv:weight={}",
+        "Gaussian blur, 0.5, then total variation, {}",
+        (0.05, 0.07, 0.085),
+    ),
+    ("splic:recommended,tv_weight={}", "SPLIC, lambda {}", (0.02, 0.05, 0.07, 0.1, 0.14)),
+    (
+        "splic:recommended,tv_weight=0.02+tv:weight={}",
+        "SPLIC, lambda 0.02, then total variation, {}",
+        (0.02, 0.03, 0.04, 0.05),
+    ),
+)
+FRONTIER = {"identity": "no defence"} | {
+    spec.format(s): name.format(s) for spec, name, strengths in FAMILIES for s in strengths
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ TABLES: Mapping[str, GrayBoxTable] = {
         "SPLIC and plain denoising at equal clean accuracy, gray box",
         KINDS,
         ("fgsm", "pgd"),
-        _frontier(),
+        FRONTIER,
     ),
 }
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 
-from splic_ext.attacks import BPDA, PGD
 from splic_ext.experiments.bench import SURROGATE_SEED, Bench, Outcome
 from splic_ext.experiments.figures.sweeps import scaled_ranks
 from splic_ext.experiments.networks import Network
-from splic_ext.experiments.results.keys import BPDA_WHITE, PGD_BLACK, attack_key
+from splic_ext.experiments.results.keys import BPDA_WHITE, CLEAN, attack_key
 from splic_ext.experiments.results.rows import Row
 from splic_ext.experiments.subjects import Subject
+from splic_ext.experiments.tables.boxes import black_box_records, white_box_records
 
 __all__ = ["VARIATIONS", "Variation", "hypotheses"]
 
@@ -72,8 +72,10 @@ def hypotheses(bench: Bench) -> Outcome:
             network = _network(bench, subject, variation)
             spec = _spec(subject, variation.test or variation.defense)
             names = (subject.name, variation.title)
-            outcome.rows += _black_box(bench, subject, network, spec, surrogate, names)
-            outcome.rows.append(_white_box(bench, subject, network, spec, names))
+            records = black_box_records(bench, subject, network, spec, surrogate)
+            outcome.rows += [Row.from_record(r, *names, attack_key(r.attack)) for r in records]
+            _, bpda = white_box_records(bench, subject, network, spec, adaptive=False)
+            outcome.rows.append(Row.from_record(bpda, *names, BPDA_WHITE))
         outcome.rows += _crossed(bench, subject, f"{subject.name}, surrogates of the black box")
     outcome.notes = [
         "each row is a network of its own, where training differs; one seed, so that differences "
@@ -115,9 +117,9 @@ def _crossed(bench: Bench, subject: Subject, section: str) -> list[Row]:
     for variation in filter(attrgetter("crossed"), VARIATIONS):
         network, names = _network(bench, subject, variation), (section, variation.title)
         for i, (title, surrogate) in enumerate(surrogates.items()):
-            clean, black = _black_box(bench, subject, network, variation.defense, surrogate, names)
-            rows += [clean] if i == 0 else []  # it is the same for all
-            rows.append(replace(black, attack=title))
+            clean, black = black_box_records(bench, subject, network, variation.defense, surrogate)
+            rows += [Row.from_record(clean, *names, CLEAN)] if i == 0 else []  # the same for all
+            rows.append(Row.from_record(black, *names, title))
     return rows
 
 
@@ -134,34 +136,3 @@ def _surrogates(bench: Bench, subject: Subject) -> dict[str, Network]:
         subject, seed=SURROGATE_SEED, defense=BASE
     )
     return {f"{title} ({network.name})": network for title, network in found.items()}
-
-
-def _white_box(
-    bench: Bench, subject: Subject, network: Network, spec: str, names: tuple[str, str]
-) -> Row:
-    """Return the row of a network, attacked with BPDA."""
-    attacks = {BPDA_WHITE: BPDA()}
-    limit = bench.settings.attacked
-    report = bench.evaluate(subject, network, [spec], attacks, scenario="white", limit=limit)
-    return Row.from_record(report.records[1], *names, BPDA_WHITE)
-
-
-def _black_box(
-    bench: Bench,
-    subject: Subject,
-    network: Network,
-    spec: str,
-    surrogate: Network,
-    names: tuple[str, str],
-) -> list[Row]:
-    """Return the rows of a network: clean, and attacked by transfer."""
-    records = bench.evaluate(
-        subject,
-        network,
-        [spec],
-        {PGD_BLACK: PGD()},
-        scenario="black",
-        surrogate=surrogate,
-        limit=bench.settings.images,
-    ).records
-    return [Row.from_record(r, *names, attack_key(r.attack)) for r in records]

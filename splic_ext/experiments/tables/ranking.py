@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from splic_ext.attacks import PGD
 from splic_ext.data import Dataset
-from splic_ext.evaluation import Record
 from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.results.keys import CLEAN, PGD_BLACK, WORST, attack_key
 from splic_ext.experiments.results.rows import Row
 from splic_ext.experiments.subjects import Subject
+from splic_ext.experiments.tables.boxes import black_box_records, white_box_records
 from splic_ext.experiments.tables.trained import MENET
-from splic_ext.experiments.tables.white_box import white_box_records
 
 __all__ = ["ranking"]
 
@@ -64,9 +62,10 @@ def ranking(bench: Bench) -> Outcome:
         own = {chosen: f"SPLIC as chosen, {chosen}"}
         own |= {} if chosen == "splic" else {"splic": "SPLIC, paper's constants"}
         peers = {s: TITLES.get(s, s) for s in ("identity", *budget.pick(ESTIMATIONS))}
-        tested = _black_box(bench, subject, own | denoisers | peers, f"{name}, trained")
+        tested = _rows(bench, subject, own | denoisers | peers, f"{name}, trained")
+        before, after = _scores(held_out), _scores(tested)
         outcome.rows += held_out
-        outcome.rows += sorted(tested, key=lambda row: _clean(tested, row.method), reverse=True)
+        outcome.rows += sorted(tested, key=lambda row: after[row.method][0], reverse=True)
         if budget.pick(HARDENED):
             menet = budget.pick(MENET)
             rivals = {
@@ -75,13 +74,14 @@ def ranking(bench: Bench) -> Outcome:
                 menet: TITLES.get(menet, menet),
                 "identity": TITLES["identity"],
             }
-            outcome.rows += _white_box(bench, subject, rivals, f"{name}, trained adversarially")
+            section = f"{name}, trained adversarially"
+            outcome.rows += _rows(bench, subject, rivals, section, adversarial=True)
         outcome.notes += [
             f"{name}: {chosen} is chosen, with the highest accuracy on attacked held-out images",
-            f"{name}: {rival} is its rival, {_told(held_out, rival)} where {chosen} has "
-            f"{_told(held_out, chosen)}, on held-out images",
-            f"{name}: on test images {own[chosen]} has {_told(tested, own[chosen])}, {rival} "
-            f"{_told(tested, rival)}",
+            f"{name}: {rival} is its rival, {_told(*before[rival])} where {chosen} has "
+            f"{_told(*before[chosen])}, on held-out images",
+            f"{name}: on test images {own[chosen]} has {_told(*after[own[chosen]])}, {rival} "
+            f"{_told(*after[rival])}",
         ]
     outcome.notes += [
         "candidates: trained on four fifths of the training images, tested on the rest; the "
@@ -108,10 +108,10 @@ def _choose(
     candidates = bench.settings.budget.pick(CANDIDATES)
     methods = {spec: spec for spec in candidates} | denoisers
     section = f"{subject.name}, candidates, on held-out training images"
-    rows = _black_box(bench, _held_out(bench, subject), methods, section)
-    own = [row for row in _attacked(rows) if row.method in candidates]
-    chosen = max(own, key=lambda row: row.mean.value).method  # of equals, the first
-    return rows, chosen, _rival(rows, chosen, list(denoisers.values()))
+    rows = _rows(bench, _held_out(bench, subject), methods, section)
+    scores = _scores(rows)
+    chosen = max(candidates, key=lambda spec: scores[spec][1])  # of equals, the first
+    return rows, chosen, _rival(scores, chosen, list(denoisers.values()))
 
 
 def _held_out(bench: Bench, subject: Subject) -> Subject:
@@ -129,58 +129,43 @@ def _held_out(bench: Bench, subject: Subject) -> Subject:
     return replace(subject, dataset=rest, training=training.first(kept))
 
 
-def _black_box(
-    bench: Bench, subject: Subject, methods: Mapping[str, str], section: str
+def _rows(
+    bench: Bench,
+    subject: Subject,
+    methods: Mapping[str, str],
+    section: str,
+    *,
+    adversarial: bool = False,
 ) -> list[Row]:
-    """Train a network for each method, and transfer attacked images of a surrogate."""
+    """Train a network for each method, and attack it: white box where adversarially trained."""
     rows: list[Row] = []
-    surrogate = bench.surrogate(subject)
+    surrogate = None if adversarial else bench.surrogate(subject)
     for spec, title in methods.items():
-        report = bench.evaluate(
-            subject,
-            bench.trained(subject, defense=spec),
-            [spec],
-            {PGD_BLACK: PGD()},
-            scenario="black",
-            surrogate=surrogate,
-            limit=bench.settings.images,
-        )
-        rows += _rows(report.records, section, title)
+        network = bench.trained(subject, defense=spec, adversarial=adversarial)
+        if surrogate is None:
+            records = white_box_records(bench, subject, network, spec)
+        else:
+            records = black_box_records(bench, subject, network, spec, surrogate)
+        rows += [Row.from_record(r, section, title, attack_key(r.attack)) for r in records]
     return rows
 
 
-def _white_box(
-    bench: Bench, subject: Subject, methods: Mapping[str, str], section: str
-) -> list[Row]:
-    """Train a network adversarially for each method, and attack what it has learnt."""
-    rows: list[Row] = []
-    for spec, title in methods.items():
-        network = bench.trained(subject, defense=spec, adversarial=True)
-        rows += _rows(white_box_records(bench, subject, network, spec), section, title)
-    return rows
+def _scores(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+    """Return the accuracy of each method, clean and attacked."""
+    clean, attacked = (
+        {row.method: row.mean.value for row in rows if row.attack == attack}
+        for attack in (CLEAN, PGD_BLACK)
+    )
+    return {method: (clean[method], attacked[method]) for method in clean}
 
 
-def _rows(records: Sequence[Record], section: str, method: str) -> list[Row]:
-    return [Row.from_record(r, section, method, attack_key(r.attack)) for r in records]
-
-
-def _attacked(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.attack == PGD_BLACK]
-
-
-def _clean(rows: Sequence[Row], method: str) -> float:
-    return next(r.mean.value for r in rows if (r.method, r.attack) == (method, CLEAN))
-
-
-def _rival(rows: Sequence[Row], method: str, denoisers: Sequence[str]) -> str:
+def _rival(scores: Mapping[str, tuple[float, float]], method: str, denoisers: Sequence[str]) -> str:
     """Return the plain denoising that `method` has to beat."""
-    attacked = {row.method: row.mean.value for row in _attacked(rows)}
-    able = [name for name in denoisers if _clean(rows, name) >= _clean(rows, method)]
+    able = [name for name in denoisers if scores[name][0] >= scores[method][0]]
     if able:
-        return max(able, key=attacked.__getitem__)
-    return max(denoisers, key=lambda name: _clean(rows, name))
+        return max(able, key=lambda name: scores[name][1])
+    return max(denoisers, key=lambda name: scores[name][0])
 
 
-def _told(rows: Sequence[Row], method: str) -> str:
-    (attacked,) = (row.mean.value for row in _attacked(rows) if row.method == method)
-    return f"{100 * _clean(rows, method):.1f} % clean, {100 * attacked:.1f} % under {PGD_BLACK}"
+def _told(clean: float, attacked: float) -> str:
+    return f"{100 * clean:.1f} % clean, {100 * attacked:.1f} % under {PGD_BLACK}"

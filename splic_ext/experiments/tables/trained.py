@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from splic_ext.evaluation import Record
 from splic_ext.experiments.bench import Bench, Outcome
@@ -13,21 +12,11 @@ from splic_ext.experiments.results.keys import CLEAN, GRADIENTS, PAPER_ATTACKS, 
 from splic_ext.experiments.results.rows import Row
 from splic_ext.experiments.subjects import Subject
 from splic_ext.experiments.tables import paper
-from splic_ext.experiments.tables.white_box import white_box_records
+from splic_ext.experiments.tables.boxes import white_box_records
 
 __all__ = [
-    "BLACK_BOX",
-    "MENET",
-    "WHITE_BOX",
-    "Method",
-    "method_rows",
-    "table1",
-    "table2",
-    "trained_for",
-]
-
-#: Of methods that the paper does not have.
-NO_NUMBERS: paper.Numbers = MappingProxyType({})
+    "BLACK_BOX", "MENET", "WHITE_BOX", "Method", "method_rows", "table1", "table2", "trained_for",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ def table1(bench: Bench) -> Outcome:
                 surrogate=surrogate,
             )
             outcome.rows += method_rows(subject, method, records, paper.TABLE1)
-        outcome.rows += method_rows(subject, SURROGATE, own)
+        outcome.rows += method_rows(subject, SURROGATE, own, {})
     outcome.notes = ["every attack is made on the surrogate, and transferred"]
     return outcome
 
@@ -111,7 +100,7 @@ def trained_for(bench: Bench, subject: Subject, method: Method) -> Network:
 
 
 def method_rows(
-    subject: Subject, method: Method, records: Sequence[Record], printed: paper.Numbers = NO_NUMBERS
+    subject: Subject, method: Method, records: Sequence[Record], printed: paper.Numbers
 ) -> list[Row]:
     """Return the rows of a method, beside the paper's numbers."""
     return [

@@ -1,26 +1,20 @@
-"""White box: the paper's attack, and attacks by every gradient that a defence has."""
+"""A network under attack: by transfer from a surrogate, and by all gradients of its defence."""
 
 from __future__ import annotations
 
-from splic_ext.attacks import BPDA, EOTPGD, Attack, ThreatModel
+from splic_ext.attacks import BPDA, EOTPGD, PGD, Attack, ThreatModel
 from splic_ext.defenses import Defense, Identity, defense_from_spec, gradient_mode
 from splic_ext.evaluation import Record, worst_case
 from splic_ext.experiments.bench import Bench
 from splic_ext.experiments.networks import Network
-from splic_ext.experiments.results.keys import GRADIENTS, WORST
+from splic_ext.experiments.results.keys import GRADIENTS, PGD_BLACK, WORST
 from splic_ext.experiments.subjects import Subject
 
-__all__ = ["gradient_modes", "white_box_records"]
+__all__ = ["black_box_records", "gradient_modes", "white_box_records"]
 
 
 def gradient_modes(defense: Defense) -> list[str]:
-    """Return the gradients that a defence has, each of them once.
-
-    Examples
-    --------
-    >>> gradient_modes(defense_from_spec("splic")), gradient_modes(defense_from_spec("jpeg"))
-    (['identity', 'exact', 'surrogate'], ['identity'])
-    """
+    """Return the gradients that a defence has, each of them once."""
     # To the identity, which lets every gradient pass, all of them are the same.
     parts = [
         part
@@ -47,15 +41,22 @@ def white_box_records(
     if adaptive:
         for mode in gradient_modes(defense):
             attacks[GRADIENTS[mode]] = EOTPGD(threat, eot=budget.eot, gradient=mode)
+    limit = bench.settings.attacked
     report = bench.evaluate(
-        subject,
-        network,
-        {spec: defense},
-        attacks,
-        scenario="white",
-        limit=bench.settings.attacked,
+        subject, network, {spec: defense}, attacks, scenario="white", limit=limit
     )
     records = list(report.records)
     if adaptive:
         records.insert(2, worst_case(records[1:], WORST))
     return records
+
+
+def black_box_records(
+    bench: Bench, subject: Subject, network: Network, spec: str, surrogate: Network
+) -> list[Record]:
+    """Return the records of clean images, and of PGD on the surrogate."""
+    attacks, limit = {PGD_BLACK: PGD()}, bench.settings.images
+    report = bench.evaluate(
+        subject, network, [spec], attacks, scenario="black", surrogate=surrogate, limit=limit
+    )
+    return list(report.records)
