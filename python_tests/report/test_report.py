@@ -152,6 +152,8 @@ def test_summary_beside_the_attack_of_the_paper(table, tmp_path):
         ("80.0", None), ("30.0", 68.5), ("10.0", None)
     ]  # fmt: skip
     assert [cell.text for cell in card.table.lines[1].cells] == ["80.0", "30.0", "10.0"]
+    shown = row_table(result.rows)
+    assert shown.header == ("method", "clean", "BPDA", "exact", "worst of them"), "titles, not keys"
 
 
 def test_summary_leaves_out_what_differs_in_more_than_the_defence(table, tmp_path):

@@ -1,4 +1,4 @@
-"""The paper's tables, and the protocol that the paper lacks: each one function, results as rows.
+"""The paper's tables and figures, and the adaptive protocol, which the paper lacks.
 
 >>> from splic_ext.data import load_dataset
 >>> from splic_ext.models import build_model

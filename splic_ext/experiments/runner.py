@@ -66,9 +66,9 @@ def reproduce(
     attacks : sequence of str, optional
         Some of the attacks of "table1", "table3", "table4", "figure7" or "frontier"; default: all.
     output : path, optional
-        Folder for the files of the result, which are replaced, see
-        :meth:`ExperimentResult.save`; and, below ``work``, for finished parts and networks, which
-        the same call takes up again, and experiments share.
+        Folder for the files of the result, see :meth:`ExperimentResult.save`; those of an earlier
+        run are replaced. Below ``work`` are finished parts and networks: the same call takes them
+        up again, and experiments share them.
 
     Returns
     -------
@@ -77,8 +77,9 @@ def reproduce(
     Raises
     ------
     ValueError
-        An unknown name, budget or attack, no subject, two of one name, one whose data the
-        experiment has no place for, or that lacks training images; a parameter out of its range.
+        The name, budget or attack is unknown; there is no subject, or two have one name; a
+        subject is of data that the experiment does not take, or lacks training images; a
+        parameter is out of its range.
     MissingExtraError
         Matplotlib or scikit-learn is not installed, and is needed. Nothing has been computed.
     TypeError, AttackError, OSError
@@ -122,8 +123,8 @@ def reproduce_all(
     Parameters
     ----------
     subjects, budget, output
-        As for :func:`reproduce`; an experiment leaves out subjects that it has no place for, and
-        is left out where it has a place for none.
+        As for :func:`reproduce`. An experiment leaves out subjects that it does not take; if it
+        takes none, it is left out.
     **given
         Other parameters of :func:`reproduce`, but `attacks`.
 

@@ -20,6 +20,7 @@ from splic_ext.experiments.adaptive.sizes import SIZES, Size, resolve_size
 from splic_ext.experiments.results.keys import ADAPTIVE, SECTIONS, WORST, attack_key
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Row
+from splic_ext.experiments.tables.boxes import WORST_NOTE
 from splic_ext.runs.inputs import check_dataset, resolve_device
 
 __all__ = ["evaluate_adaptively"]
@@ -44,7 +45,7 @@ def evaluate_adaptively(
     model_name: str | None = None,
     command: str | None = None,
 ) -> ExperimentResult:
-    """Attack a network behind a defence with all that the attacker may know but the masks.
+    """Attack a network behind a defence, by an attacker who may know all but the masks.
 
     L-inf 8/255 but where a radius is varied. Sections: three gradients (identity, exact, and
     surrogate, which smooths the rank cut) and the worst of them for each image; masks that are
@@ -65,15 +66,15 @@ def evaluate_adaptively(
     sections : sequence of str, optional
         Some of :data:`SECTIONS`; default: all that there is something to do for.
     surrogates : mapping, optional
-        Title -> network in eval mode, of which images are transferred, such as one that was
-        trained adversarially.
+        Title -> network in eval mode: its adversarial images are transferred. Give one that was
+        trained adversarially, for example.
     score_draws : int, default 10
         Fresh draws of the masks for each finished image.
     seed, batch_size, device, progress, model_name, command
         As in :func:`splic_ext.evaluation.evaluate`.
     output : path, optional
-        Folder for adaptive.json, adaptive.csv, adaptive.md, which are replaced, and for finished
-        parts, which the same call takes up again, and sections share.
+        Folder for adaptive.json, adaptive.csv and adaptive.md, which are replaced, and for finished
+        parts: the same call takes them up again, and sections share them.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def _notes(
 ) -> list[str]:
     notes = []
     if any(section.worst for section in plan):
-        notes.append("the worst of several attacks is chosen by the draws that are counted")
+        notes.append(WORST_NOTE)
     if not complete:
         done = {section.key for section in plan}
         left = ", ".join(title for key, title in SECTIONS.items() if key not in done)

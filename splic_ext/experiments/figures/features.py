@@ -32,16 +32,17 @@ __all__ = ["figure10", "last_features", "require_sklearn"]
 IMAGES = {"smoke": 40, "cpu": 300, "gpu": 1_000}
 #: Of the classifier by neighbours, which says whether classes are apart.
 NEIGHBOURS = 10
-#: Of t-SNE, where there are images enough: about as many neighbours count.
+#: Of t-SNE, if there are enough images: about as many neighbours count.
 PERPLEXITY = 30.0
-#: It looks at so many images around each for every unit of the perplexity, which is 1 at least.
+#: t-SNE looks at this many images around each, times the perplexity, which is at least 1.
 PER_UNIT = 3
+
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 
 class _Part(Enum):
-    """What is shown of features; values are for notes."""
+    """What is shown of features, in the words of notes."""
 
     PLANE = "the plane of t-SNE"
     VOTE = "the vote of the neighbours"
@@ -93,9 +94,9 @@ def figure10(bench: Bench) -> Outcome:
         "what a network hands to its last layer, by t-SNE; both networks are trained alike, one "
         "on completed images",
         "PGD of 7 steps of 2/255 on the network itself, without its defence (gray box)",
-        f"neighbours: share of images whose {NEIGHBOURS} nearest ones, without itself, vote for "
-        "its class; silhouette: from -1 to 1, larger where classes lie apart",
-        "a plane of t-SNE shows neighbours; its distances and gaps mean nothing",
+        f"neighbours: the share of images whose {NEIGHBOURS} nearest other images vote for their "
+        "class; silhouette: from -1 to 1, larger where classes lie apart",
+        "a plane of t-SNE shows who is near whom; its distances and gaps mean nothing",
     ]
     return outcome
 

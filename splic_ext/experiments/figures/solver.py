@@ -68,8 +68,9 @@ def figure4(bench: Bench) -> Outcome:
             ]
         outcome.datasets.append(describe_dataset(data))
     outcome.notes.append(
-        "the norm of the change of an iteration by the norm of the matrix, first pass, paper's "
-        f"constants; delta falls every {options.inner_iterations} iterations"
+        "relative change: the norm of an iteration's change, divided by the norm of the matrix; "
+        "first pass, paper's constants; delta falls every "
+        f"{options.inner_iterations} iterations"
     )
     return outcome
 
@@ -130,8 +131,8 @@ def figure12(bench: Bench) -> Outcome:
             )  # fmt: skip
         outcome.datasets.append(info)
     outcome.notes.append(
-        "mean over the images with its 95 % interval, one draw of the masks; the paper's bars are "
-        "SRF and SPLIC, and print no numbers"
+        "mean over the images with its 95 % interval, one draw of the masks; the paper has bars "
+        "for SRF and SPLIC, without numbers"
     )
     return outcome
 

@@ -45,7 +45,7 @@ ESTIMATORS = {
 READINGS = (
     "without training: one network that never saw a completed image; PGD of 7 steps of 2/255 "
     "is made on it without the defence (gray box)",
-    "trained: a network for each value, trained on completed images, not adversarially; BPDA "
+    "trained: a network for each value, trained on completed images but not adversarially; BPDA "
     "of 7 steps of 2/255 (white box)",
 )
 

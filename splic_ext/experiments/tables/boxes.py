@@ -10,7 +10,10 @@ from splic_ext.experiments.networks import Network
 from splic_ext.experiments.results.keys import GRADIENTS, PGD_BLACK, WORST
 from splic_ext.experiments.subjects import Subject
 
-__all__ = ["black_box_records", "gradient_modes", "white_box_records"]
+__all__ = ["WORST_NOTE", "black_box_records", "gradient_modes", "white_box_records"]
+
+#: Of results that have the worst of several attacks.
+WORST_NOTE = "the worst of several attacks is chosen by the draws that are counted"
 
 
 def gradient_modes(defense: Defense) -> list[str]:

@@ -78,10 +78,10 @@ def hypotheses(bench: Bench) -> Outcome:
             outcome.rows.append(Row.from_record(bpda, *names, BPDA_WHITE))
         outcome.rows += _crossed(bench, subject, f"{subject.name}, surrogates of the black box")
     outcome.notes = [
-        "each row is a network of its own, where training differs; one seed, so that differences "
+        "where training differs, a row is a network of its own; each has one seed, so a difference "
         "of a few points may be chance: compare `another seed`",
-        "adversarial training has fresh masks in each epoch, and images and epochs of its own; the "
-        "others have completed copies",
+        "adversarial training has fresh masks in each epoch, and its own numbers of images and "
+        "epochs; the others have completed copies",
         "PGD and BPDA of 7 steps of 2/255",
         "surrogates: the same PGD, made on each of them, against some of the rows above",
     ]
@@ -89,7 +89,7 @@ def hypotheses(bench: Bench) -> Outcome:
 
 
 def _possible(bench: Bench, subject: Subject) -> list[Variation]:
-    """Return the variations, but that of the size where there is no network of another."""
+    """Return the variations that can be tried: there may be no network of another size."""
     recipe = bench.recipe(subject)
     alike = recipe.other_size == recipe.architecture
     return [v for v in VARIATIONS if not (alike and v.plan.get("architecture") == "other")]

@@ -84,18 +84,18 @@ def ranking(bench: Bench) -> Outcome:
             f"{_told(*after[rival])}",
         ]
     outcome.notes += [
-        "candidates: trained on four fifths of the training images, tested on the rest; the "
-        "others: trained on all of them, tested on test images; the surrogate is the same, and one "
-        "that was given may have learnt the held-out images; which settings are candidates was "
-        "decided with test images in sight",
-        "rival: of total variation's strengths that are no less accurate on clean held-out images, "
-        "the best under attack there; without one, the most accurate",
+        "candidates are trained on four fifths of the training images and tested on the rest; the "
+        "others are trained on all of them and tested on test images",
+        "the surrogate is the same for all; one that was given may have learnt held-out images",
+        "the list of candidates was made with test images in sight",
+        "rival: the strength of total variation that is best under attack, among those that are no "
+        "less accurate on clean held-out images; if there is none, the most accurate",
         "trained: in the order of clean accuracy; a method earns its cost if nothing of equal "
-        "clean accuracy stands higher under attack; differences have not been tested",
+        "clean accuracy is better under attack; no difference has been tested",
     ]
     if budget.pick(HARDENED):
         outcome.notes.append(
-            f"trained adversarially: total variation in the strength of the rival; {WORST}: "
+            f"trained adversarially: total variation has the strength of the rival; {WORST} is "
             "the result, see table2"
         )
     return outcome
