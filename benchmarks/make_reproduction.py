@@ -86,12 +86,12 @@ intervals.
 - Table 3: the baselines come out as printed on the 500 CIFAR-10 images with true pixels, not on
   compressed ones. SPLIC's row comes out with lambda 0.1 and the mean of 4 masks, not with the
   printed constants.
-- Table 1: no surrogate that was tried on SVHN gives the printed numbers. The paper's network without
-  a defence keeps 8.6 %. Ours keeps 62 % when the surrogate was trained mostly on other images, 30
-  when it has another architecture, 24 when only its seed differs, and 20 when it learnt completed
-  images. SPLIC is 3 to 9 points above each of these, total variation 14 to 32; the paper has 93.0
-  for SPLIC. So a near surrogate explains much of the low number without a defence. None explains
-  the high number with it.
+- Table 1: no surrogate that was tried on SVHN gives the printed numbers. The paper's network
+  without a defence keeps 8.6 %. Ours keeps 62 % when the surrogate was trained mostly on other
+  images, 30 when it has another architecture, 24 when only its seed differs, and 20 when it learnt
+  completed images. SPLIC is 3 to 9 points above each of these, total variation 14 to 32; the paper
+  has 93.0 for SPLIC. So a near surrogate explains much of the low number without a defence. None
+  explains the high number with it.
 - Table 2: its attack is weak. With adversarial training, BPDA of 7 steps leaves 61 % of ME-Net, 46
   of SPLIC and 44 without a defence on SVHN, and 36, 35 and 33 on CIFAR-10. The worst of all attacks
   has more steps and draws, and every gradient. It leaves 38 to 40 of each on SVHN and 30 to 32 on
