@@ -25,7 +25,7 @@ from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.defenses import defense_from_spec  # noqa: E402
 from splic_ext.experiments import SECTIONS as TITLES  # noqa: E402
 from splic_ext.experiments import SIZES, ExperimentResult, Size, evaluate_adaptively  # noqa: E402
-from splic_ext.experiments.tables.trained import gradient_modes  # noqa: E402
+from splic_ext.experiments.tables.boxes import gradient_modes  # noqa: E402
 from splic_ext.models import build_model  # noqa: E402
 
 DIGITS = load_dataset("digits", limit=8)

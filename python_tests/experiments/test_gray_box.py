@@ -19,6 +19,7 @@ from splic_ext.experiments import (
     TABLES,
     ExperimentResult,
     Subject,
+    bench,
     reproduce,
 )
 from splic_ext.experiments.tables import gray_box, paper
@@ -211,7 +212,7 @@ def test_sections_and_some_of_the_attacks(network, tmp_path, monkeypatch):
 )
 def test_limits(monkeypatch, network, attacks, limit, slow_limit, expected):
     """As if PGD took as long as CW; the images are too few for a limit of 100."""
-    monkeypatch.setattr(gray_box, "SLOW", ("pgd",))
+    monkeypatch.setattr(bench, "SLOW", ("pgd",))
     result = reproduce(
         "table4", [Subject("svhn", DIGITS, network)], draws=1, limit=limit,
         slow_limit=slow_limit, attacks=attacks, progress=False,

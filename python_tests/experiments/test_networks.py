@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 from helpers.experiments import TINY, make_bench, make_subject
 
-from splic_ext.experiments import BUDGETS
-from splic_ext.experiments.budgets import resolve_budget
+from splic_ext.experiments import BUDGETS, EXPERIMENTS
+from splic_ext.experiments.budgets import SCALES, resolve_budget
+from splic_ext.experiments.figures.sweeps import LAMBDAS, RANKS, TRAINED_LAMBDAS
 from splic_ext.experiments.networks import make_plan, train_network
 from splic_ext.models import build_model
 from splic_ext.runs.fingerprints import fingerprint_weights
@@ -27,9 +28,15 @@ def test_budgets_can_be_trained(name):
             assert plan.options.copies == (0 if adversarial else budget.copies)
         for architecture in (recipe.surrogate, recipe.other_size):
             build_model(architecture)
-    assert set(budget.hypotheses) <= set(budget.recipes)
-    assert set(budget.trained_lambdas) <= set(budget.lambdas) | {0.02}
-    assert max(budget.ranks) == 32
+    for experiment in EXPERIMENTS.values():
+        if experiment.tried is not None:
+            assert set(budget.pick(experiment.tried)) <= set(budget.recipes)
+
+
+def test_values_of_the_sweeps():
+    for scale in SCALES:
+        assert set(TRAINED_LAMBDAS[scale]) <= set(LAMBDAS[scale])
+        assert max(RANKS[scale]) == 32
 
 
 def test_sizes_of_the_paper():
@@ -46,8 +53,7 @@ def test_sizes_of_the_paper():
     ("like", "change", "message"),
     [
         (RECIPE, {"growth": 1}, "`growth` must be fewer than the 1 `adversarial_epochs`, got 1"),
-        (TINY, {"candidates": ()}, "`candidates` of a budget must not be empty; give one"),
-        (TINY, {"strengths": ()}, "`strengths` of a budget must not be empty; give one"),
+        (TINY, {"scale": "tiny"}, "`scale` of a budget must be one of smoke, cpu, gpu, got 'tiny'"),
     ],
 )
 def test_budgets_of_ones_own_are_checked(like, change, message):

@@ -10,10 +10,13 @@ from helpers.experiments import TINY, make_bench, make_subject
 
 from splic_ext.attacks import PGD
 from splic_ext.evaluation import Accuracy, evaluate
+from splic_ext.experiments.results.keys import GRADIENTS, PGD_BLACK, WORST
 from splic_ext.experiments.tables.ranking import (
-    PGD_BLACK,
+    CANDIDATES,
+    STRENGTHS,
     _held_out,
     _rival,
+    _scores,
     ranking,
 )
 
@@ -36,14 +39,15 @@ def sections(outcome):
 def test_what_is_chosen_is_the_best_on_held_out_images(ranked):
     _, outcome = ranked
     candidates = sections(outcome)["digits, candidates, on held-out training images"]
-    denoisers = {f"total variation, {weight:g}" for weight in BUDGET.strengths}
-    assert {method for method, _ in candidates} == {*BUDGET.candidates, *denoisers}
+    own = CANDIDATES[BUDGET.scale]
+    denoisers = {f"total variation, {weight:g}" for weight in STRENGTHS[BUDGET.scale]}
+    assert {method for method, _ in candidates} == {*own, *denoisers}
     assert {row.dataset.split for row in candidates.values()} == {"train, held out"}
-    best = max(BUDGET.candidates, key=lambda spec: candidates[spec, PGD_BLACK].mean.value)
+    best = max(own, key=lambda spec: candidates[spec, PGD_BLACK].mean.value)
     assert outcome.notes[0].startswith(f"digits: {best} is chosen, ")
     assert (f"SPLIC as chosen, {best}", "clean") in sections(outcome)["digits, trained"]
     held_out = [row for row in outcome.rows if "held-out" in row.section]
-    rival = _rival(held_out, best, sorted(denoisers))
+    rival = _rival(_scores(held_out), best, sorted(denoisers))
     assert outcome.notes[1].startswith(f"digits: {rival} is its rival, ")
     assert f"on test images SPLIC as chosen, {best} has " in outcome.notes[2]
 
@@ -84,7 +88,7 @@ def test_the_rivals_are_trained_adversarially(ranked):
     assert methods[2:] == ["ME-Net (USVT)", "no defence"]
     for method in methods:
         assert {attack for name, attack in rows if name == method} >= {
-            "clean", "BPDA", "worst of them", "past it",
+            "clean", "BPDA", WORST, GRADIENTS["identity"],
         }  # fmt: skip
     network = bench.trained(bench.subjects[0], adversarial=True)
     assert network.note in bench.notes
@@ -111,4 +115,4 @@ def make_rows(ranked, accuracies):
 )
 def test_the_rival_is_no_less_accurate_on_clean_images(ranked, mine, rival):
     rows = make_rows(ranked, {"x": mine, "a": (0.6, 0.6), "c": (0.7, 0.5), "b": (0.9, 0.3)})
-    assert _rival(rows, "x", ["b", "a", "c"]) == rival
+    assert _rival(_scores(rows), "x", ["b", "a", "c"]) == rival

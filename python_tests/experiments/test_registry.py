@@ -15,13 +15,15 @@ from splic_ext.experiments import (
     BUDGETS,
     EXPERIMENTS,
     ExperimentResult,
-    registry,
     reproduce,
     reproduce_all,
+    runner,
 )
 from splic_ext.experiments.bench import Outcome
 from splic_ext.experiments.tables import paper
 
+#: As TINY, with experiments on the data of another scale.
+LARGER = dataclasses.replace(TINY, scale="cpu")
 TITLES = [*(f"table{i}" for i in range(1, 5)), *(f"figure{i}" for i in range(3, 13))]
 
 
@@ -61,7 +63,7 @@ def test_refused_before_any_work(monkeypatch, name, changes, error, message):
             for kind, training in given["subjects"]
         ]
     untouched = dataclasses.replace(EXPERIMENTS[name], run=None)
-    monkeypatch.setattr(registry, "EXPERIMENTS", {**EXPERIMENTS, name: untouched})
+    monkeypatch.setattr(runner, "EXPERIMENTS", {**EXPERIMENTS, name: untouched})
     with pytest.raises(error, match=message):
         reproduce(name, given.pop("subjects"), **given)
 
@@ -84,10 +86,13 @@ def test_defaults_come_from_the_budget():
         ("table4", TINY, (30, 2, 2, 3)),
     ):
         bench = make_bench(name, make_subject("svhn"), budget=budget)
-        found = (bench.images, bench.slow_images, bench.draws, bench.cw_iterations)
+        settings = bench.settings
+        found = (settings.images, settings.slow_images, settings.draws, settings.cw_iterations)
         assert found == expected
-    bench = make_bench("table3", budget=BUDGETS["cpu"], limit=20, slow_limit=30, draws=7)
-    assert (bench.images, bench.slow_images, bench.draws) == (20, 20, 7)
+    settings = make_bench(
+        "table3", budget=BUDGETS["cpu"], limit=20, slow_limit=30, draws=7
+    ).settings
+    assert (settings.images, settings.slow_images, settings.draws) == (20, 20, 7)
 
 
 def test_smoke_takes_digits(tmp_path):
@@ -108,7 +113,7 @@ def run_nothing(monkeypatch, seen):
         return Outcome()
 
     made = {name: dataclasses.replace(one, run=keep) for name, one in EXPERIMENTS.items()}
-    monkeypatch.setattr(registry, "EXPERIMENTS", made)
+    monkeypatch.setattr(runner, "EXPERIMENTS", made)
 
 
 def test_all_of_them(monkeypatch):
@@ -118,7 +123,7 @@ def test_all_of_them(monkeypatch):
         make_subject("cifar10", name="cifar10/test"),
         make_subject("svhn", name="svhn/test"),
     ]
-    results = reproduce_all(subjects, budget=TINY, progress=False)
+    results = reproduce_all(subjects, budget=LARGER, progress=False)
     assert not seen, "an experiment is run when its result is asked for"
     assert [result.name for result in results] == list(EXPERIMENTS)
     kinds = {name: found for name, found, _ in seen}
@@ -131,7 +136,7 @@ def test_experiments_without_images_are_left_out(monkeypatch):
     seen = []
     run_nothing(monkeypatch, seen)
     subjects = [make_subject("cifar10")]
-    names = [result.name for result in reproduce_all(subjects, budget=TINY, progress=False)]
+    names = [result.name for result in reproduce_all(subjects, budget=LARGER, progress=False)]
     assert set(EXPERIMENTS) - set(names) == {"table4", "hypotheses", "ranking"}
 
 

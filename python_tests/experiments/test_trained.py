@@ -12,14 +12,13 @@ from helpers.experiments import TINY, make_bench, make_subject
 from splic_ext.defenses import defense_from_spec
 from splic_ext.evaluation import evaluate
 from splic_ext.experiments.figures.features import figure10, last_features
-from splic_ext.experiments.figures.sweeps import figure6, figure9, figure11
+from splic_ext.experiments.figures.filters import FILTERS, figure7
+from splic_ext.experiments.figures.sweeps import SHARES, figure6, figure9, figure11
+from splic_ext.experiments.results.keys import GRADIENTS, WORST
 from splic_ext.experiments.tables import paper
 from splic_ext.experiments.tables.trained import (
     BLACK_BOX,
-    FILTERS,
     WHITE_BOX,
-    WORST,
-    figure7,
     table1,
     table2,
 )
@@ -88,7 +87,7 @@ def test_table2(networks):
     _, outcome = run(table2, "table2", "svhn", networks)
     rows = {(row.method, row.attack): row for row in outcome.rows}
     assert list(dict.fromkeys(row.attack for row in outcome.rows)) == [
-        "clean", "BPDA", WORST, "past it", "through it", "smooth cut",
+        "clean", "BPDA", WORST, *GRADIENTS.values(),
     ]  # fmt: skip
     for method in WHITE_BOX:
         attacks = [row for row in outcome.rows if row.method == method.title]
@@ -96,8 +95,8 @@ def test_table2(networks):
         assert worst <= min(row.mean.value for row in attacks if row.attack != "clean")
         assert {row.scenario for row in attacks} == {"white"}
         assert {row.mean.n for row in attacks} == {4}
-    assert ("SPLIC", "smooth cut") in rows
-    assert ("no defence", "smooth cut") not in rows
+    assert ("SPLIC", GRADIENTS["surrogate"]) in rows
+    assert ("no defence", GRADIENTS["surrogate"]) not in rows
     assert rows["SPLIC, adversarial training", "BPDA"].paper == 80.8
     assert rows["SPLIC", "BPDA"].paper is None
     assert rows["adversarial training", "BPDA"].paper == 52.5
@@ -143,12 +142,12 @@ def test_figure11(networks):
     assert {point.series for point in outcome.points} == {
         "SPLIC", "USVT", "Soft-Impute", "nuclear norm",
     }  # fmt: skip
-    assert {point.x for point in outcome.points} == set(FEW.shares)
+    assert {point.x for point in outcome.points} == set(SHARES["smoke"])
     assert all("anchor_fraction=0.3" in r.defense for r in outcome.rows[::2])
 
 
 def test_figure10(networks):
-    budget = dataclasses.replace(FEW, images=40, features=40)
+    budget = dataclasses.replace(FEW, images=40)
     bench, outcome = run(figure10, "figure10", "digits", networks, budget)
     clouds = [point for point in outcome.points if point.kind == "scatter"]
     assert len(clouds) == 4 * 40

@@ -15,7 +15,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from splic_ext.data import load_dataset
 from splic_ext.experiments import BUDGETS, Subject
-from splic_ext.experiments.registry import _prepare
+from splic_ext.experiments.runner import _prepare
 
 _RECIPE = dataclasses.replace(
     BUDGETS["smoke"].recipes["digits"],
@@ -32,7 +32,6 @@ TINY = dataclasses.replace(
     recipes=dict.fromkeys(("digits", "cifar10", "svhn"), _RECIPE),
     images=30,
     attacked=6,
-    hypotheses=("svhn",),
 )
 
 

@@ -18,6 +18,7 @@ pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
 pytest.importorskip("PIL", reason="the extra 'cli' is not installed")
 
 from helpers.evaluation import Step, fit_digits  # noqa: E402
+from helpers.results import attack_parameters  # noqa: E402
 
 from splic_ext import defenses  # noqa: E402
 from splic_ext.attacks import ThreatModel  # noqa: E402
@@ -61,7 +62,7 @@ def make_row(method="SPLIC", attack="clean", right=50, *, n=100, paper=None, **c
         "method": method,
         "defense": DEFENSES.get(method, method),
         "attack": attack,
-        "parameters": "" if attack == "clean" else json.dumps({"name": attack, "steps": 7}),
+        "parameters": attack_parameters(attack),
         "scenario": "gray",
         "dataset": DatasetInfo("made", "test", n, (3, 8, 8), "da7a" * 16),
         "model": NetworkInfo("a network", "0123" * 16),

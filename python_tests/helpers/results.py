@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext.evaluation import Accuracy, DatasetInfo, Machine, NetworkInfo, Provenance
 from splic_ext.experiments import ExperimentResult, Point, Row
+from splic_ext.experiments.results.keys import CLEAN, WORST
 
 ORIGIN = Provenance(
     versions={"splic_ext": "1.0", "torch": "2.0", "foolbox": None},
@@ -23,6 +24,12 @@ ORIGIN = Provenance(
 )
 
 
+def attack_parameters(attack):
+    """What a row has of an attack."""
+    more = {"attacks": []} if attack == WORST else {"steps": 7}
+    return "" if attack == CLEAN else json.dumps({"name": attack, **more})
+
+
 def make_row(method="tv", attack="clean", right=1, *, n=4, paper=None, **changes):
     """A row of `right` of n images in one draw, or in all of 3."""
     values = {
@@ -30,7 +37,7 @@ def make_row(method="tv", attack="clean", right=1, *, n=4, paper=None, **changes
         "method": method,
         "defense": "TotalVariation(weight=0.1)",
         "attack": attack,
-        "parameters": "" if attack == "clean" else json.dumps({"name": attack, "steps": 7}),
+        "parameters": attack_parameters(attack),
         "scenario": "gray",
         "dataset": DatasetInfo("made", "test", n, (3, 8, 8), "da7a"),
         "model": NetworkInfo("a network", "0123"),

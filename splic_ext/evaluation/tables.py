@@ -8,7 +8,7 @@ from splic_ext.evaluation.records import Record
 from splic_ext.evaluation.reports import EvaluationReport
 from splic_ext.evaluation.statistics import Accuracy
 
-__all__ = ["HEADER", "agrees", "markdown_table", "percent", "summary", "table_rows", "to_markdown"]
+__all__ = ["HEADER", "markdown_table", "percent", "summary", "table_rows", "to_markdown"]
 
 #: Titles of the columns of :func:`table_rows`.
 HEADER = (
@@ -66,17 +66,6 @@ def percent(accuracy: Accuracy, *, short: bool = False) -> str:
     """
     value, low, high = (f"{100 * v:.1f}" for v in (accuracy.value, accuracy.low, accuracy.high))
     return value if short else f"{value} [{low}, {high}]"
-
-
-def agrees(printed: float, low: float, high: float) -> bool:
-    """Return whether an interval holds a printed number, all in % and as they are shown.
-
-    Examples
-    --------
-    >>> agrees(95.9, 94.0, 95.87)
-    True
-    """
-    return round(low, 1) <= printed <= round(high, 1)
 
 
 def summary(report: EvaluationReport) -> str:

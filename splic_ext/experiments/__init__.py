@@ -1,4 +1,4 @@
-"""The paper's tables, and the protocol that the paper lacks: each one function, results as rows.
+"""The paper's tables and figures, and the adaptive protocol, which the paper lacks.
 
 >>> from splic_ext.data import load_dataset
 >>> from splic_ext.models import build_model
@@ -16,10 +16,13 @@ from splic_ext.optional import optional
 with optional("`splic_ext.experiments`", "torch", "torch"):
     import torch as _torch  # noqa: F401
 
-from splic_ext.experiments.adaptive import SECTIONS, SIZES, Size, evaluate_adaptively
+from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
 from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
-from splic_ext.experiments.registry import EXPERIMENTS, Experiment, reproduce, reproduce_all
-from splic_ext.experiments.results.result import ExperimentResult, Gallery, Point, Row
+from splic_ext.experiments.registry import EXPERIMENTS, Experiment
+from splic_ext.experiments.results.keys import SECTIONS
+from splic_ext.experiments.results.result import ExperimentResult
+from splic_ext.experiments.results.rows import Gallery, Point, Row
+from splic_ext.experiments.runner import reproduce, reproduce_all
 from splic_ext.experiments.subjects import Subject, digits_subject
 from splic_ext.experiments.tables.gray_box import TABLES, GrayBoxTable
 

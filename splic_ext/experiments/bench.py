@@ -1,4 +1,4 @@
-"""What every experiment works with: subjects, budget, finished parts, networks."""
+"""What every experiment works with: subjects, settings, networks, and how it evaluates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from splic_ext.runs.fingerprints import code_fingerprint, package_versions
 from splic_ext.runs.machine import describe_machine
 from splic_ext.runs.records import DatasetInfo, Provenance
 
-__all__ = ["SURROGATE_SEED", "Bench", "Outcome"]
+__all__ = ["PAPER_ITERATIONS", "SURROGATE_SEED", "Bench", "Outcome", "Settings"]
 
 #: Of networks that are attacked in place of others, and must differ from them.
 SURROGATE_SEED = 1
 #: Of the attack of Carlini and Wagner, in the paper.
 PAPER_ITERATIONS = 1000
+#: Names of attacks that take so long that fewer images must do.
+SLOW = ("cw",)
 
 
 @dataclass
@@ -43,94 +45,76 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Bench:
-    """Subjects and budget of an experiment, and how it evaluates and trains.
+@dataclass(frozen=True)
+class Settings:
+    """How an experiment is run: what was asked for, with the numbers of the budget filled in."""
 
-    Parameters
-    ----------
-    name : str
-        Of the experiment.
-    subjects : sequence of Subject
-    budget : Budget
-    images, slow_images : int or None
-        Most test images, in general and for attacks of thousands of steps; None: all.
-    draws, seed, batch_size, device, progress, command
-        As in :func:`splic_ext.evaluation.evaluate`.
-    attacks : sequence of str or None
-        Some of those of the experiment; None: all.
-    output : Path or None
-        Folder of the results; finished parts and networks are below ``work``.
-    networks : dict
-        Those of this run, see :func:`splic_ext.experiments.networks.train_network`.
-    cw_iterations : int
-        Of the attack of Carlini and Wagner.
-    """
-
-    name: str
-    subjects: Sequence[Subject]
     budget: Budget
+    #: For the result; None: all images were taken, whatever the budget says.
+    budget_name: str | None
+    #: Most test images, in general and for attacks of thousands of steps; None: all.
     images: int | None
     slow_images: int | None
     draws: int
-    seed: int = 0
-    batch_size: int = 100
-    attacks: Sequence[str] | None = None
-    output: Path | None = None
-    device: str | None = None
-    progress: bool = True
-    command: str | None = None
-    networks: dict[str, Network] = field(default_factory=dict)
-    cw_iterations: int = PAPER_ITERATIONS
-
-    def __post_init__(self) -> None:
-        self.notes: list[str] = []
+    #: Of the attack of Carlini and Wagner.
+    cw_iterations: int
+    seed: int
+    batch_size: int
+    #: Some of those of the experiment; None: all.
+    attacks: Sequence[str] | None
+    #: Folder of the results.
+    output: Path | None
+    device: str | None
+    progress: bool
+    command: str | None
 
     @property
     def work(self) -> Path | None:
-        """Folder of what is finished."""
+        """Folder of finished parts and networks."""
         return None if self.output is None else self.output / "work"
 
-    def recipe(self, subject: Subject) -> Recipe:
-        """Return how networks for these images are trained.
+    @property
+    def attacked(self) -> int:
+        """Most test images in the white box."""
+        most = self.budget.attacked
+        return most if self.images is None else min(most, self.images)
 
-        Raises
-        ------
-        ValueError
-            The budget has no recipe for them.
-        """
-        recipe = self.budget.recipes.get(subject.kind)
+
+@dataclass(frozen=True)
+class Bench:
+    """An experiment at work: it trains, evaluates and notes what a reader should know."""
+
+    name: str
+    subjects: Sequence[Subject]
+    settings: Settings
+    #: By fingerprint: those that were trained, by this experiment or another of the same run.
+    networks: dict[str, Network] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def recipe(self, subject: Subject) -> Recipe:
+        """Return how networks for these images are trained."""
+        budget = self.settings.budget
+        recipe = budget.recipes.get(subject.kind)
         if recipe is None:
             raise ValueError(
-                f"the budget {self.budget.name!r} has no networks for {subject.kind}, only for "
-                f"{', '.join(self.budget.recipes)}; choose another budget"
+                f"the budget {budget.name!r} has no networks for {subject.kind}, only for "
+                f"{', '.join(budget.recipes)}; choose another budget"
             )
         return recipe
 
     def trained(self, subject: Subject, **plan: Any) -> Network:
-        """Return a network of the budget, trained now or before.
-
-        Parameters
-        ----------
-        subject : Subject
-            With training images.
-        **plan
-            As for :func:`splic_ext.experiments.networks.make_plan`.
-        """
+        """Return a network, trained now or before; the plan is as for `make_plan`."""
         assert subject.training is not None  # check_subjects has seen to it
-        made = make_plan(self.budget, self.recipe(subject), **plan)
-        if self.work is None:
+        settings = self.settings
+        made = make_plan(settings.budget, self.recipe(subject), **plan)
+        if settings.work is None:  # there is no place for completed copies
             made = replace(made, options=replace(made.options, copies=0))
         network = train_network(
-            made,
-            subject.training,
-            folder=self.work,
-            known=self.networks,
-            device=self.device,
-            progress=self.progress,
-            command=self.command,
-        )
-        return self._noted(network)
+            made, subject.training, folder=settings.work, known=self.networks,
+            device=settings.device, progress=settings.progress, command=settings.command,
+        )  # fmt: skip
+        self._note(network.note)
+        return network
 
     def undefended(self, subject: Subject) -> Network:
         """Return the network that came with the images, else one that was trained plainly."""
@@ -140,16 +124,26 @@ class Bench:
         return Network(subject.model, name, f"{name} as it was given, for {subject.dataset.name}")
 
     def surrogate(self, subject: Subject) -> Network:
-        """Return the network that the black box attacks: of another seed, and architecture."""
-        if subject.model is not None:
-            return self._noted(self.undefended(subject))
-        architecture = self.recipe(subject).surrogate
-        return self.trained(subject, seed=SURROGATE_SEED, architecture=architecture)
-
-    def _noted(self, network: Network) -> Network:
-        if network.note not in self.notes:
-            self.notes.append(network.note)
+        """Return the network that the black box attacks: the given one, or one of another seed."""
+        if subject.model is None:
+            architecture = self.recipe(subject).surrogate
+            return self.trained(subject, seed=SURROGATE_SEED, architecture=architecture)
+        network = self.undefended(subject)
+        self._note(network.note)
         return network
+
+    def paper_attacks(self, names: Sequence[str]) -> dict[str, Attack]:
+        """Return the attacks of an experiment that were asked for, with the paper's constants."""
+        asked = names if self.settings.attacks is None else self.settings.attacks
+        iterations = self.settings.cw_iterations
+        known: dict[str, Attack] = {
+            "fgsm": FGSM(),
+            "pgd": PGD(),
+            "cw": CarliniWagner(iterations=iterations),
+        }
+        if "cw" in asked and iterations != PAPER_ITERATIONS:
+            self._note(f"CW: {iterations} iterations in place of {PAPER_ITERATIONS}")
+        return {name: known[name] for name in asked}
 
     def evaluate(
         self,
@@ -161,77 +155,39 @@ class Bench:
         limit: int | None,
         scenario: str = "gray",
         surrogate: Network | None = None,
-        draws: int | None = None,
     ) -> EvaluationReport:
-        """Evaluate a network behind defences, with all that this bench is set to."""
+        """Evaluate a network behind defences on the first `limit` images."""
+        settings = self.settings
         return evaluate(
-            network.model,
-            subject.dataset,
-            defenses=defenses,
-            attacks=attacks,
-            scenario=scenario,
+            network.model, subject.dataset, defenses=defenses, attacks=attacks, scenario=scenario,
             surrogate=None if surrogate is None else surrogate.model,
-            draws=self.draws if draws is None else draws,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            limit=limit,
-            output=self.work,
-            overwrite=True,
-            device=self.device,
-            progress=self.progress,
             model_name=network.name,
             surrogate_name=None if surrogate is None else surrogate.name,
-            command=self.command,
-        )
-
-    def paper_attacks(self, names: Sequence[str]) -> dict[str, Attack]:
-        """Return the attacks of an experiment, with the paper's constants, by name.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Some of "fgsm", "pgd" and "cw".
-        """
-        known: dict[str, Attack] = {
-            "fgsm": FGSM(),
-            "pgd": PGD(),
-            "cw": CarliniWagner(iterations=self.cw_iterations),
-        }
-        if "cw" in names and self.cw_iterations != PAPER_ITERATIONS:
-            note = f"CW: {self.cw_iterations} iterations in place of {PAPER_ITERATIONS}"
-            self.notes += [note] if note not in self.notes else []
-        return {name: known[name] for name in names}
-
-    def by_speed(
-        self, attacks: Sequence[str], slow: Sequence[str]
-    ) -> list[tuple[list[str], int | None]]:
-        """Return fast attacks and slow ones, each with the most images for them.
-
-        There is an item at least, for clean images.
-        """
-        fast = [attack for attack in attacks if attack not in slow]
-        rest = [attack for attack in attacks if attack in slow]
-        most = self.slow_images or self.images
-        if not rest:
-            return [(fast, self.images)]
-        return [(fast, self.images), (rest, most)] if fast else [(rest, most)]
+            draws=settings.draws, seed=settings.seed, batch_size=settings.batch_size, limit=limit,
+            output=settings.work, overwrite=True, device=settings.device,
+            progress=settings.progress, command=settings.command,
+        )  # fmt: skip
 
     def records(
         self, subject: Subject, network: Network, attacks: Mapping[str, Attack], **given: Any
     ) -> list[Record]:
-        """Evaluate, the attacks of Carlini and Wagner on fewer images; clean images come once."""
+        """Evaluate, slow attacks on fewer images; clean images come once."""
+        settings = self.settings
+        slow = {name: attack for name, attack in attacks.items() if attack.name in SLOW}
+        fast = {name: attack for name, attack in attacks.items() if name not in slow}
+        runs = [(slow, settings.slow_images or settings.images)] if slow else []
+        if fast or not slow:  # clean images at least
+            runs.insert(0, (fast, settings.images))
         found: list[Record] = []
-        slow = [name for name, attack in attacks.items() if attack.name == "cw"]
-        for some, limit in self.by_speed(list(attacks), slow):
-            chosen = {name: attacks[name] for name in some}
-            report = self.evaluate(subject, network, attacks=chosen, limit=limit, **given)
+        for some, limit in runs:
+            report = self.evaluate(subject, network, attacks=some, limit=limit, **given)
             found += [r for r in report.records if r.attack is not None or not found]
         return found
 
     def shown(self, subject: Subject, limit: int) -> Dataset:
-        """Return the first images, at most `limit` and those of the bench, with names to show."""
-        most = limit if self.images is None else min(limit, self.images)
-        data = subject.dataset.first(most)
+        """Return the first images, with names to show: `limit` at most, and those of a run."""
+        images = self.settings.images
+        data = subject.dataset.first(limit if images is None else min(limit, images))
         if subject.kind == "cifar10" and data.classes == DIGITS:  # an archive without names
             data = replace(data, classes=CIFAR10_CLASSES)
         return data
@@ -241,7 +197,11 @@ class Bench:
         return Provenance(
             versions=package_versions(),
             code=code_fingerprint(),
-            machine=describe_machine(torch.device(self.device or "cpu")),
-            command=self.command,
+            machine=describe_machine(torch.device(self.settings.device or "cpu")),
+            command=self.settings.command,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,38 +23,22 @@ __all__ = ["Network", "Plan", "make_plan", "train_network"]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network, and what a result says of it.
-
-    Attributes
-    ----------
-    model : nn.Module
-        In eval mode.
-    name : str
-        Of its architecture, or as the caller called it.
-    note : str
-        How it was trained.
-    """
+    """A network in eval mode, and what a result says of it."""
 
     model: nn.Module
+    #: Of its architecture, or as the caller called it.
     name: str
+    #: How it was trained.
     note: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that determines a training, besides the images.
-
-    Attributes
-    ----------
-    architecture : str
-        Name for :func:`splic_ext.models.build_model`.
-    options : TrainingOptions
-    images : int
-        Most training images, the first ones.
-    """
+    """All that determines a training, besides the images."""
 
     architecture: str
     options: TrainingOptions
+    #: Most training images, the first ones.
     images: int
 
     def describe(self, dataset: Dataset) -> str:
@@ -83,23 +66,7 @@ def make_plan(
     architecture: str | None = None,
     epochs: int | None = None,
 ) -> Plan:
-    """Return how a network of a budget is trained.
-
-    Parameters
-    ----------
-    budget : Budget
-    recipe : Recipe
-        Of the kind of data.
-    defense : str, default "identity"
-        Text of a defence: the network learns the defended images.
-    adversarial : bool, default False
-        Whether they are attacked in training.
-    seed : int, default 0
-    architecture : str, optional
-        Default: as the recipe says.
-    epochs : int, optional
-        Likewise.
-    """
+    """Return how a network of a budget is trained; what is not given is as the recipe says."""
     usual = recipe.adversarial_architecture if adversarial else recipe.architecture
     length = recipe.adversarial_epochs if adversarial else recipe.epochs
     options = TrainingOptions(
@@ -133,29 +100,19 @@ def train_network(
 ) -> Network:
     """Train a network, or take it up where an earlier run of the same plan left it.
 
-    Parameters
-    ----------
-    plan : Plan
-    dataset : Dataset
-        Training images.
-    folder : Path or None
-        For ``networks/FINGERPRINT`` and ``copies``; None: nothing is kept.
-    known : dict
-        Networks of this run, by their fingerprint; the new one is added.
-    device, progress, command
-        As in :func:`splic_ext.training.train`.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    ValueError, TypeError, FloatingPointError, OSError
-        As :func:`splic_ext.training.train`.
+    Networks are kept below ``folder/networks/FINGERPRINT``, and in `known` by their fingerprint.
     """
     chosen = dataset.first(plan.images)
-    key = fingerprint(_description(plan, chosen))
+    key = fingerprint(
+        {
+            "code": code_fingerprint(TRAINING_CODE),
+            "versions": package_versions(),
+            "architecture": plan.architecture,
+            "options": plan.options.identity(),
+            "images": fingerprint_arrays(chosen.images, chosen.labels),
+            "classes": len(chosen.classes),
+        }
+    )
     if key not in known:
         place = None if folder is None else folder / "networks" / key[:40]
         result = train(
@@ -173,14 +130,3 @@ def train_network(
         network = result.network.eval().requires_grad_(False)
         known[key] = Network(network, plan.architecture, plan.describe(dataset))
     return known[key]
-
-
-def _description(plan: Plan, dataset: Dataset) -> Mapping[str, object]:
-    return {
-        "code": code_fingerprint(TRAINING_CODE),
-        "versions": package_versions(),
-        "architecture": plan.architecture,
-        "options": plan.options.identity(),
-        "images": fingerprint_arrays(dataset.images, dataset.labels),
-        "classes": len(dataset.classes),
-    }

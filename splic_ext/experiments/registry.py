@@ -1,36 +1,26 @@
-"""All experiments by name, and how one is run: checks, work, result, files."""
+"""All experiments by name: what each of them takes and needs."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from splic_ext.checks import check_integer
-from splic_ext.evaluation.guards import check_output
-from splic_ext.experiments.bench import PAPER_ITERATIONS, Bench, Outcome
-from splic_ext.experiments.budgets import BUDGETS, Budget, resolve_budget
-from splic_ext.experiments.figures.features import figure10, require_sklearn
+from splic_ext.experiments.bench import Bench, Outcome
+from splic_ext.experiments.figures.features import figure10
+from splic_ext.experiments.figures.filters import figure7
 from splic_ext.experiments.figures.pictures import figure3, figure8
 from splic_ext.experiments.figures.solver import figure4, figure5, figure12
 from splic_ext.experiments.figures.sweeps import figure6, figure9, figure11
-from splic_ext.experiments.networks import Network
-from splic_ext.experiments.results.drawing import require_matplotlib
-from splic_ext.experiments.results.result import ExperimentResult
-from splic_ext.experiments.subjects import KINDS, Subject, check_subjects, digits_subject
+from splic_ext.experiments.results.keys import PAPER_ATTACKS
+from splic_ext.experiments.subjects import KINDS
 from splic_ext.experiments.tables.gray_box import TABLES, make_table
 from splic_ext.experiments.tables.hypotheses import hypotheses
 from splic_ext.experiments.tables.ranking import ranking
-from splic_ext.experiments.tables.trained import ATTACKS, figure7, table1, table2
+from splic_ext.experiments.tables.trained import table1, table2
 
-__all__ = ["EXPERIMENTS", "Experiment", "default_subjects", "reproduce", "reproduce_all"]
-
-_MOST = 2**31 - 1
-#: Of experiments without a budget.
-DRAWS, SLOW_LIMIT = 10, 500
+__all__ = ["EXPERIMENTS", "Experiment"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +43,11 @@ class Experiment:
         Whether it has curves or pictures.
     budgeted : bool
         Whether it has a budget in any case; the others take all images without one.
+    sklearn : bool
+        Whether it needs scikit-learn.
+    tried : mapping, optional
+        Scale of a budget -> the data that :func:`~splic_ext.experiments.reproduce_all` runs it
+        on; default: all that it takes.
     """
 
     title: str
@@ -62,6 +57,12 @@ class Experiment:
     trains: bool = False
     draws: bool = False
     budgeted: bool = True
+    sklearn: bool = False
+    tried: Mapping[str, tuple[str, ...]] | None = None
+
+
+#: Of experiments that train dozens of networks.
+_SOME = MappingProxyType({"smoke": ("digits",), "cpu": ("svhn", "digits"), "gpu": KINDS})
 
 
 def _gray_box(name: str) -> Experiment:
@@ -73,7 +74,7 @@ def _figure(title: str, run: Callable[[Bench], Outcome], **more: Any) -> Experim
     return Experiment(title, run, draws=True, **more)
 
 
-_ATTACKS = tuple(ATTACKS)
+_ATTACKS = tuple(PAPER_ATTACKS)
 
 #: Name -> experiment, in the order of the paper, then those that it lacks.
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
@@ -96,260 +97,19 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         ),
         "figure8": _figure("Figure 8: original, attacked, restored", figure8, trains=True),
         "figure9": _figure("Figure 9: accuracy against lambda", figure9, trains=True),
-        "figure10": _figure("Figure 10: features with and without SPLIC", figure10, trains=True),
+        "figure10": _figure(
+            "Figure 10: features with and without SPLIC", figure10, trains=True, sklearn=True
+        ),
         "figure11": _figure("Figure 11: clean accuracy against the share of anchors", figure11),
         "figure12": _figure("Figure 12: PSNR with and without total variation", figure12),
         "frontier": _gray_box("frontier"),
         "hypotheses": Experiment(
             "Hypotheses: one change at a time, clean, black box, white box", hypotheses,
-            trains=True,
+            trains=True, tried=_SOME,
         ),
         "ranking": Experiment(
             "Ranking: SPLIC chosen on training images, total variation, ME-Net, trained alike",
-            ranking, trains=True,
+            ranking, trains=True, tried=_SOME,
         ),
     }
 )  # fmt: skip
-
-
-def reproduce(
-    name: str,
-    subjects: Sequence[Subject] | None = None,
-    *,
-    budget: str | Budget | None = None,
-    draws: int | None = None,
-    seed: int = 0,
-    limit: int | None = None,
-    slow_limit: int | None = None,
-    attacks: Sequence[str] | None = None,
-    batch_size: int = 100,
-    output: str | os.PathLike[str] | None = None,
-    device: str | None = None,
-    progress: bool = True,
-    command: str | None = None,
-) -> ExperimentResult:
-    """Make a table or a figure of the paper anew, its numbers beside the paper's.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`EXPERIMENTS`: "table1", ..., "figure12", "frontier", "hypotheses",
-        "ranking".
-    subjects : sequence of Subject, optional
-        A section of the result for each, named after its data set. Default, for the budget
-        "smoke" alone: scikit-learn's digits.
-    budget : {"smoke", "cpu", "gpu"} or Budget, optional
-        How much is run: networks, images, steps. Default: "cpu"; "table3", "table4" and
-        "frontier" then take all images and 10 draws.
-    draws : int, optional
-        Fresh draws of the masks for each finished image; default: as the budget says.
-    seed, batch_size, device, progress, command
-        As in :func:`splic_ext.evaluation.evaluate`.
-    limit : int, optional
-        Most images of each data set, the first ones; default: as the budget says.
-    slow_limit : int, optional
-        The same for attacks of thousands of steps (CW); without a budget 500.
-    attacks : sequence of str, optional
-        Some of the attacks of "table1", "table3", "table4", "figure7" or "frontier"; default: all.
-    output : path, optional
-        Folder for the files of the result, which are replaced, see
-        :meth:`ExperimentResult.save`; and, below ``work``, for finished parts and networks, which
-        the same call takes up again, and experiments share.
-
-    Returns
-    -------
-    ExperimentResult
-
-    Raises
-    ------
-    ValueError
-        An unknown name, budget or attack, no subject, two of one name, one whose data the
-        experiment has no place for, or that lacks training images; a parameter out of its range.
-    MissingExtraError
-        Matplotlib or scikit-learn is not installed, and is needed. Nothing has been computed.
-    TypeError, AttackError, OSError
-        As :func:`splic_ext.evaluation.evaluate`.
-    FloatingPointError
-        As :func:`splic_ext.training.train`.
-
-    Notes
-    -----
-    The paper's attacks: L-inf 8/255; FGSM one step; PGD and BPDA 7 steps of 2/255; CW with
-    confidence 20, 5 binary search steps, learning rate 0.005, 1000 iterations, which is an L2
-    attack.
-
-    Examples
-    --------
-    >>> result = reproduce("figure12", budget="smoke", progress=False)
-    >>> [point.series for point in result.points][-1], result.points[-1].y_name
-    ('SPLIC', 'PSNR (dB)')
-    """
-    chosen = None if budget is None else resolve_budget(budget)
-    found = default_subjects(chosen) if subjects is None else subjects
-    bench = _prepare(
-        name,
-        found,
-        chosen,
-        attacks=attacks,
-        draws=draws,
-        seed=seed,
-        limit=limit,
-        slow_limit=slow_limit,
-        batch_size=batch_size,
-        output=output,
-        device=device,
-        progress=progress,
-        command=command,
-    )
-    return _run(bench, chosen)
-
-
-def reproduce_all(
-    subjects: Sequence[Subject] | None = None,
-    *,
-    budget: str | Budget = "cpu",
-    output: str | os.PathLike[str] | None = None,
-    **given: Any,
-) -> Iterator[ExperimentResult]:
-    """Make all tables and figures, one after the other; they share networks and parts.
-
-    All is checked before any work.
-
-    Parameters
-    ----------
-    subjects, budget, output
-        As for :func:`reproduce`; an experiment leaves out subjects that it has no place for, and
-        is left out where it has a place for none.
-    **given
-        Other parameters of :func:`reproduce`, but `attacks`.
-
-    Returns
-    -------
-    iterator of ExperimentResult
-        In the order of :data:`EXPERIMENTS`. An experiment is run when its result is asked for.
-
-    Raises
-    ------
-    Exception
-        As :func:`reproduce`.
-    """
-    chosen = resolve_budget(budget)
-    found = default_subjects(chosen) if subjects is None else subjects
-    known: dict[str, Network] = {}
-    plan: list[Bench] = []
-    for name, experiment in EXPERIMENTS.items():
-        some: Any = found
-        if isinstance(found, Sequence) and all(isinstance(part, Subject) for part in found):
-            kinds = _kinds(name, experiment, chosen)
-            some = [part for part in found if part.kind in kinds]
-            if found and not some:
-                continue
-        plan.append(_prepare(name, some, chosen, output=output, networks=known, **given))
-    return (_run(bench, chosen) for bench in plan)
-
-
-def default_subjects(budget: Budget | None) -> list[Subject]:
-    """Return scikit-learn's digits for the budget "smoke", and nothing for others."""
-    if budget is None or budget.name != "smoke":
-        return []
-    return [digits_subject()]
-
-
-def _kinds(name: str, experiment: Experiment, budget: Budget) -> tuple[str, ...]:
-    return budget.hypotheses if name in ("hypotheses", "ranking") else experiment.kinds
-
-
-def _prepare(
-    name: str,
-    subjects: Sequence[Subject],
-    given: Budget | None,
-    *,
-    attacks: Sequence[str] | None = None,
-    draws: int | None = None,
-    seed: int = 0,
-    limit: int | None = None,
-    slow_limit: int | None = None,
-    batch_size: int = 100,
-    output: str | os.PathLike[str] | None = None,
-    device: str | None = None,
-    progress: bool = True,
-    command: str | None = None,
-    networks: dict[str, Network] | None = None,
-) -> Bench:
-    """Check everything, before any work."""
-    if not isinstance(name, str) or name not in EXPERIMENTS:
-        raise ValueError(
-            f"`name` must be one of {', '.join(EXPERIMENTS)}, got {name!r}; choose one"
-        )
-    experiment = EXPERIMENTS[name]
-    check_subjects(name, experiment.kinds, subjects, trains=experiment.trains)
-    _check_attacks(name, experiment, attacks)
-    if experiment.draws:
-        require_matplotlib()
-    if name == "figure10":
-        require_sklearn()
-    budget = BUDGETS["cpu"] if given is None else given
-    own = given is not None or experiment.budgeted
-    for parameter, value in (("limit", limit), ("slow_limit", slow_limit), ("draws", draws)):
-        if value is not None:
-            check_integer(parameter, value, 1, _MOST)
-    images = limit or (budget.images if own else None)
-    slow = slow_limit or (budget.slow_images if own else SLOW_LIMIT)
-    bench = Bench(
-        name,
-        subjects,
-        budget,
-        images=images,
-        slow_images=slow if images is None else min(images, slow),
-        draws=draws or (budget.draws if own else DRAWS),
-        seed=check_integer("seed", seed, 0, 2**64 - 1),
-        batch_size=batch_size,
-        attacks=attacks,
-        output=None if output is None else Path(output),
-        device=device,
-        progress=progress,
-        command=command,
-        networks={} if networks is None else networks,
-        cw_iterations=budget.cw_iterations if own else PAPER_ITERATIONS,
-    )
-    if experiment.trains:
-        for subject in subjects:
-            bench.recipe(subject)
-    check_output(bench.output, "", overwrite=True)
-    return bench
-
-
-def _check_attacks(name: str, experiment: Experiment, attacks: Sequence[str] | None) -> None:
-    if attacks is None:
-        return
-    if not experiment.attacks:
-        able = ", ".join(key for key, other in EXPERIMENTS.items() if other.attacks)
-        raise ValueError(f"`attacks` is for {able}, got it for {name}; leave it out")
-    for attack in attacks:
-        if attack not in experiment.attacks:
-            raise ValueError(
-                f"`attacks` of {name} must be among {', '.join(experiment.attacks)}, got "
-                f"{attack!r}; leave it out"
-            )
-
-
-def _run(bench: Bench, given: Budget | None) -> ExperimentResult:
-    experiment = EXPERIMENTS[bench.name]
-    outcome = experiment.run(bench)
-    notes = [f"seed {bench.seed}", *outcome.notes, *bench.notes]
-    budget = bench.budget.name if given is not None or experiment.budgeted else None
-    result = ExperimentResult(
-        bench.name,
-        experiment.title,
-        tuple(outcome.rows),
-        bench.provenance(),
-        tuple(dict.fromkeys(notes)),
-        tuple(outcome.points),
-        tuple(outcome.galleries),
-        tuple(outcome.datasets),
-        budget,
-        {s.dataset.name.partition("/")[0]: s.kind for s in bench.subjects},
-    )
-    if bench.output is not None:
-        result.save(bench.output)
-    return result

@@ -41,6 +41,11 @@ class Subject:
     model_name: str | None = None
     training: Dataset | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the data set, without its split; sections of a result are named after it."""
+        return self.dataset.name.partition("/")[0]
+
 
 def digits_subject(limit: int | None = None) -> Subject:
     """Return scikit-learn's digits, which need no file.
@@ -69,24 +74,7 @@ def digits_subject(limit: int | None = None) -> Subject:
 
 
 def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bool) -> None:
-    """Raise unless the subjects are what an experiment takes.
-
-    Parameters
-    ----------
-    name : str
-        Of the experiment, for messages.
-    kinds : sequence of str
-        That it takes.
-    subjects : object
-        What a caller passed.
-    trains : bool
-        Whether it trains networks even where there is one.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As said.
-    """
+    """Raise unless the subjects are what the experiment of that name takes."""
     if not isinstance(subjects, Sequence):
         raise TypeError(
             f"`subjects` must be a list, got {type(subjects).__name__}; put a single one into it"
@@ -122,10 +110,9 @@ def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bo
                 f"`training` of {subject.dataset.name} must be a data set: {name} trains "
                 "networks on it; give training images"
             )
-        section = subject.dataset.name.partition("/")[0]
-        if section in sections:
+        if subject.name in sections:
             raise ValueError(
-                f"`subjects` must have data sets of different names, got {section!r} twice; rename "
-                "one, since the sections of the table are named after them"
+                f"`subjects` must have data sets of different names, got {subject.name!r} twice; "
+                "rename one, since the sections of the table are named after them"
             )
-        sections.add(section)
+        sections.add(subject.name)

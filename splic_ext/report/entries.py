@@ -9,6 +9,7 @@ from dataclasses import replace
 from splic_ext.evaluation import EvaluationReport
 from splic_ext.evaluation.tables import HEADER, table_rows
 from splic_ext.experiments import ExperimentResult, Row
+from splic_ext.experiments.results import keys
 from splic_ext.report.figures import curve_points, draw_diagrams, family_points, show_gallery
 from splic_ext.report.sources import Source
 from splic_ext.report.tuning import Setting, TuningRun
@@ -34,23 +35,20 @@ __all__ = [
 
 #: Why a smoke test is no result.
 SMOKE = "A smoke test: it shows that all of it runs. Its numbers mean nothing."
-#: Section of the adaptive protocol -> how its numbers are read.
+#: Section of the adaptive protocol, by its key -> how its numbers are read.
 READING = {
     "gradients": "The worst of them is the result: an upper bound of the robust accuracy.",
-    "masks held still": "Must be near 0 %: otherwise the attack is broken, and all other numbers "
-    "say nothing.",
-    "draws for each gradient": "Must be flat at the end: otherwise more draws would find more.",
-    "losses and step rules": "If another is far below PGD with cross-entropy, the gradients above "
-    "are too kind.",
+    "still": "Must be near 0 %: otherwise the attack is broken, and all other numbers say nothing.",
+    "draws": "Must be flat at the end: otherwise more draws would find more.",
+    "losses": "If another is far below PGD with cross-entropy, the gradients above are too kind.",
     "steps": "Must be flat: otherwise more steps would find more.",
     "radius": "Must fall towards 0 %: an attack that may do anything and does not succeed is "
     "broken.",
     "queries": "Must not be below the gradients: otherwise these are masked.",
-    "transfer from the network without the defence": "Must not be below the gradients: otherwise "
-    "these are masked.",
-    "transfer from other networks": "Likewise.",
-    "without its parts": "What the defence has of each part.",
-    "known to be broken": "Must fall: what leaves these standing is no attack.",
+    "transfer": "Must not be below the gradients: otherwise these are masked.",
+    "surrogates": "Likewise.",
+    "parts": "What the defence has of each part.",
+    "broken": "Must fall: what leaves these standing is no attack.",
 }
 #: Heading of the only part of an entry.
 ACCURACY = "Accuracy"
@@ -91,10 +89,10 @@ def result_entry(source: Source[ExperimentResult]) -> Entry:
         path=source.path,
         facts=provenance_facts(result.provenance),
         command=result.provenance.command,
-        notes=tuple(map(one_line, result.notes)),
+        notes=tuple(one_line(keys.note_title(note)) for note in result.notes),
         blocks=_side_by_side([_block(result, section) for section in sections]),
         details=_details(result.rows),
-        warning=SMOKE if result.budget == "smoke" else "",
+        warning=SMOKE if result.budget == keys.SMOKE else "",
         data=one_line(", ".join(dict.fromkeys(images))),
     )
 
@@ -111,7 +109,7 @@ def evaluation_rows(report: EvaluationReport) -> tuple[Row, ...]:
     tuple of Row
     """
     return tuple(
-        Row.from_record(record, ACCURACY, record.defense, record.attack or "clean")
+        Row.from_record(record, ACCURACY, record.defense, record.attack or keys.CLEAN)
         for record in report.records
     )
 
@@ -210,13 +208,13 @@ def _block(result: ExperimentResult, section: str) -> Block:
         diagrams = draw_diagrams(curve_points(rows))
         diagrams += draw_diagrams(family_points(rows), joined=False)
     galleries = [gallery for gallery in result.galleries if gallery.section == section]
-    adaptive = result.name == "adaptive"
+    adaptive = result.name == keys.ADAPTIVE
     return Block(
         one_line(section[:1].upper() + section[1:] if adaptive else section),
         (row_table(rows),) if rows else (),
         tuple(replace(diagram, title="") for diagram in diagrams),
         tuple(map(show_gallery, galleries)),
-        READING.get(section, "") if adaptive else "",
+        READING.get(keys.section_key(section) or "", "") if adaptive else "",
     )
 
 
@@ -241,7 +239,9 @@ def _details(rows: Sequence[Row]) -> tuple[Table, ...]:
     if not rows:
         return ()
     defenses = dict.fromkeys((row.method, row.defense) for row in rows)
-    attacks = dict.fromkeys((row.attack, row.parameters) for row in rows if row.parameters)
+    attacks = dict.fromkeys(
+        (keys.attack_title(row.attack), row.parameters) for row in rows if row.parameters
+    )
     networks = dict.fromkeys((row.model.name, row.model.sha256[:12]) for row in rows)
     data = {
         (info.name if info.split is None else f"{info.name}/{info.split}"): (

@@ -12,6 +12,8 @@ from typing import Any
 
 from splic_ext.experiments import Gallery, Point, Row
 from splic_ext.experiments.results.drawing import diagrams
+from splic_ext.experiments.results.keys import CLEAN, attack_title
+from splic_ext.experiments.results.rows import is_worst
 from splic_ext.report.svg import diagram_svg
 from splic_ext.report.views import Cell, Diagram, Grid, Line, Picture, Table, one_line
 
@@ -72,8 +74,11 @@ def curve_points(rows: Sequence[Row]) -> tuple[Point, ...]:
     ()
     """
     methods = {row.method for row in rows}
-    given = [(row, _flat(json.loads(row.parameters))) for row in rows if row.parameters]
-    given = [(row, values) for row, values in given if "attacks" not in values]  # no worst of them
+    given = [
+        (row, _flat(json.loads(row.parameters)))
+        for row in rows
+        if row.parameters and not is_worst(row)
+    ]
     if len(methods) != 1 or len(given) < CURVE:
         return ()
     names = {name for _, values in given for name in values}
@@ -85,7 +90,7 @@ def curve_points(rows: Sequence[Row]) -> tuple[Point, ...]:
     title, factor = AXES[name]
     points = [Point.from_row(row, title, factor * float(v[name])) for row, v in given if name in v]
     if name == "epsilon":
-        points += [Point.from_row(row, title, 0.0) for row in rows if row.attack == "clean"]
+        points += [Point.from_row(row, title, 0.0) for row in rows if row.attack == CLEAN]
     return tuple(points) if len({point.x for point in points}) >= CURVE else ()
 
 
@@ -107,7 +112,7 @@ def family_points(rows: Sequence[Row]) -> tuple[Point, ...]:
     >>> family_points([])
     ()
     """
-    clean = {row.method: row for row in rows if row.attack == "clean"}
+    clean = {row.method: row for row in rows if row.attack == CLEAN}
     families: dict[str, list[str]] = {}
     for method in clean:
         families.setdefault(_family(method), []).append(method)
@@ -115,7 +120,7 @@ def family_points(rows: Sequence[Row]) -> tuple[Point, ...]:
         return ()
     points = []
     for row in rows:
-        if row.attack == "clean" or row.method not in clean:
+        if row.attack == CLEAN or row.method not in clean:
             continue
         points.append(
             Point.from_row(
@@ -123,7 +128,7 @@ def family_points(rows: Sequence[Row]) -> tuple[Point, ...]:
                 "clean accuracy (%)",
                 100 * clean[row.method].mean.value,
                 series=_family(row.method),
-                y_name=f"accuracy under {row.attack} (%)",
+                y_name=f"accuracy under {attack_title(row.attack)} (%)",
             )
         )
     return tuple(points)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from splic_ext import __version__
 from splic_ext.atomic import atomic_path
 from splic_ext.experiments import EXPERIMENTS
+from splic_ext.experiments.results.keys import ADAPTIVE
 from splic_ext.optional import optional
-from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry
+from splic_ext.report.entries import evaluation_entry, result_entry, search_entry
 from splic_ext.report.sources import Collection, NoResultError, Unread, collect
 from splic_ext.report.speedview import benchmark_entry
 from splic_ext.report.summary import Summary, parts_of, summarize
@@ -24,7 +26,7 @@ __all__ = ["Page", "make_page", "write_report"]
 #: Title of the page.
 TITLE = "SPLIC: results"
 #: What is no experiment of the paper, nor made by the same command.
-ADAPTIVE = {"adaptive": "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
+OTHERS = {ADAPTIVE: "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
 #: Part of the collection -> heading of its entries, and what makes one.
 GROUPS: dict[str, tuple[str, Callable[[Any], Entry]]] = {
     "results": ("Experiments", result_entry),
@@ -32,6 +34,14 @@ GROUPS: dict[str, tuple[str, Callable[[Any], Entry]]] = {
     "benchmarks": ("Speed", benchmark_entry),
     "searches": ("Presets", search_entry),
     "trainings": ("Networks", training_entry),
+}
+#: Part of the collection -> when a file of it was made.
+DATES: dict[str, Callable[[Any], str]] = {
+    "results": attrgetter("provenance.date"),
+    "evaluations": lambda report: str(report.records[-1].provenance.date),
+    "benchmarks": attrgetter("date"),
+    "searches": attrgetter("date"),
+    "trainings": attrgetter("provenance.date"),
 }
 
 
@@ -122,7 +132,7 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
     results = sorted(found.results, key=lambda source: order.get(source.content.name, len(order)))
     found = replace(found, results=tuple(results))
     unread = list(found.unread)
-    groups, names = [], list[str]()
+    groups, names, dates = [], list[str](), set[str]()
     for kind, (heading, make) in GROUPS.items():
         entries = []
         for source in getattr(found, kind):
@@ -131,6 +141,7 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
             except ValueError as error:
                 unread.append(Unread(source.path, str(error)))
                 continue
+            dates.add(DATES[kind](source.content)[:10])
             taken = sum(name == entry.key for name in names)
             names.append(entry.key)
             entries.append(replace(entry, key=f"{entry.key}-{taken}") if taken else entry)
@@ -138,17 +149,17 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
             groups.append(Group(heading, _titled(entries)))
     all_entries = [entry for group in groups for entry in group.entries]
     done = {source.content.name for source in found.results}
-    known = {name: experiment.title for name, experiment in EXPERIMENTS.items()} | ADAPTIVE
+    known = {name: experiment.title for name, experiment in EXPERIMENTS.items()} | OTHERS
     missing = tuple((name, text) for name, text in known.items() if name not in done)
     keys = {entry.path: (entry.title, entry.key) for entry in all_entries}
     summary = summarize(
         parts_of(found, keys),
         missing=len(missing),
         unread=len(unread),
-        smoke=sum(entry.warning == SMOKE for entry in all_entries),
+        smoke=sum(bool(entry.warning) for entry in all_entries),
     )
-    dates = sorted({dict(entry.facts)["Date"] for entry in all_entries})
-    limits = tuple(dict.fromkeys((*dates[:1], *dates[-1:])))
+    days = sorted(dates)
+    limits = tuple(dict.fromkeys((*days[:1], *days[-1:])))
     return Page(one_line(title), tuple(groups), summary, missing, tuple(unread), limits)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from splic_ext.experiments import Row
+from splic_ext.experiments.results.agreement import Agreement
+from splic_ext.experiments.results.keys import BPDA, CLEAN, SMOKE, attack_title
+from splic_ext.experiments.results.rows import is_worst
 from splic_ext.report.entries import evaluation_rows
 from splic_ext.report.sources import Collection
 from splic_ext.report.views import Cell, Line, Table, one_line, percent_cell
@@ -14,10 +17,6 @@ __all__ = ["Card", "Part", "Summary", "parts_of", "summarize"]
 
 #: Scenarios in which the attacker knows the defence.
 KNOWN = ("white", "mixed")
-#: What the worst of several attacks is called.
-WORST = "worst"
-#: The attack of the paper's white box.
-PAPERS = "BPDA"
 #: Results whose rows differ in more than the defence.
 LEFT_OUT = ("hypotheses", "ranking")
 #: Of the clean accuracy: what is no more below is as accurate.
@@ -104,9 +103,7 @@ def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Par
         Path of a file -> title and key of its entry.
     """
     rows = {
-        s.path: (s.content.name, s.content.rows)
-        for s in found.results
-        if s.content.budget != "smoke"
+        s.path: (s.content.name, s.content.rows) for s in found.results if s.content.budget != SMOKE
     }
     rows |= {s.path: ("", evaluation_rows(s.content)) for s in found.evaluations}
     return [
@@ -156,8 +153,8 @@ def _is_other(row: Row) -> bool:
 
 def _unknown(part: Part) -> Card | None:
     """Compare SPLIC with what is as accurate on clean images, under the hardest attack."""
-    rows = [row for row in part.rows if row.attack != "clean" and row.scenario not in KNOWN]
-    clean = {row.method: row for row in part.rows if row.attack == "clean"}
+    rows = [row for row in part.rows if row.attack != CLEAN and row.scenario not in KNOWN]
+    clean = {row.method: row for row in part.rows if row.attack == CLEAN}
     rows = [row for row in rows if row.method in clean]
     plain = [row for row in rows if row.defense.startswith("Identity(")]
     if not plain or part.name in LEFT_OUT:
@@ -184,7 +181,7 @@ def _unknown(part: Part) -> Card | None:
         lines.append(Line("No other defence is as accurate on clean images.", ()))
     else:
         lines.append(_line(clean[rival.method], rival))
-    table = Table("", ("defence", "clean", one_line(best.attack)), tuple(lines))
+    table = Table("", ("defence", "clean", one_line(attack_title(best.attack))), tuple(lines))
     return Card(part.title, part.key, part.data, table)
 
 
@@ -216,17 +213,17 @@ def _known(parts: Sequence[Part]) -> list[Card]:
 
 def _worst(rows: Sequence[Row], printed: bool) -> Line | None:
     """Return clean images, the attack that the paper prints, if it does, and the worst."""
-    known = [row for row in rows if row.scenario in KNOWN and row.attack != "clean"]
-    worst = [row for row in known if row.attack.startswith(WORST)]
+    known = [row for row in rows if row.scenario in KNOWN and row.attack != CLEAN]
+    worst = [row for row in known if is_worst(row)]
     if not worst:
         return None
     lowest = min(worst, key=lambda row: row.mean.value)
-    clean = [row for row in rows if row.attack == "clean" and row.section == lowest.section]
+    clean = [row for row in rows if row.attack == CLEAN and row.section == lowest.section]
     if not clean:
         return None
     cells = [percent_cell(clean[0].mean)]
     if printed:
-        own = next((row for row in known if row.attack == PAPERS), None)
+        own = next((row for row in known if row.attack == BPDA), None)
         cells.append(Cell("") if own is None else percent_cell(own.mean, paper=own.paper))
     return Line(one_line(lowest.method), (*cells, percent_cell(lowest.mean)))
 
@@ -240,7 +237,7 @@ def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
         found = [cell.verdict for cell in cells if cell.verdict]
         if not found:
             continue
-        counts = [found.count(name) for name in ("within", "below ours", "above ours")]
+        counts = [found.count(verdict) for verdict in Agreement]
         total = [a + b for a, b in zip(total, counts, strict=True)]
         told = keys.count(part.key) == 1 and part.section in part.title
         title = part.title if told else f"{part.title}: {part.section}"
@@ -251,7 +248,7 @@ def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
 
 def _limits(parts: Sequence[Part], worst: bool, paper: bool) -> list[str]:
     rows = [row for part in parts for row in part.rows]
-    attacked = [row for row in rows if row.attack != "clean"]
+    attacked = [row for row in rows if row.attack != CLEAN]
     limits = []
     if attacked and not any(row.scenario in KNOWN for row in attacked):
         limits.append(

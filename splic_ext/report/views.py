@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from splic_ext.evaluation import Accuracy, Provenance
-from splic_ext.evaluation.tables import agrees
 from splic_ext.experiments import Row
+from splic_ext.experiments.results.agreement import Agreement, agreement
+from splic_ext.experiments.results.keys import CLEAN, attack_title
+from splic_ext.experiments.results.rows import is_worst
 
 __all__ = [
     "Block",
@@ -48,18 +50,16 @@ class Cell:
     every: float | None = None
 
     @property
-    def verdict(self) -> str:
-        """Where the paper's number lies; empty where there is none."""
+    def verdict(self) -> Agreement | None:
+        """Where the paper's number lies, if there is one."""
         if self.paper is None or self.low is None or self.high is None:
-            return ""
-        if agrees(self.paper, self.low, self.high):
-            return "within"
-        return "above ours" if self.paper > self.high else "below ours"
+            return None
+        return agreement(self.paper, self.low, self.high)
 
     @property
     def verdict_text(self) -> str:
         """The same in words, seen from ours."""
-        if self.verdict == "within" or self.paper is None or self.value is None:
+        if self.verdict is Agreement.WITHIN or self.paper is None or self.value is None:
             return "agrees"
         side = "lower" if self.value < self.paper else "higher"
         return f"ours {abs(self.value - self.paper):.1f} {side}"
@@ -219,8 +219,8 @@ def percent_cell(
 
     Examples
     --------
-    >>> percent_cell(Accuracy(0.5, 0.25, 0.75, 12), paper=80.0).verdict
-    'above ours'
+    >>> percent_cell(Accuracy(0.5, 0.25, 0.75, 12), paper=80.0).verdict_text
+    'ours 30.0 lower'
     """
     low, value, high = (100 * x for x in (accuracy.low, accuracy.value, accuracy.high))
     share = None if every is None else 100 * every.value
@@ -245,13 +245,13 @@ def row_table(rows: Sequence[Row]) -> Table:
         names = ("attack", "one draw", "every draw", "vote")
         lines = tuple(
             Line(
-                one_line(row.attack),
+                one_line(attack_title(row.attack)),
                 (
                     percent_cell(row.mean, paper=row.paper),
                     percent_cell(row.all_draws),
                     percent_cell(row.majority),
                 ),
-                row.attack.startswith("worst"),
+                is_worst(row),
             )
             for row in rows
         )
@@ -262,7 +262,8 @@ def row_table(rows: Sequence[Row]) -> Table:
         Line(one_line(method), tuple(_cell(found.get((method, attack))) for attack in attacks))
         for method in methods
     )
-    return Table(caption, ("method", *map(one_line, attacks)), lines)
+    titles = (one_line(attack_title(attack)) for attack in attacks)
+    return Table(caption, ("method", *titles), lines)
 
 
 def _cell(row: Row | None) -> Cell:
@@ -277,12 +278,12 @@ def _caption(rows: Sequence[Row], methods: Sequence[str]) -> str:
     fewer = {row.attack: row.mean.n for row in rows if row.mean.n < most}
     data = _all(row.dataset.name for row in rows)
     parts = [f"{most:,} images of {data}", _all(row.model.name for row in rows)]
-    parts.append(f"{_all(row.scenario for row in rows if row.attack != 'clean') or 'no'} box")
+    parts.append(f"{_all(row.scenario for row in rows if row.attack != CLEAN) or 'no'} box")
     draws = max(row.draws for row in rows)
     if draws > 1:
         parts.append(f"{draws} draws")
     caption = ", ".join(parts)
-    caption += "".join(f"; {attack}: the first {n:,}" for attack, n in fewer.items())
+    caption += "".join(f"; {attack_title(attack)}: the first {n:,}" for attack, n in fewer.items())
     return one_line(f"{methods[0]}: {caption}" if len(methods) == 1 else caption)
 
 

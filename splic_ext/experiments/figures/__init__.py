@@ -1,6 +1,7 @@
 """The paper's figures, each one function."""
 
 from splic_ext.experiments.figures.features import figure10
+from splic_ext.experiments.figures.filters import figure7
 from splic_ext.experiments.figures.pictures import figure3, figure8
 from splic_ext.experiments.figures.solver import figure4, figure5, figure12
 from splic_ext.experiments.figures.sweeps import figure6, figure9, figure11
@@ -10,6 +11,7 @@ __all__ = [
     "figure4",
     "figure5",
     "figure6",
+    "figure7",
     "figure8",
     "figure9",
     "figure10",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -18,7 +18,8 @@ from splic_ext.runs.inputs import describe_dataset
 
 __all__ = ["figure3", "figure8"]
 
-#: Columns of figure 3.
+#: Columns, by the scale of the budget; figure 3 has fewer.
+PICTURES = {"smoke": 3, "cpu": 7, "gpu": 7}
 FEW = 4
 #: Pictures have this many pixels a side at least.
 SMALLEST = 64
@@ -26,22 +27,18 @@ SMALLEST = 64
 
 def figure3(bench: Bench) -> Outcome:
     """Images that were attacked without the defence, and what SPLIC makes of them."""
-    outcome = Outcome()
+    outcome, seed = Outcome(), bench.settings.seed
     for subject in bench.subjects:
-        data = bench.shown(subject, min(FEW, bench.budget.pictures))
+        data = bench.shown(subject, min(FEW, bench.settings.budget.pick(PICTURES)))
         network = bench.undefended(subject)
         model = network.model
         images, labels = _tensors(data, model)
-        attacked = PGD().run(model, images, labels, index=0, seed=bench.seed)
-        defended = _defend(attacked, bench.seed)
-        gallery = _gallery(
-            data,
-            f"{data.name}: PGD on {network.name} without a defence, and SPLIC",
-            ("attacked", "SPLIC"),
-            (attacked, defended),
-            (model(attacked), model(defended)),
-        )
-        outcome.galleries.append(gallery)
+        attacked = PGD().run(model, images, labels, index=0, seed=seed)
+        defended = _defend(attacked, seed)
+        title = f"{data.name}: PGD on {network.name} without a defence, and SPLIC"
+        lines = {"attacked": attacked, "SPLIC": defended}
+        answers = (model(attacked), model(defended))
+        outcome.galleries.append(_gallery(data, title, lines, answers))
         outcome.datasets.append(describe_dataset(data))
         outcome.notes.append(network.note)
     outcome.notes += [
@@ -52,23 +49,18 @@ def figure3(bench: Bench) -> Outcome:
 
 
 def figure8(bench: Bench) -> Outcome:
-    """Images attacked in the white box, past SPLIC and a network that was trained on it."""
-    outcome = Outcome()
+    """Images attacked in the white box, by BPDA, with a network that was trained on SPLIC."""
+    outcome, seed = Outcome(), bench.settings.seed
     for subject in bench.subjects:
-        data = bench.shown(subject, bench.budget.pictures)
+        data = bench.shown(subject, bench.settings.budget.pick(PICTURES))
         model = bench.trained(subject, defense="splic").model
         images, labels = _tensors(data, model)
         target = Defended(model, defense_from_spec("splic"))
-        attacked = BPDA().run(target, images, labels, index=0, seed=bench.seed)
-        defended = _defend(attacked, bench.seed)
-        gallery = _gallery(
-            data,
-            f"{data.name}: white box, BPDA",
-            ("original", "attacked", "SPLIC"),
-            (images, attacked, defended),
-            (model(_defend(images, bench.seed)), model(attacked), model(defended)),
-        )
-        outcome.galleries.append(gallery)
+        attacked = BPDA().run(target, images, labels, index=0, seed=seed)
+        defended = _defend(attacked, seed)
+        lines = {"original": images, "attacked": attacked, "SPLIC": defended}
+        answers = (model(_defend(images, seed)), model(attacked), model(defended))
+        outcome.galleries.append(_gallery(data, f"{data.name}: white box, BPDA", lines, answers))
         outcome.datasets.append(describe_dataset(data))
     outcome.notes += [
         "below each what a network that was trained on completed images takes it for: originals "
@@ -79,12 +71,8 @@ def figure8(bench: Bench) -> Outcome:
     return outcome
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next((value.device for value in model.state_dict().values()), torch.device("cpu"))
-
-
 def _tensors(data: Dataset, model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    device = _device(model)
+    device = next((value.device for value in model.state_dict().values()), torch.device("cpu"))
     return torch.from_numpy(data.to_float()).to(device), torch.from_numpy(data.labels).to(device)
 
 
@@ -95,26 +83,19 @@ def _defend(images: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def _gallery(
-    data: Dataset,
-    title: str,
-    rows: Sequence[str],
-    images: Sequence[torch.Tensor],
-    logits: Sequence[torch.Tensor],
+    data: Dataset, title: str, lines: Mapping[str, torch.Tensor], logits: Sequence[torch.Tensor]
 ) -> Gallery:
+    """Return a row of pictures for each line, with what the network takes them for."""
     magnify = -(-SMALLEST // min(data.images.shape[2:]))
     pictures, captions, right = [], [], []
-    for batch, answers in zip(images, logits, strict=True):
+    for batch, answers in zip(lines.values(), logits, strict=True):
         likely, chosen = answers.detach().float().softmax(dim=1).max(dim=1)
+        told = zip(chosen.tolist(), likely.tolist(), strict=True)
         pictures.append(tuple(encode_picture(x.cpu().numpy(), magnify=magnify) for x in batch))
-        captions.append(
-            tuple(
-                f"{data.classes[choice]} {share:.2f}"
-                for choice, share in zip(chosen.tolist(), likely.tolist(), strict=True)
-            )
-        )
+        captions.append(tuple(f"{data.classes[choice]} {share:.2f}" for choice, share in told))
         right.append(tuple((chosen.cpu().numpy() == data.labels).tolist()))
     columns = tuple(data.classes[label] for label in data.labels)
+    section = data.name.partition("/")[0]
     return Gallery(
-        data.name.partition("/")[0], title, tuple(rows), columns, tuple(pictures), tuple(captions),
-        tuple(right),
-    )  # fmt: skip
+        section, title, tuple(lines), columns, tuple(pictures), tuple(captions), tuple(right)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,10 @@ __all__ = ["CURVES", "figure4", "figure5", "figure12", "psnr"]
 
 #: Curves of figure 4.
 CURVES = 4
-#: Denominator of the ranks of figure 5, of images of any side.
+#: Columns of figure 5, and the pixels of their sides, by the scale of the budget.
+PHOTOGRAPHS = {"smoke": 1, "cpu": 4, "gpu": 4}
+SIDES = {"smoke": 32, "cpu": 112, "gpu": 112}
+#: Its ranks: the side divided by these.
 PARTS = (1, 2, 4, 8, 16)
 #: Defences of figure 12 -> names.
 QUALITIES = {
@@ -39,21 +41,7 @@ Images = npt.NDArray[np.float32]
 
 
 def psnr(images: Images, originals: Images) -> npt.NDArray[np.float64]:
-    """Return the peak signal-to-noise ratio of each image in dB, of values in [0, 1].
-
-    Parameters
-    ----------
-    images, originals : ndarray of shape (N, C, H, W)
-
-    Returns
-    -------
-    ndarray of shape (N,), float64
-
-    Examples
-    --------
-    >>> psnr(np.full((1, 1, 2, 2), 0.6), np.full((1, 1, 2, 2), 0.5)).round(6)
-    array([20.])
-    """
+    """Return the peak signal-to-noise ratio of each image in dB, of values in [0, 1]."""
     difference = np.asarray(images, np.float64) - np.asarray(originals, np.float64)
     error = (difference**2).reshape(len(difference), -1).mean(axis=1)
     found: npt.NDArray[np.float64] = -10 * np.log10(np.maximum(error, 1e-12))
@@ -62,82 +50,77 @@ def psnr(images: Images, originals: Images) -> npt.NDArray[np.float64]:
 
 def figure4(bench: Bench) -> Outcome:
     """Relative change of the first pass in each iteration."""
-    outcome = Outcome()
+    outcome, seed = Outcome(), bench.settings.seed
     options = SolverOptions(alternate=False, tolerance=0.0)
     for subject in bench.subjects:
         data = bench.shown(subject, CURVES)
         images, name = data.to_float(), describe_dataset(data).name
         for iteration in range(1, options.max_iterations + 1):
             cut = options.replace(max_iterations=iteration)
-            result, info = complete(images, options=cut, seed=bench.seed, return_info=True)
+            result, info = complete(images, options=cut, seed=seed, return_info=True)
             norms = np.linalg.norm(np.asarray(result, np.float64).reshape(len(data), -1), axis=1)
             change = info.residual[:, 0] * images[0].size / np.maximum(norms, 1e-12)
-            for i, value in enumerate(change):
-                if value > 0:
-                    outcome.points.append(
-                        Point(
-                            name, f"image {i}", "iteration", iteration, "relative change",
-                            float(value), dataset=name,
-                        )
-                    )  # fmt: skip
+            axes = ("iteration", iteration, "relative change")
+            outcome.points += [
+                Point(name, f"image {i}", *axes, float(value), dataset=name)
+                for i, value in enumerate(change)
+                if value > 0
+            ]
         outcome.datasets.append(describe_dataset(data))
     outcome.notes.append(
-        "the norm of the change of an iteration by the norm of the matrix, first pass, paper's "
-        f"constants; delta falls every {options.inner_iterations} iterations"
+        "relative change: the norm of an iteration's change, divided by the norm of the matrix; "
+        "first pass, paper's constants; delta falls every "
+        f"{options.inner_iterations} iterations"
     )
     return outcome
 
 
 def figure5(bench: Bench) -> Outcome:
     """Pictures that are completed with less and less rank."""
+    seed = bench.settings.seed
     photos, names, note = _photographs(bench)
     side = photos.shape[2]
-    titles, lines, captions = ["original"], [photos], [[""] * len(photos)]
+    lines, captions = {"original": photos}, [("",) * len(photos)]
     for part in PARTS:
         rank = max(1, side // part)
-        done = complete(photos, options=SolverOptions(rank=rank, tolerance=0.0), seed=bench.seed)
-        titles.append(f"r = {rank}")
-        lines.append(done)
-        captions.append([f"{value:.1f} dB" for value in psnr(done, photos)])
-    gallery = Gallery(
-        "ranks",
-        f"SPLIC with different ranks, {side} x {side} pixels",
-        tuple(titles),
-        names,
-        tuple(tuple(encode_picture(image) for image in line) for line in lines),
-        tuple(map(tuple, captions)),
-        tuple((None,) * len(photos) for _ in lines),
-    )
+        done = complete(photos, options=SolverOptions(rank=rank, tolerance=0.0), seed=seed)
+        lines[f"r = {rank}"] = done
+        captions.append(tuple(f"{value:.1f} dB" for value in psnr(done, photos)))
+    title = f"SPLIC with different ranks, {side} x {side} pixels"
+    pictures = tuple(tuple(map(encode_picture, line)) for line in lines.values())
+    right = ((None,) * len(photos),) * len(lines)
+    gallery = Gallery("ranks", title, tuple(lines), names, pictures, tuple(captions), right)
     return Outcome(galleries=[gallery], notes=[note, "below each its PSNR; no pass ends early"])
 
 
 def _photographs(bench: Bench) -> tuple[Images, tuple[str, ...], str]:
     """Return colour images in [0, 1], channel first: photographs, or enlarged test images."""
-    budget = bench.budget
-    side = budget.photograph_side
+    budget = bench.settings.budget
+    side, count = budget.pick(SIDES), budget.pick(PHOTOGRAPHS)
     try:
-        photos = load_photos(side)[: budget.photographs].transpose(0, 3, 1, 2)
+        photos = load_photos(side)[:count].transpose(0, 3, 1, 2)
     except MissingExtraError:
         subject = bench.subjects[0]
-        data = bench.shown(subject, budget.photographs)
+        data = bench.shown(subject, count)
         enlarged = torch.nn.functional.interpolate(
             torch.from_numpy(data.to_float()), (side, side), mode="bicubic", antialias=True
         )
         names = tuple(data.classes[label] for label in data.labels)
         note = f"images of {data.name}, enlarged; scikit-image has photographs"
         return enlarged.clamp(0, 1).numpy(), names, note
-    names = tuple(name.partition(".")[0] for name in PHOTOS[: budget.photographs])
+    names = tuple(name.partition(".")[0] for name in PHOTOS[:count])
     return np.ascontiguousarray(photos), names, "photographs of scikit-image"
 
 
 def figure12(bench: Bench) -> Outcome:
     """PSNR of completed clean images, with and without total variation."""
-    outcome = Outcome()
+    outcome, settings = Outcome(), bench.settings
     for place, subject in enumerate(bench.subjects):
-        data = subject.dataset if bench.images is None else subject.dataset.first(bench.images)
+        most = settings.images
+        data = subject.dataset if most is None else subject.dataset.first(most)
         info = describe_dataset(data)
         for spec, title in QUALITIES.items():
-            values = _qualities(spec, data, bench.seed)
+            values = _qualities(spec, data, settings.seed)
             mean, error = values.mean(), values.std() / math.sqrt(len(values))
             outcome.points.append(
                 Point(
@@ -148,8 +131,8 @@ def figure12(bench: Bench) -> Outcome:
             )  # fmt: skip
         outcome.datasets.append(info)
     outcome.notes.append(
-        "mean over the images with its 95 % interval, one draw of the masks; the paper's bars are "
-        "SRF and SPLIC, and print no numbers"
+        "mean over the images with its 95 % interval, one draw of the masks; the paper has bars "
+        "for SRF and SPLIC, without numbers"
     )
     return outcome
 
@@ -157,12 +140,10 @@ def figure12(bench: Bench) -> Outcome:
 def _qualities(spec: str, data: Dataset, seed: int) -> npt.NDArray[np.float64]:
     """Return the PSNR of each image behind a defence."""
     defense = defense_from_spec(f"{spec}{',' if ':' in spec else ':'}seed={seed}")
-    found = []
+    images, found = data.to_float(), []
     for start in range(0, len(data), CHUNK):
-        stop = start + CHUNK
-        part = replace(data, images=data.images[start:stop], labels=data.labels[start:stop])
-        images = part.to_float()
+        part = images[start : start + CHUNK]
         with torch.no_grad():
-            done = defense(torch.from_numpy(images), index=start)
-        found.append(psnr(done.numpy(), images))
+            done = defense(torch.from_numpy(part), index=start)
+        found.append(psnr(done.numpy(), part))
     return np.concatenate(found)

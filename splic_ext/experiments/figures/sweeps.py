@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from splic_ext.evaluation import Record
 from splic_ext.experiments.bench import Bench, Outcome
-from splic_ext.experiments.networks import Network
+from splic_ext.experiments.results.keys import BPDA_WHITE, CLEAN, PGD_GRAY, attack_key
 from splic_ext.experiments.results.rows import Point, Row
 from splic_ext.experiments.subjects import Subject
-from splic_ext.experiments.tables.trained import white_box_records
+from splic_ext.experiments.tables.boxes import white_box_records
 
 __all__ = ["figure6", "figure9", "figure11", "scaled_ranks"]
 
-#: Side of the images that the ranks of a budget are for.
+#: Side of the images that these ranks are for; the paper's: all, a half, three eighths, ...
 SIDE = 32
+_RANKS = (32, 16, 12, 8, 4)
+#: By the scale of the budget, as all values here.
+RANKS = {"smoke": (32, 8), "cpu": _RANKS, "gpu": _RANKS}
+#: Without training, and with a network for each.
+LAMBDAS = {
+    "smoke": (0.0, 0.02),
+    "cpu": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2),
+    "gpu": (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+}
+TRAINED_LAMBDAS = {
+    "smoke": (0.0, 0.02),
+    "cpu": (0.0, 0.02, 0.05, 0.1),
+    "gpu": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2),
+}
+#: Of anchors.
+SHARES = {
+    "smoke": (0.3, 0.7),
+    "cpu": (0.1, 0.3, 0.5, 0.7, 0.9),
+    "gpu": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+}
 #: Defence, with a place for the share of anchors -> its name.
 ESTIMATORS = {
     "splic:anchor_fraction={}": "SPLIC",
@@ -23,28 +42,12 @@ ESTIMATORS = {
     "soft-impute:anchor_fraction={}": "Soft-Impute",
     "nuclear-norm:anchor_fraction={}": "nuclear norm",
 }
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """A parameter that is varied.
-
-    Attributes
-    ----------
-    name : str
-        On the axis.
-    spec : str
-        Defence, with a place for the value.
-    values : sequence of (int or float)
-        Without training.
-    trained : sequence of (int or float)
-        With a network for each.
-    """
-
-    name: str
-    spec: str
-    values: Sequence[float]
-    trained: Sequence[float]
+READINGS = (
+    "without training: one network that never saw a completed image; PGD of 7 steps of 2/255 "
+    "is made on it without the defence (gray box)",
+    "trained: a network for each value, trained on completed images but not adversarially; BPDA "
+    "of 7 steps of 2/255 (white box)",
+)
 
 
 def scaled_ranks(ranks: Sequence[int], side: int) -> list[int]:
@@ -62,10 +65,11 @@ def figure6(bench: Bench) -> Outcome:
     """Accuracy against rank."""
     outcome = Outcome()
     for subject in bench.subjects:
-        ranks = scaled_ranks(bench.budget.ranks, min(subject.dataset.images.shape[2:]))
-        _sweep(bench, subject, _Sweep("rank", "splic:rank={}", ranks, ranks), outcome)
+        side = min(subject.dataset.images.shape[2:])
+        ranks = scaled_ranks(bench.settings.budget.pick(RANKS), side)
+        _sweep(bench, subject, outcome, "rank", "splic:rank={}", ranks, ranks)
     outcome.notes += [
-        *_readings(bench),
+        *READINGS,
         "the paper's axis goes from 62 to 68 %, and its text does not say under which attack",
     ]
     return outcome
@@ -74,25 +78,27 @@ def figure6(bench: Bench) -> Outcome:
 def figure9(bench: Bench) -> Outcome:
     """Accuracy against lambda."""
     outcome = Outcome()
-    budget = bench.budget
+    budget = bench.settings.budget
+    values, trained = budget.pick(LAMBDAS), budget.pick(TRAINED_LAMBDAS)
     for subject in bench.subjects:
-        sweep = _Sweep("lambda", "splic:tv_weight={}", budget.lambdas, budget.trained_lambdas)
-        _sweep(bench, subject, sweep, outcome)
-    outcome.notes += [*_readings(bench), "the paper: white box, BPDA; it prints no numbers"]
+        _sweep(bench, subject, outcome, "lambda", "splic:tv_weight={}", values, trained)
+    outcome.notes += [*READINGS, "the paper: white box, BPDA; it prints no numbers"]
     return outcome
 
 
 def figure11(bench: Bench) -> Outcome:
     """Clean accuracy against the share of anchors, without training."""
     outcome = Outcome()
+    settings = bench.settings
     for subject in bench.subjects:
         network = bench.undefended(subject)
         for spec, title in ESTIMATORS.items():
-            for share in bench.budget.shares:
-                report = bench.evaluate(subject, network, [spec.format(share)], limit=bench.images)
-                row = Row.from_record(
-                    report.records[0], report.records[0].dataset.name, title, "clean"
-                )
+            for share in settings.budget.pick(SHARES):
+                defense = spec.format(share)
+                (record,) = bench.evaluate(
+                    subject, network, [defense], limit=settings.images
+                ).records
+                row = Row.from_record(record, record.dataset.name, title, CLEAN)
                 outcome.rows.append(row)
                 outcome.points.append(Point.from_row(row, "share of anchors", share))
     outcome.notes += [
@@ -102,39 +108,34 @@ def figure11(bench: Bench) -> Outcome:
     return outcome
 
 
-def _readings(bench: Bench) -> list[str]:
-    return [
-        "without training: one network that never saw a completed image; PGD of 7 steps of 2/255 "
-        "is made on it without the defence (gray box)",
-        "trained: a network for each value, trained on completed images, not adversarially; BPDA "
-        "of 7 steps of 2/255 (white box)",
-    ]
-
-
-def _sweep(bench: Bench, subject: Subject, sweep: _Sweep, outcome: Outcome) -> None:
-    """Add both readings of a parameter."""
+def _sweep(
+    bench: Bench,
+    subject: Subject,
+    outcome: Outcome,
+    name: str,
+    spec: str,
+    values: Sequence[float],
+    trained: Sequence[float],
+) -> None:
+    """Add both readings of a parameter: its name, a defence with a place for it, its values."""
     stock = bench.undefended(subject)
-    name = subject.dataset.name.partition("/")[0]
-    for value in sweep.values:
-        spec = sweep.spec.format(value)
-        report = bench.evaluate(
-            subject, stock, [spec], {"PGD, gray box": "pgd"}, limit=bench.images
-        )
-        _add(outcome, f"{name}, without training", sweep, value, report.records)
-    recipe = bench.recipe(subject)
-    for value in sweep.trained:
-        spec = sweep.spec.format(value)
-        network: Network = bench.trained(subject, defense=spec, epochs=recipe.sweep_epochs)
-        records = white_box_records(bench, subject, network, spec, adaptive=False)
-        _add(outcome, f"{name}, trained", sweep, value, records)
+    for value in values:
+        defense, limit = spec.format(value), bench.settings.images
+        report = bench.evaluate(subject, stock, [defense], {PGD_GRAY: "pgd"}, limit=limit)
+        _add(outcome, f"{subject.name}, without training", name, value, report.records)
+    epochs = bench.recipe(subject).sweep_epochs
+    for value in trained:
+        defense = spec.format(value)
+        network = bench.trained(subject, defense=defense, epochs=epochs)
+        records = white_box_records(bench, subject, network, defense, adaptive=False)
+        _add(outcome, f"{subject.name}, trained", name, value, records)
 
 
 def _add(
-    outcome: Outcome, section: str, sweep: _Sweep, value: float, records: Sequence[Record]
+    outcome: Outcome, section: str, name: str, value: float, records: Sequence[Record]
 ) -> None:
-    names = {None: "clean", "bpda": "BPDA, white box"}
     for record in records:
-        attack = names.get(record.attack, record.attack or "clean")
-        row = Row.from_record(record, section, f"{sweep.name} {value:g}", attack)
+        attack = BPDA_WHITE if record.attack == "bpda" else attack_key(record.attack)
+        row = Row.from_record(record, section, f"{name} {value:g}", attack)
         outcome.rows.append(row)
-        outcome.points.append(Point.from_row(row, sweep.name, value, series=attack))
+        outcome.points.append(Point.from_row(row, name, value, series=attack))

@@ -39,12 +39,7 @@ Key = tuple[str, str, str]
 
 
 def require_matplotlib() -> None:
-    """Raise the error that names the extra where Matplotlib is not installed.
-
-    Raises
-    ------
-    MissingExtraError
-    """
+    """Raise the error that names the extra where Matplotlib is not installed."""
     with optional("`splic_ext.experiments`", "report", "matplotlib"):
         import matplotlib  # noqa: F401
 
@@ -58,23 +53,7 @@ def diagrams(points: Sequence[Point]) -> dict[Key, list[Point]]:
 
 
 def draw(title: str, points: Sequence[Point], galleries: Sequence[Gallery]) -> Figure:
-    """Return a figure of all diagrams, two beside each other, and of the pictures below them.
-
-    Parameters
-    ----------
-    title : str
-    points : sequence of Point
-    galleries : sequence of Gallery
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
+    """Return a figure of all diagrams, two beside each other, and of the pictures below them."""
     found = list(diagrams(points).values())
     lines = [found[i : i + 2] for i in range(0, len(found), 2)]
     sizes = [(DIAGRAM[0] * len(line), DIAGRAM[1]) for line in lines]
@@ -94,43 +73,14 @@ def draw(title: str, points: Sequence[Point], galleries: Sequence[Gallery]) -> F
 
 
 def draw_points(points: Sequence[Point]) -> Figure:
-    """Return a figure of one diagram, without a title.
-
-    Parameters
-    ----------
-    points : sequence of Point
-        At least one; as :func:`diagrams` groups them.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
+    """Return a figure of one diagram, as :func:`diagrams` groups points, without a title."""
     figure = _figure(*DIAGRAM)
     _diagram(figure.subplots(), points, titled=False)
     return figure
 
 
 def draw_gallery(gallery: Gallery) -> Figure:
-    """Return a figure of a grid of pictures.
-
-    Parameters
-    ----------
-    gallery : Gallery
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
+    """Return a figure of a grid of pictures."""
     width, height = _size(gallery)
     figure = _figure(max(width, NARROWEST), height)
     _gallery(figure, gallery)
@@ -138,19 +88,7 @@ def draw_gallery(gallery: Gallery) -> Figure:
 
 
 def render(figure: Figure, form: str, *, dpi: int = 110) -> bytes:
-    """Return a figure as a file: the same figure, the same bytes.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    form : {"png", "svg"}
-    dpi : int, default 110
-        Of a PNG.
-
-    Returns
-    -------
-    bytes
-    """
+    """Return a figure as a PNG or SVG file: the same figure, the same bytes."""
     from matplotlib import rc_context
 
     file = io.BytesIO()
@@ -184,12 +122,8 @@ def _diagram(axes: Axes, points: Sequence[Point], *, titled: bool) -> None:
     series = list(dict.fromkeys(point.series for point in points))
     for i, name in enumerate(series):
         some = sorted((p for p in points if p.series == name), key=lambda point: point.x)
-        if first.kind == "scatter":
-            _cloud(axes, some, i, len(series))
-        elif first.kind == "bar":
-            _bars(axes, some, i, len(series))
-        else:
-            _curve(axes, some, i)
+        kinds = {"scatter": _cloud, "bar": _bars, "line": _curve}
+        kinds[first.kind](axes, some, i, len(series))
     if first.kind != "scatter":
         _scale(axes, points)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -211,36 +145,22 @@ def _diagram(axes: Axes, points: Sequence[Point], *, titled: bool) -> None:
         )
 
 
-def _curve(axes: Axes, points: Sequence[Point], i: int) -> None:
+def _curve(axes: Axes, points: Sequence[Point], i: int, _count: int) -> None:
     x, y = [p.x for p in points], [p.y for p in points]
     color = COLORS[i % len(COLORS)]
     marked = len(points) <= MARKED
-    axes.plot(
-        x,
-        y,
-        color=color,
-        marker=MARKS[i % len(MARKS)] if marked else "",
-        linestyle="-" if marked else DASHES[i % len(DASHES)],
-        markersize=4,
-        linewidth=1.4,
-        label=points[0].series,
-    )
+    style: dict[str, Any] = {"marker": MARKS[i % len(MARKS)] if marked else ""}
+    style["linestyle"] = "-" if marked else DASHES[i % len(DASHES)]
+    axes.plot(x, y, color=color, markersize=4, linewidth=1.4, label=points[0].series, **style)
     bounded = [p for p in points if p.low is not None and p.high is not None]
     if bounded:
         low, high = [p.low or 0.0 for p in bounded], [p.high or 0.0 for p in bounded]
         axes.fill_between([p.x for p in bounded], low, high, color=color, alpha=0.15, linewidth=0)
     printed = [p for p in points if p.paper is not None]
     if printed:
-        axes.plot(
-            [p.x for p in printed],
-            [p.paper or 0.0 for p in printed],
-            color=color,
-            linestyle=":",
-            marker="x",
-            markersize=5,
-            linewidth=1,
-            label=f"{points[0].series}, paper",
-        )
+        x, y = [p.x for p in printed], [p.paper or 0.0 for p in printed]
+        label = f"{points[0].series}, paper"
+        axes.plot(x, y, ":x", color=color, markersize=5, linewidth=1, label=label)
 
 
 def _bars(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
@@ -249,16 +169,8 @@ def _bars(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
     y = np.array([p.y for p in points])
     color = COLORS[i % len(COLORS)]
     hatch = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")[i % 8]
-    axes.bar(
-        x,
-        y,
-        width,
-        color=color,
-        edgecolor="white",
-        hatch=hatch,
-        label=points[0].series,
-        linewidth=0,
-    )
+    name = points[0].series
+    axes.bar(x, y, width, color=color, edgecolor="white", hatch=hatch, label=name, linewidth=0)
     spread = [(p.y - (p.y if p.low is None else p.low)) for p in points]
     above = [((p.y if p.high is None else p.high) - p.y) for p in points]
     if any(spread) or any(above):
@@ -280,16 +192,9 @@ def _cloud(axes: Axes, points: Sequence[Point], i: int, count: int) -> None:
     from matplotlib import colormaps
 
     color: Any = COLORS[i] if count <= len(COLORS) else colormaps["tab10"](i % 10)
-    axes.scatter(
-        [p.x for p in points],
-        [p.y for p in points],
-        s=9,
-        color=color,
-        marker=MARKS[i % len(MARKS)],
-        linewidths=0,
-        alpha=0.8,
-        label=points[0].series,
-    )
+    mark, name = MARKS[i % len(MARKS)], points[0].series
+    x, y = [p.x for p in points], [p.y for p in points]
+    axes.scatter(x, y, s=9, color=color, marker=mark, linewidths=0, alpha=0.8, label=name)
 
 
 def _scale(axes: Axes, points: Sequence[Point]) -> None:

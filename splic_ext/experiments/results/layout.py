@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from splic_ext.evaluation import Provenance
 from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.experiments.results.keys import attack_title, note_title
 from splic_ext.experiments.results.rows import Point, Row
 
 __all__ = ["head", "point_tables", "points_to_csv", "row_table", "rows_to_csv"]
@@ -32,7 +34,7 @@ def head(provenance: Provenance, notes: Sequence[str], *, accuracies: bool) -> l
     lines += [f"- {provenance.date[:10]}, {machine.cpu}, {machine.cores} cores; {versions}"]
     if provenance.command is not None:
         lines.append(f"- `{provenance.command}`")
-    return lines + [f"- {note}" for note in notes]
+    return lines + [f"- {note_title(note)}" for note in notes]
 
 
 def rows_to_csv(rows: Iterable[Row]) -> str:
@@ -48,7 +50,7 @@ def rows_to_csv(rows: Iterable[Row]) -> str:
         values = [getattr(row, name) for name in ACCURACIES]
         writer.writerow(
             [row.section, row.dataset.name, row.mean.n, row.model.name, row.scenario]
-            + [row.method, row.attack, row.draws]
+            + [row.method, attack_title(row.attack), row.draws]
             + [f"{100 * x:.2f}" for a in values for x in (a.value, a.low, a.high)]
             + ["" if row.paper is None else row.paper, row.defense, row.parameters]
         )
@@ -76,10 +78,10 @@ def row_table(rows: Sequence[Row]) -> list[str]:
     networks = dict.fromkeys(row.model.name for row in rows)
     network = first.model.name if len(networks) == 1 else "networks in brackets"
     caption = f"{most:,} images of {first.dataset.name}, {network}"
-    caption += "".join(f"; {attack}: the first {n:,}" for attack, n in fewer.items())
+    caption += "".join(f"; {attack_title(attack)}: the first {n:,}" for attack, n in fewer.items())
+    lines = _by_method(rows, list(methods))
     if len(methods) == 1:
-        caption = f"{first.method}: {caption}"
-    lines = _by_attack(rows) if len(methods) == 1 else _by_method(rows, list(methods))
+        caption, lines = f"{first.method}: {caption}", _by_attack(rows)
     return [f"{' '.join(caption.split())}.", "", *markdown_table(lines)]
 
 
@@ -99,29 +101,45 @@ def point_tables(points: Sequence[Point]) -> list[str]:
 def _by_attack(rows: Sequence[Row]) -> list[list[str]]:
     lines = [["attack", "one draw", "every draw", "vote"]]
     for row in rows:
-        lines.append([row.attack, *map(percent, (row.mean, row.all_draws, row.majority))])
+        cells = map(percent, (row.mean, row.all_draws, row.majority))
+        lines.append([attack_title(row.attack), *cells])
     return lines
 
 
 def _by_method(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
-    attacks = list(dict.fromkeys(row.attack for row in rows))
-    printed = {row.attack for row in rows if row.paper is not None}
-    header = ["method"]
-    for attack in attacks:
-        header += [attack, "paper"] if attack in printed else [attack]
-    lines = [header]
+    found = {(row.method, row.attack): row for row in reversed(rows)}  # of equals, the first
     several = len({row.model.name for row in rows}) > 1
-    for method in methods:
-        name = next(row.model.name for row in rows if row.method == method)
-        line = [f"{method} ({name})" if several else method]
-        for attack in attacks:
-            found = [row for row in rows if (row.method, row.attack) == (method, attack)]
-            line.append(_cell(found[0]) if found else "")
-            if attack in printed:
-                paper = found[0].paper if found else None
-                line.append("" if paper is None else f"{paper:.1f}")
-        lines.append(line)
-    return lines
+    networks = {row.method: row.model.name for row in reversed(rows)}
+    return _grid(
+        "method",
+        {method: f"{method} ({networks[method]})" if several else method for method in methods},
+        {row.attack: attack_title(row.attack) for row in rows},
+        {place: _cell(row) for place, row in found.items()},
+        {place: f"{row.paper:.1f}" for place, row in found.items() if row.paper is not None},
+    )
+
+
+def _grid(
+    corner: str,
+    lines: Mapping[Any, str],
+    columns: Mapping[str, str],
+    cells: Mapping[tuple[Any, str], str],
+    paper: Mapping[tuple[Any, str], str],
+) -> list[list[str]]:
+    """Return a table, with the paper's numbers beside the columns that have some."""
+    printed = {column for _, column in paper}
+    header = [corner]
+    for column, title in columns.items():
+        header += [title, "paper"] if column in printed else [title]
+    table = [header]
+    for key, head in lines.items():
+        line = [head]
+        for column in columns:
+            line.append(cells.get((key, column), ""))
+            if column in printed:
+                line.append(paper.get((key, column), ""))
+        table.append(line)
+    return table
 
 
 def _cell(row: Row) -> str:
@@ -132,25 +150,17 @@ def _cell(row: Row) -> str:
 def _curves(points: Sequence[Point]) -> list[str]:
     first = points[0]
     places = sorted({(point.x, point.label) for point in points})
-    series = list(dict.fromkeys(point.series for point in points))
-    printed = {point.series for point in points if point.paper is not None}
-    header = [first.x_name]
-    for name in series:
-        header += [name, "paper"] if name in printed else [name]
     kept = places
     if len(places) > MOST:
         kept = [places[round(i * (len(places) - 1) / (MOST - 1))] for i in range(MOST)]
-    lines = [header]
-    by_place = {(point.x, point.label, point.series): point for point in points}
-    for x, label in kept:
-        line = [label or f"{x:g}"]
-        for name in series:
-            point = by_place.get((x, label, name))
-            line.append("" if point is None else _number(point))
-            if name in printed:
-                paper = None if point is None else point.paper
-                line.append("" if paper is None else f"{paper:g}")
-        lines.append(line)
+    found = {((point.x, point.label), point.series): point for point in points}
+    lines = _grid(
+        first.x_name,
+        {(x, label): label or f"{x:g}" for x, label in kept},
+        {point.series: point.series for point in points},
+        {place: _number(point) for place, point in found.items()},
+        {place: f"{point.paper:g}" for place, point in found.items() if point.paper is not None},
+    )
     counts = [(point.label, point.n) for point in points if point.n is not None]
     caption = first.y_name
     if counts:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splic_ext.evaluation import DatasetInfo, Provenance
+from splic_ext.experiments.results.keys import attack_title
 from splic_ext.experiments.results.layout import (
     head,
     point_tables,
@@ -21,7 +22,7 @@ from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
 from splic_ext.runs.store import write_bytes, write_text
 
-__all__ = ["SCHEMA_VERSION", "ExperimentResult", "Gallery", "Point", "Row"]
+__all__ = ["SCHEMA_VERSION", "ExperimentResult"]
 
 #: Of the JSON form.
 SCHEMA_VERSION = 3
@@ -73,13 +74,13 @@ class ExperimentResult:
     def select(
         self, *, section: str | None = None, method: str | None = None, attack: str | None = None
     ) -> tuple[Row, ...]:
-        """Return the rows of a section, method or attack; default: of all."""
+        """Return the rows of a section, method or attack, by key or title; default: of all."""
         return tuple(
             row
             for row in self.rows
             if section in (None, row.section)
             and method in (None, row.method)
-            and attack in (None, row.attack)
+            and attack in (None, row.attack, attack_title(row.attack))
         )
 
     def to_json(self) -> str:
@@ -144,15 +145,7 @@ class ExperimentResult:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the files that :meth:`save` writes."""
-        rows, points = bool(self.rows), bool(self.points)
-        suffixes = {
-            ".json": True,
-            ".csv": rows or not (points or self.galleries),
-            "_points.csv": points,
-            ".md": True,
-            ".png": points or bool(self.galleries),
-        }
-        return tuple(f"{self.name}{suffix}" for suffix, there in suffixes.items() if there)
+        return tuple(self._forms())
 
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Write NAME.json and NAME.md into a folder, and what else there is.
@@ -176,14 +169,7 @@ class ExperimentResult:
         OSError
             A file cannot be written.
         """
-        forms: dict[str, Callable[[], str | bytes]] = {
-            ".json": self.to_json,
-            ".csv": self.to_csv,
-            "_points.csv": lambda: points_to_csv(self.points),
-            ".md": self.to_markdown,
-            ".png": self.to_png,
-        }
-        contents = {name: forms[name.removeprefix(self.name)]() for name in self.files}
+        contents = {name: form() for name, form in self._forms().items()}
         for name, content in contents.items():
             path = Path(folder) / name
             if isinstance(content, str):
@@ -191,3 +177,16 @@ class ExperimentResult:
             else:
                 write_bytes(path, content)
         return tuple(Path(folder) / name for name in contents)
+
+    def _forms(self) -> dict[str, Callable[[], str | bytes]]:
+        """Return what makes each file."""
+        drawn = bool(self.points or self.galleries)
+        forms: dict[str, Callable[[], str | bytes]] = {f"{self.name}.json": self.to_json}
+        if self.rows or not drawn:
+            forms[f"{self.name}.csv"] = self.to_csv
+        if self.points:
+            forms[f"{self.name}_points.csv"] = lambda: points_to_csv(self.points)
+        forms[f"{self.name}.md"] = self.to_markdown
+        if drawn:
+            forms[f"{self.name}.png"] = self.to_png
+        return forms

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Record
 from splic_ext.optional import optional
 
-__all__ = ["KINDS", "Gallery", "Point", "Row", "encode_picture"]
+__all__ = ["KINDS", "Gallery", "Point", "Row", "encode_picture", "is_worst"]
 
 #: How points are drawn.
 KINDS = ("line", "bar", "scatter")
@@ -36,7 +36,7 @@ class Row:
     defense : str
         All of its parameters.
     attack : str
-        "clean", or the attack as a table names it.
+        "clean", or the key of the attack; most are what tables show.
     parameters : str
         All of the attack's parameters; empty for clean images.
     scenario : str
@@ -100,6 +100,11 @@ class Row:
         )
 
 
+def is_worst(row: Row) -> bool:
+    """Whether a row is the worst of several attacks for each image, whatever it is called."""
+    return bool(row.parameters) and "attacks" in json.loads(row.parameters)
+
+
 @dataclass(frozen=True)
 class Point:
     """One number of a curve, a bar chart or a cloud of points.
@@ -155,14 +160,12 @@ class Point:
                 raise ValueError(
                     f"`{name}` of a point must be finite, got {value!r}; leave the point out"
                 )
-        if self.y_name == ACCURACY:
-            for name in ("y", "low", "high"):
-                value = getattr(self, name)
-                if value is not None and not 0 <= value <= 100:
-                    raise ValueError(
-                        f"`{name}` of a point must be in [0, 100], an accuracy in %, got "
-                        f"{value!r}; take it as it was made"
-                    )
+            percent = self.y_name == ACCURACY and name in ("y", "low", "high")
+            if value is not None and percent and not 0 <= value <= 100:
+                raise ValueError(
+                    f"`{name}` of a point must be in [0, 100], an accuracy in %, got {value!r}; "
+                    "take it as it was made"
+                )
         if self.kind not in KINDS:
             raise ValueError(
                 f"`kind` of a point must be one of {', '.join(KINDS)}, got {self.kind!r}; "
@@ -238,23 +241,9 @@ class Gallery:
 
 
 def encode_picture(image: npt.NDArray[Any], *, magnify: int = 1) -> str:
-    """Return an image as a PNG file in base64.
+    """Return an image as a PNG file in base64, its pixels as squares of `magnify` pixels a side.
 
-    Parameters
-    ----------
-    image : ndarray of shape (C, H, W)
-        Gray or RGB; uint8, or floating point in [0, 1].
-    magnify : int, default 1
-        Each pixel becomes a square of this side.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> encode_picture(np.zeros((1, 2, 2)))[:12]
-    'iVBORw0KGgoA'
+    Shape (C, H, W), gray or RGB, uint8 or floating point in [0, 1].
     """
     with optional("`encode_picture`", "report", "PIL"):
         from PIL import Image

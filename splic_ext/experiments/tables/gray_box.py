@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from splic_ext.evaluation import Record
 from splic_ext.experiments.bench import Bench, Outcome
+from splic_ext.experiments.results.keys import CLEAN, attack_key
 from splic_ext.experiments.results.rows import Row
 from splic_ext.experiments.subjects import KINDS, Subject
 from splic_ext.experiments.tables import paper
@@ -29,38 +30,29 @@ METHODS = {
     "bilateral": "bilateral filter",
     "guided": "guided filter",
 }
-#: Attack -> how tables name it. All are made on the network without its defence.
-ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "cw": "CW"}
-#: Attacks that take so long that fewer images must do.
-SLOW = ("cw",)
 #: The paper prints one row for SPLIC; it stands beside each of ours.
 SAME = {"splic:recommended": "splic"}
 
 
-def _frontier() -> dict[str, str]:
-    """Return denoisers and SPLIC by strength, and light denoising after another transformation."""
-
-    def family(spec: str, name: str, strengths: tuple[float, ...]) -> dict[str, str]:
-        return {spec.format(s): name.format(s) for s in strengths}
-
-    return {
-        "identity": "no defence",
-        **family("tv:weight={}", "total variation, {}", (0.05, 0.07, 0.085, 0.1, 0.12, 0.15)),
-        **family("gaussian:sigma={}", "Gaussian blur, {}", (0.5, 0.6, 0.7, 0.85)),
-        **family(
-            "gaussian:sigma=0.5+tv:weight={}",
-            "Gaussian blur, 0.5, then total variation, {}",
-            (0.05, 0.07, 0.085),
-        ),
-        **family(
-            "splic:recommended,tv_weight={}", "SPLIC, lambda {}", (0.02, 0.05, 0.07, 0.1, 0.14)
-        ),
-        **family(
-            "splic:recommended,tv_weight=0.02+tv:weight={}",
-            "SPLIC, lambda 0.02, then total variation, {}",
-            (0.02, 0.03, 0.04, 0.05),
-        ),
-    }
+#: Denoisers and SPLIC by strength, and light denoising after another transformation.
+FAMILIES = (
+    ("tv:weight={}", "total variation, {}", (0.05, 0.07, 0.085, 0.1, 0.12, 0.15)),
+    ("gaussian:sigma={}", "Gaussian blur, {}", (0.5, 0.6, 0.7, 0.85)),
+    (
+        "gaussian:sigma=0.5+tv:weight={}",
+        "Gaussian blur, 0.5, then total variation, {}",
+        (0.05, 0.07, 0.085),
+    ),
+    ("splic:recommended,tv_weight={}", "SPLIC, lambda {}", (0.02, 0.05, 0.07, 0.1, 0.14)),
+    (
+        "splic:recommended,tv_weight=0.02+tv:weight={}",
+        "SPLIC, lambda 0.02, then total variation, {}",
+        (0.02, 0.03, 0.04, 0.05),
+    ),
+)
+FRONTIER = {"identity": "no defence"} | {
+    spec.format(s): name.format(s) for spec, name, strengths in FAMILIES for s in strengths
+}
 
 
 @dataclass(frozen=True)
@@ -109,41 +101,29 @@ TABLES: Mapping[str, GrayBoxTable] = {
         "SPLIC and plain denoising at equal clean accuracy, gray box",
         KINDS,
         ("fgsm", "pgd"),
-        _frontier(),
+        FRONTIER,
     ),
 }
 
 
 def make_table(bench: Bench) -> Outcome:
-    """Make a table of :data:`TABLES` anew, or the comparison at equal clean accuracy.
-
-    Notes
-    -----
-    Paper: L-inf 8/255; FGSM one step; PGD 7 steps of 2/255; CW with confidence 20, 5 binary
-    search steps, learning rate 0.005, 1000 iterations, which is an L2 attack.
-    """
+    """Make a table of :data:`TABLES`: attacks on the network, tried on it behind each defence."""
     table = TABLES[bench.name]
-    attacks = bench.paper_attacks(table.attacks if bench.attacks is None else bench.attacks)
+    attacks = bench.paper_attacks(table.attacks)
     outcome = Outcome()
     for subject in bench.subjects:
         network = bench.undefended(subject)
-        found: list[Record] = []
-        for some, most in bench.by_speed(list(attacks), SLOW):
-            chosen = {name: attacks[name] for name in some}
-            report = bench.evaluate(subject, network, list(table.methods), chosen, limit=most)
-            # The clean images of the fast attacks are enough.
-            found += [r for r in report.records if r.attack is not None or not found]
-        outcome.rows += [_row(table, subject, record) for record in found]
+        records = bench.records(subject, network, attacks, defenses=list(table.methods))
+        outcome.rows += [_row(table, subject, record) for record in records]
     return outcome
 
 
 def _row(table: GrayBoxTable, subject: Subject, record: Record) -> Row:
-    attack = record.attack or "clean"
-    key = SAME.get(record.defense, record.defense)
+    printed_as = SAME.get(record.defense, record.defense)
     return Row.from_record(
         record,
         section=record.dataset.name,
         method=table.methods[record.defense],
-        attack=ATTACKS.get(attack, attack),
-        paper=table.printed.get((subject.kind, key, attack)),
+        attack=attack_key(record.attack),
+        paper=table.printed.get((subject.kind, printed_as, record.attack or CLEAN)),
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from operator import attrgetter
 
-from splic_ext.attacks import BPDA, PGD
 from splic_ext.experiments.bench import SURROGATE_SEED, Bench, Outcome
 from splic_ext.experiments.figures.sweeps import scaled_ranks
 from splic_ext.experiments.networks import Network
+from splic_ext.experiments.results.keys import BPDA_WHITE, CLEAN, attack_key
 from splic_ext.experiments.results.rows import Row
 from splic_ext.experiments.subjects import Subject
+from splic_ext.experiments.tables.boxes import black_box_records, white_box_records
 
 __all__ = ["VARIATIONS", "Variation", "hypotheses"]
 
@@ -19,32 +21,25 @@ BASE = "splic"
 
 @dataclass(frozen=True)
 class Variation:
-    """A network that is trained, and the defence before it.
-
-    Attributes
-    ----------
-    title : str
-    defense : str, default "splic"
-        In training and test; "{rank}" stands for half the full rank.
-    test : str, optional
-        In the test alone.
-    epochs : float, default 1
-        By which the epochs are multiplied.
-    plan : mapping
-        What else differs in :func:`splic_ext.experiments.networks.make_plan`; "architecture" of
-        "other" is that of another size.
-    """
+    """A network that is trained, and the defence before it."""
 
     title: str
+    #: In training and test; "{rank}" stands for half the full rank.
     defense: str = BASE
+    #: In the test alone.
     test: str | None = None
+    #: By which the epochs are multiplied.
     epochs: float = 1.0
+    #: What else differs in `make_plan`; an architecture of "other" is one of another size.
     plan: Mapping[str, object] = field(default_factory=dict)
+    #: Whether it is also attacked by transfer from each surrogate, which tells what is due to the
+    #: surrogate and what to the defence.
+    crossed: bool = False
 
 
 #: The base setting first.
 VARIATIONS = (
-    Variation("base: SPLIC, paper's constants"),
+    Variation("base: SPLIC, paper's constants", crossed=True),
     Variation("another seed", plan={"seed": 2}),
     Variation("60 % anchors", "splic:anchor_fraction=0.6"),
     Variation("70 % anchors", "splic:anchor_fraction=0.7"),
@@ -59,24 +54,13 @@ VARIATIONS = (
     Variation("SPLIC, recommended", "splic:recommended"),
     Variation("SPLIC in the test alone", "identity", test=BASE),
     Variation("SPLIC in training alone", test="identity"),
-    Variation("total variation, 0.1, in place of SPLIC", "tv:weight=0.1"),
-    Variation("no defence", "identity"),
+    Variation("total variation, 0.1, in place of SPLIC", "tv:weight=0.1", crossed=True),
+    Variation("no defence", "identity", crossed=True),
     Variation("a third of the epochs", epochs=1 / 3),
     Variation("twice the epochs", epochs=2.0),
     Variation("a network of another size", plan={"architecture": "other"}),
-    Variation("adversarial training through SPLIC", plan={"adversarial": True}),
+    Variation("adversarial training through SPLIC", plan={"adversarial": True}, crossed=True),
 )
-
-#: Titles of those that are attacked by transfer from each surrogate: what is due to the surrogate,
-#: and what to the defence.
-CROSSED = (
-    "no defence",
-    "base: SPLIC, paper's constants",
-    "adversarial training through SPLIC",
-    "total variation, 0.1, in place of SPLIC",
-)
-
-PGD_BLACK, BPDA_WHITE = "PGD, black box", "BPDA, white box"
 
 
 def hypotheses(bench: Bench) -> Outcome:
@@ -84,19 +68,20 @@ def hypotheses(bench: Bench) -> Outcome:
     outcome = Outcome()
     for subject in bench.subjects:
         surrogate = bench.surrogate(subject)
-        name = subject.dataset.name.partition("/")[0]
         for variation in _possible(bench, subject):
             network = _network(bench, subject, variation)
             spec = _spec(subject, variation.test or variation.defense)
-            names = (name, variation.title)
-            outcome.rows += _black_box(bench, subject, network, spec, surrogate, names)
-            outcome.rows.append(_white_box(bench, subject, network, spec, names))
-        outcome.rows += _crossed(bench, subject, f"{name}, surrogates of the black box")
+            names = (subject.name, variation.title)
+            records = black_box_records(bench, subject, network, spec, surrogate)
+            outcome.rows += [Row.from_record(r, *names, attack_key(r.attack)) for r in records]
+            _, bpda = white_box_records(bench, subject, network, spec, adaptive=False)
+            outcome.rows.append(Row.from_record(bpda, *names, BPDA_WHITE))
+        outcome.rows += _crossed(bench, subject, f"{subject.name}, surrogates of the black box")
     outcome.notes = [
-        "each row is a network of its own, where training differs; one seed, so that differences "
+        "where training differs, a row is a network of its own; each has one seed, so a difference "
         "of a few points may be chance: compare `another seed`",
-        "adversarial training has fresh masks in each epoch, and images and epochs of its own; the "
-        "others have completed copies",
+        "adversarial training has fresh masks in each epoch, and its own numbers of images and "
+        "epochs; the others have completed copies",
         "PGD and BPDA of 7 steps of 2/255",
         "surrogates: the same PGD, made on each of them, against some of the rows above",
     ]
@@ -104,7 +89,7 @@ def hypotheses(bench: Bench) -> Outcome:
 
 
 def _possible(bench: Bench, subject: Subject) -> list[Variation]:
-    """Return the variations, but that of the size where there is no network of another."""
+    """Return the variations that can be tried: there may be no network of another size."""
     recipe = bench.recipe(subject)
     alike = recipe.other_size == recipe.architecture
     return [v for v in VARIATIONS if not (alike and v.plan.get("architecture") == "other")]
@@ -129,14 +114,12 @@ def _crossed(bench: Bench, subject: Subject, section: str) -> list[Row]:
     """Return the rows of some variations, attacked by transfer from each surrogate."""
     rows: list[Row] = []
     surrogates = _surrogates(bench, subject)
-    for variation in VARIATIONS:
-        if variation.title not in CROSSED:
-            continue
+    for variation in filter(attrgetter("crossed"), VARIATIONS):
         network, names = _network(bench, subject, variation), (section, variation.title)
         for i, (title, surrogate) in enumerate(surrogates.items()):
-            clean, black = _black_box(bench, subject, network, variation.defense, surrogate, names)
-            rows += [clean] if i == 0 else []  # which is the same for all
-            rows.append(replace(black, attack=title))
+            clean, black = black_box_records(bench, subject, network, variation.defense, surrogate)
+            rows += [Row.from_record(clean, *names, CLEAN)] if i == 0 else []  # the same for all
+            rows.append(Row.from_record(black, *names, title))
     return rows
 
 
@@ -153,34 +136,3 @@ def _surrogates(bench: Bench, subject: Subject) -> dict[str, Network]:
         subject, seed=SURROGATE_SEED, defense=BASE
     )
     return {f"{title} ({network.name})": network for title, network in found.items()}
-
-
-def _white_box(
-    bench: Bench, subject: Subject, network: Network, spec: str, names: tuple[str, str]
-) -> Row:
-    """Return the row of a network, attacked with BPDA."""
-    limit = len(bench.shown(subject, bench.budget.attacked))
-    attacks = {BPDA_WHITE: BPDA()}
-    report = bench.evaluate(subject, network, [spec], attacks, scenario="white", limit=limit)
-    return Row.from_record(report.records[1], *names, BPDA_WHITE)
-
-
-def _black_box(
-    bench: Bench,
-    subject: Subject,
-    network: Network,
-    spec: str,
-    surrogate: Network,
-    names: tuple[str, str],
-) -> list[Row]:
-    """Return the rows of a network: clean, and attacked by transfer."""
-    records = bench.evaluate(
-        subject,
-        network,
-        [spec],
-        {PGD_BLACK: PGD()},
-        scenario="black",
-        surrogate=surrogate,
-        limit=bench.images,
-    ).records
-    return [Row.from_record(r, *names, r.attack or "clean") for r in records]

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from splic_ext.attacks import PGD
 from splic_ext.data import Dataset
-from splic_ext.evaluation import Record
 from splic_ext.experiments.bench import Bench, Outcome
-from splic_ext.experiments.networks import Network
+from splic_ext.experiments.results.keys import CLEAN, PGD_BLACK, WORST, attack_key
 from splic_ext.experiments.results.rows import Row
 from splic_ext.experiments.subjects import Subject
-from splic_ext.experiments.tables.trained import white_box_records
+from splic_ext.experiments.tables.boxes import black_box_records, white_box_records
+from splic_ext.experiments.tables.trained import MENET
 
 __all__ = ["ranking"]
 
-PGD_BLACK = "PGD, black box"
+#: SPLIC's candidates, by the scale of the budget as all values here. One mask each: a mean of
+#: several takes so many times as long, in each step of an attack.
+_CANDIDATES = (
+    "splic",
+    "splic:tv_weight=0.1",
+    "splic:anchor_fraction=0.7",
+    "splic:anchor_fraction=0.7,tv_weight=0.1",
+    "splic+tv:weight=0.03",
+    "splic:tv_weight=0.05+tv:weight=0.05",
+)
+CANDIDATES: Mapping[str, tuple[str, ...]] = {
+    "smoke": ("splic", "splic:anchor_fraction=0.7"),
+    "cpu": _CANDIDATES,
+    "gpu": (*_CANDIDATES, "splic:recommended", "splic:n_masks=4+tv:weight=0.03"),
+}
+#: Of total variation.
+STRENGTHS = {
+    "smoke": (0.05, 0.1),
+    "cpu": (0.03, 0.05, 0.1, 0.15),
+    "gpu": (0.02, 0.03, 0.05, 0.1, 0.15, 0.2),
+}
+_ESTIMATIONS = ("usvt", "soft-impute", "nuclear-norm")
+#: ME-Net's.
+ESTIMATIONS = {"smoke": ("usvt",), "cpu": _ESTIMATIONS, "gpu": _ESTIMATIONS}
+#: Whether the rivals are trained adversarially as well.
+HARDENED = {"smoke": True, "cpu": False, "gpu": True}
 TITLES = {
     "identity": "no defence",
     "usvt": "ME-Net (USVT)",
@@ -30,56 +54,64 @@ HELD_OUT = 5
 def ranking(bench: Bench) -> Outcome:
     """Choose SPLIC on training images; rank it and its peers by clean accuracy, and attack them."""
     outcome = Outcome()
+    budget = bench.settings.budget
+    denoisers = {f"tv:weight={w:g}": f"total variation, {w:g}" for w in budget.pick(STRENGTHS)}
     for subject in bench.subjects:
-        name = subject.dataset.name.partition("/")[0]
-        section = f"{name}, candidates, on held-out training images"
-        denoisers = {
-            f"tv:weight={weight:g}": f"total variation, {weight:g}"
-            for weight in bench.budget.strengths
-        }
-        methods = {spec: spec for spec in bench.budget.candidates} | denoisers
-        candidates = _black_box(bench, _held_out(bench, subject), methods, section)
-        own = [row for row in _attacked(candidates) if row.method in bench.budget.candidates]
-        chosen = max(own, key=lambda row: row.mean.value).method  # of equals, the first
-        rival = _rival(candidates, chosen, list(denoisers.values()))
-        titles = {chosen: f"SPLIC as chosen, {chosen}"}
-        titles |= {} if chosen == "splic" else {"splic": "SPLIC, paper's constants"}
-        estimations = {s: TITLES.get(s, s) for s in ("identity", *bench.budget.estimations)}
-        plain = _black_box(bench, subject, titles | denoisers | estimations, f"{name}, trained")
-        ranked = sorted(plain, key=lambda row: _clean(plain, row.method), reverse=True)
-        outcome.rows += [*candidates, *ranked]
-        if bench.budget.hardened:
+        name = subject.name
+        held_out, chosen, rival = _choose(bench, subject, denoisers)
+        own = {chosen: f"SPLIC as chosen, {chosen}"}
+        own |= {} if chosen == "splic" else {"splic": "SPLIC, paper's constants"}
+        peers = {s: TITLES.get(s, s) for s in ("identity", *budget.pick(ESTIMATIONS))}
+        tested = _rows(bench, subject, own | denoisers | peers, f"{name}, trained")
+        before, after = _scores(held_out), _scores(tested)
+        outcome.rows += held_out
+        outcome.rows += sorted(tested, key=lambda row: after[row.method][0], reverse=True)
+        if budget.pick(HARDENED):
+            menet = budget.pick(MENET)
             rivals = {
-                chosen: titles[chosen],
+                chosen: own[chosen],
                 **{spec: title for spec, title in denoisers.items() if title == rival},
-                bench.budget.menet: TITLES.get(bench.budget.menet, bench.budget.menet),
+                menet: TITLES.get(menet, menet),
                 "identity": TITLES["identity"],
             }
             section = f"{name}, trained adversarially"
-            outcome.rows += _white_box(bench, subject, rivals, section)
+            outcome.rows += _rows(bench, subject, rivals, section, adversarial=True)
         outcome.notes += [
             f"{name}: {chosen} is chosen, with the highest accuracy on attacked held-out images",
-            f"{name}: {rival} is its rival, {_told(candidates, rival)} where {chosen} has "
-            f"{_told(candidates, chosen)}, on held-out images",
-            f"{name}: on test images {titles[chosen]} has {_told(plain, titles[chosen])}, {rival} "
-            f"{_told(plain, rival)}",
+            f"{name}: {rival} is its rival, {_told(*before[rival])} where {chosen} has "
+            f"{_told(*before[chosen])}, on held-out images",
+            f"{name}: on test images {own[chosen]} has {_told(*after[own[chosen]])}, {rival} "
+            f"{_told(*after[rival])}",
         ]
     outcome.notes += [
-        "candidates: trained on four fifths of the training images, tested on the rest; the "
-        "others: trained on all of them, tested on test images; the surrogate is the same, and one "
-        "that was given may have learnt the held-out images; which settings are candidates was "
-        "decided with test images in sight",
-        "rival: of total variation's strengths that are no less accurate on clean held-out images, "
-        "the best under attack there; without one, the most accurate",
+        "candidates are trained on four fifths of the training images and tested on the rest; the "
+        "others are trained on all of them and tested on test images",
+        "the surrogate is the same for all; one that was given may have learnt held-out images",
+        "the list of candidates was made with test images in sight",
+        "rival: the strength of total variation that is best under attack, among those that are no "
+        "less accurate on clean held-out images; if there is none, the most accurate",
         "trained: in the order of clean accuracy; a method earns its cost if nothing of equal "
-        "clean accuracy stands higher under attack; differences have not been tested",
+        "clean accuracy is better under attack; no difference has been tested",
     ]
-    if bench.budget.hardened:
+    if budget.pick(HARDENED):
         outcome.notes.append(
-            "trained adversarially: total variation in the strength of the rival; worst of them: "
+            f"trained adversarially: total variation has the strength of the rival; {WORST} is "
             "the result, see table2"
         )
     return outcome
+
+
+def _choose(
+    bench: Bench, subject: Subject, denoisers: dict[str, str]
+) -> tuple[list[Row], str, str]:
+    """Return the rows on held-out images, the text of the best SPLIC, the title of its rival."""
+    candidates = bench.settings.budget.pick(CANDIDATES)
+    methods = {spec: spec for spec in candidates} | denoisers
+    section = f"{subject.name}, candidates, on held-out training images"
+    rows = _rows(bench, _held_out(bench, subject), methods, section)
+    scores = _scores(rows)
+    chosen = max(candidates, key=lambda spec: scores[spec][1])  # of equals, the first
+    return rows, chosen, _rival(scores, chosen, list(denoisers.values()))
 
 
 def _held_out(bench: Bench, subject: Subject) -> Subject:
@@ -97,58 +129,43 @@ def _held_out(bench: Bench, subject: Subject) -> Subject:
     return replace(subject, dataset=rest, training=training.first(kept))
 
 
-def _black_box(bench: Bench, subject: Subject, methods: dict[str, str], section: str) -> list[Row]:
-    """Train a network for each method, and transfer attacked images of a surrogate."""
+def _rows(
+    bench: Bench,
+    subject: Subject,
+    methods: Mapping[str, str],
+    section: str,
+    *,
+    adversarial: bool = False,
+) -> list[Row]:
+    """Train a network for each method, and attack it: white box where adversarially trained."""
     rows: list[Row] = []
-    surrogate = bench.surrogate(subject)
+    surrogate = None if adversarial else bench.surrogate(subject)
     for spec, title in methods.items():
-        report = bench.evaluate(
-            subject,
-            bench.trained(subject, defense=spec),
-            [spec],
-            {PGD_BLACK: PGD()},
-            scenario="black",
-            surrogate=surrogate,
-            limit=bench.images,
-        )
-        rows += _rows(report.records, section, title)
+        network = bench.trained(subject, defense=spec, adversarial=adversarial)
+        if surrogate is None:
+            records = white_box_records(bench, subject, network, spec)
+        else:
+            records = black_box_records(bench, subject, network, spec, surrogate)
+        rows += [Row.from_record(r, section, title, attack_key(r.attack)) for r in records]
     return rows
 
 
-def _white_box(bench: Bench, subject: Subject, methods: dict[str, str], section: str) -> list[Row]:
-    rows: list[Row] = []
-    for spec, title in methods.items():
-        network: Network = bench.trained(subject, defense=spec, adversarial=True)
-        records = white_box_records(bench, subject, network, spec)
-        rows += _rows(records, section, title)
-    return rows
+def _scores(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+    """Return the accuracy of each method, clean and attacked."""
+    clean, attacked = (
+        {row.method: row.mean.value for row in rows if row.attack == attack}
+        for attack in (CLEAN, PGD_BLACK)
+    )
+    return {method: (clean[method], attacked[method]) for method in clean}
 
 
-def _rows(records: Sequence[Record], section: str, method: str) -> list[Row]:
-    titles = {None: "clean", "bpda": "BPDA"}
-    return [
-        Row.from_record(r, section, method, titles.get(r.attack, r.attack or "clean"))
-        for r in records
-    ]
-
-
-def _attacked(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.attack == PGD_BLACK]
-
-
-def _clean(rows: Sequence[Row], method: str) -> float:
-    return next(r.mean.value for r in rows if (r.method, r.attack) == (method, "clean"))
-
-
-def _rival(rows: Sequence[Row], method: str, denoisers: Sequence[str]) -> str:
+def _rival(scores: Mapping[str, tuple[float, float]], method: str, denoisers: Sequence[str]) -> str:
     """Return the plain denoising that `method` has to beat."""
-    attacked = {row.method: row.mean.value for row in _attacked(rows)}
-    able = [name for name in denoisers if _clean(rows, name) >= _clean(rows, method)]
+    able = [name for name in denoisers if scores[name][0] >= scores[method][0]]
     if able:
-        return max(able, key=attacked.__getitem__)
-    return max(denoisers, key=lambda name: _clean(rows, name))
+        return max(able, key=lambda name: scores[name][1])
+    return max(denoisers, key=lambda name: scores[name][0])
 
 
-def _told(rows: Sequence[Row], method: str) -> str:
-    (attacked,) = (row.mean.value for row in _attacked(rows) if row.method == method)
-    return f"{100 * _clean(rows, method):.1f} % clean, {100 * attacked:.1f} % under {PGD_BLACK}"
+def _told(clean: float, attacked: float) -> str:
+    return f"{100 * clean:.1f} % clean, {100 * attacked:.1f} % under {PGD_BLACK}"

@@ -1,29 +1,29 @@
-"""The paper's numbers beside ours, as a page of the documentation, made from files of results.
+"""Write docs/reproduction.md: the paper's numbers beside ours, made from files of results.
 
-``python -m splic_ext.experiments.reproduction results docs/reproduction.md`` writes it.
+python benchmarks/make_reproduction.py results docs/reproduction.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from splic_ext.evaluation.tables import agrees, markdown_table, percent
+from splic_ext.evaluation.tables import markdown_table, percent
 from splic_ext.experiments.bench import PAPER_ITERATIONS
 from splic_ext.experiments.registry import EXPERIMENTS
+from splic_ext.experiments.results.agreement import Agreement, agreement
+from splic_ext.experiments.results.keys import CLEAN, SMOKE, attack_key, attack_title
 from splic_ext.experiments.results.layout import row_table
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Point, Row
 from splic_ext.experiments.tables import paper
-from splic_ext.experiments.tables.gray_box import ATTACKS, METHODS
+from splic_ext.experiments.tables.gray_box import METHODS
 from splic_ext.experiments.tables.trained import BLACK_BOX, WHITE_BOX
 from splic_ext.runs.store import write_text
-
-__all__ = ["Source", "find_results", "reproduction_page"]
 
 #: Data of the paper -> how the page calls it.
 DATA = {"cifar10": "CIFAR-10", "svhn": "SVHN"}
@@ -45,6 +45,8 @@ NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "table3": _GRAY,
     "table4": _GRAY,
 }
+#: Figures whose curves have no best point.
+NO_BEST = ("figure4",)
 #: Why a number may differ, by table; then for SPLIC itself.
 REASONS = {
     "table1": "another network, training and surrogate",
@@ -62,72 +64,56 @@ Every number that the paper prints, beside what the committed results say. The p
 the files below [results](../results), and a test holds it to them:
 
 ```console
-$ python -m splic_ext.experiments.reproduction results docs/reproduction.md
+$ python benchmarks/make_reproduction.py results docs/reproduction.md
 ```
 
 - *ours*: accuracy in %, one draw of the masks, with the 95 % Wilson interval over the images.
-- *why*: *within the interval* says that the paper's number lies in ours. Otherwise what may
-  explain the difference: each is a possible cause, and none has been shown to be one unless
+- *why*: *within the interval* says that the paper's number lies in ours. Otherwise it says what
+  may explain the difference. These are possible causes: none has been shown to be one unless
   [hypotheses](#hypotheses) says so. The choices that the paper leaves open are in
   [how it works](how_it_works.md).
 - *not run*: there is no committed result. *not implemented*: a method of others that the paper
   quotes, and that has no part in SPLIC.
 - *run* is the number of a result among the [runs](#runs), with the command that made it.
-  Experiments and budgets are explained in [experiments](experiments.md).
+  [Experiments](experiments.md) explains experiments and budgets.
 
 ## What was found
 
-All of it on two cores, with small networks and short trainings: rows that need the paper's
+All of it was run on two cores, with small networks and short trainings. Rows that need the paper's
 networks have not been run. [Results](results.md) has the numbers behind this, with their
 intervals.
 
-- Table 3's baselines come out as printed on the 500 CIFAR-10 images with true pixels, not on
-  compressed ones; SPLIC's row does with lambda 0.1 and the mean of 4 masks, not with the printed
-  constants.
-- Table 1: no surrogate that was tried on SVHN gives the printed numbers. Without a defence a
-  network keeps 62 % when the surrogate was trained mostly on other images, 30 when it is of another
-  architecture, 24 when it differs in the seed alone, 20 when it learnt completed images; the paper
-  has 8.6. SPLIC is 3 to 9 points above each of these, total variation 14 to 32; the paper's SPLIC
-  has 93.0. So a near surrogate explains a good part of the low number without a defence, and none
-  explains the high one with it.
-- Table 2's attack is weak. With adversarial training, BPDA of 7 steps leaves 61 % of ME-Net, 46 of
-  SPLIC and 44 without a defence on SVHN, 36, 35 and 33 on CIFAR-10. More steps and draws, and
-  gradients through the defence, leave 38 to 40 and 30 to 32 of each, which 100 images do not tell
-  apart. On SVHN, ME-Net's lead is what BPDA of one draw does not average out.
+- Table 3: the baselines come out as printed on the 500 CIFAR-10 images with true pixels, not on
+  compressed ones. SPLIC's row comes out with lambda 0.1 and the mean of 4 masks, not with the
+  printed constants.
+- Table 1: no surrogate that was tried on SVHN gives the printed numbers. The paper's network
+  without a defence keeps 8.6 %. Ours keeps 62 % when the surrogate was trained mostly on other
+  images, 30 when it has another architecture, 24 when only its seed differs, and 20 when it learnt
+  completed images. SPLIC is 3 to 9 points above each of these, total variation 14 to 32; the paper
+  has 93.0 for SPLIC. So a near surrogate explains much of the low number without a defence. None
+  explains the high number with it.
+- Table 2: its attack is weak. With adversarial training, BPDA of 7 steps leaves 61 % of ME-Net, 46
+  of SPLIC and 44 without a defence on SVHN, and 36, 35 and 33 on CIFAR-10. The worst of all attacks
+  has more steps and draws, and every gradient. It leaves 38 to 40 of each on SVHN and 30 to 32 on
+  CIFAR-10, which 100 images do not tell apart. ME-Net's lead on SVHN is there because BPDA of one
+  draw does not average over its masks.
 - Anchors, passes, lambda, rank, masks, length of training and size of the network were varied
-  one at a time on SVHN: none of them brings SPLIC under attack within 3 points of the paper.
+  one at a time on SVHN. None of them brings SPLIC under attack within 3 points of the paper.
 """
 
 
 @dataclass(frozen=True)
 class Source:
-    """A result, and where it is.
-
-    Attributes
-    ----------
-    path : str
-        Relative to the folder of all results, with slashes.
-    result : ExperimentResult
-    """
+    """A result, and its path below the folder of all results, with slashes."""
 
     path: str
     result: ExperimentResult
 
 
 def find_results(folder: str | os.PathLike[str]) -> list[Source]:
-    """Return the results of experiments below a folder, in the order of their paths.
+    """Return the results of the paper's experiments below a folder, in the order of their paths.
 
-    Files that are no result of an experiment of the paper are left out by their name, and runs of
-    the budget "smoke", whose numbers mean nothing.
-
-    Parameters
-    ----------
-    folder : path
-
-    Raises
-    ------
-    ValueError
-        A file of that name is damaged.
+    Runs of the budget "smoke" are left out: their numbers mean nothing.
     """
     found = []
     place = Path(folder)
@@ -138,25 +124,13 @@ def find_results(folder: str | os.PathLike[str]) -> list[Source]:
             result = ExperimentResult.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"'{path}' is no result of an experiment: {error}") from error
-        if result.budget != "smoke":
+        if result.budget != SMOKE:
             found.append(Source(path.relative_to(place).as_posix(), result))
     return found
 
 
 def reproduction_page(sources: Sequence[Source], results: str = "../results") -> str:
-    """Return the page.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-    results : str, default "../results"
-        Where links find the folder of all results.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Return the page in Markdown; its links find the folder of all results at `results`."""
     numbers = {source.path: i for i, source in enumerate(sources, 1)}
     parts = [INTRODUCTION]
     for name in paper.TABLES:
@@ -184,9 +158,9 @@ def _kind(result: ExperimentResult, row: Row) -> str | None:
 
 def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> list[str]:
     lines = [["data", "method", "attack", "paper", "ours", "our images, network", "run", "why"]]
-    titles = {"clean": "clean", "bpda": "BPDA", **ATTACKS}
     for (kind, key, attack), printed in paper.TABLES[name].items():
-        head = [DATA[kind], titles[attack], f"{printed:.1f}"]
+        wanted = attack_key(None if attack == CLEAN else attack)
+        head = [DATA[kind], attack_title(wanted), f"{printed:.1f}"]
         if key in QUOTED:
             lines.append([head[0], QUOTED[key], *head[1:], "not implemented", "", "", ""])
             continue
@@ -196,7 +170,7 @@ def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> 
             if source.result.name == name
             for row in source.result.rows
             if row.method in NAMES[name][key]
-            and row.attack == titles[attack]
+            and row.attack == wanted
             and _kind(source.result, row) == kind
         ]
         for source, row in found:
@@ -210,7 +184,7 @@ def _table(name: str, sources: Sequence[Source], numbers: Mapping[str, int]) -> 
 
 
 def _why(name: str, kind: str, key: str, row: Row, printed: float) -> str:
-    if agrees(printed, 100 * row.mean.low, 100 * row.mean.high):
+    if agreement(printed, 100 * row.mean.low, 100 * row.mean.high) is Agreement.WITHIN:
         return "within the interval"
     reasons = [REASONS[name]]
     if key == "tv":
@@ -243,7 +217,7 @@ def _finding(result: ExperimentResult) -> str:
     """Return for each curve where it is highest, and for each group of bars which is."""
     sections: dict[tuple[str, str], list[Point]] = {}
     for point in result.points:
-        if point.kind != "scatter" and not point.y_name.startswith("relative"):
+        if point.kind != "scatter" and result.name not in NO_BEST:
             group = point.label if point.kind == "bar" else point.series
             sections.setdefault((point.section, group), []).append(point)
     told = []
@@ -267,9 +241,15 @@ def _hypotheses(sources: Sequence[Source], numbers: Mapping[str, int]) -> list[s
 
 
 def main() -> None:
-    """Write the page: ``python -m splic_ext.experiments.reproduction RESULTS PAGE``."""
-    folder, page = sys.argv[1:]
-    write_text(Path(page), reproduction_page(find_results(folder)))
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="the folder of all results")
+    parser.add_argument("page", type=Path, help="the page to write")
+    arguments = parser.parse_args()
+    try:
+        write_text(arguments.page, reproduction_page(find_results(arguments.results)))
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

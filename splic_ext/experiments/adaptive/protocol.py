@@ -1,0 +1,182 @@
+"""Runs the protocol: one evaluation for each section, rows and notes of a result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from splic_ext.checks import check_integer
+from splic_ext.data import Dataset
+from splic_ext.defenses import defense_from_spec
+from splic_ext.evaluation import EvaluationReport, evaluate, worst_case
+from splic_ext.evaluation.guards import check_output
+from splic_ext.evaluation.inputs import check_network
+from splic_ext.experiments.adaptive.sections import Section, choose_sections, make_sections
+from splic_ext.experiments.adaptive.sizes import SIZES, Size, resolve_size
+from splic_ext.experiments.results.keys import ADAPTIVE, SECTIONS, WORST, attack_key
+from splic_ext.experiments.results.result import ExperimentResult
+from splic_ext.experiments.results.rows import Row
+from splic_ext.experiments.tables.boxes import WORST_NOTE
+from splic_ext.runs.inputs import check_dataset, resolve_device
+
+__all__ = ["evaluate_adaptively"]
+
+_MOST = 2**31 - 1
+
+
+def evaluate_adaptively(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    defense: str = "splic",
+    size: str | Size = "small",
+    sections: Sequence[str] | None = None,
+    surrogates: Mapping[str, nn.Module] | None = None,
+    score_draws: int = 10,
+    seed: int = 0,
+    batch_size: int = 100,
+    output: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    progress: bool = True,
+    model_name: str | None = None,
+    command: str | None = None,
+) -> ExperimentResult:
+    """Attack a network behind a defence, by an attacker who may know all but the masks.
+
+    L-inf 8/255 but where a radius is varied. Sections: three gradients (identity, exact, and
+    surrogate, which smooths the rank cut) and the worst of them for each image; masks that are
+    held still, where the attack must succeed; draws for each gradient; other losses and step
+    rules; twice the steps, other step sizes, restarts; radii; queries alone; transfer from the
+    network without its defence, and from other networks; what is left of SPLIC without its parts,
+    where the defence has it; and defences that are known to be broken.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode.
+    dataset : Dataset
+    defense : str, default "splic"
+        Text of the defence, see :func:`splic_ext.defenses.defense_from_spec`.
+    size : {"smoke", "small", "full"} or Size, default "small"
+        How many images, steps, draws and queries.
+    sections : sequence of str, optional
+        Some of :data:`SECTIONS`; default: all that there is something to do for.
+    surrogates : mapping, optional
+        Title -> network in eval mode: its adversarial images are transferred. Give one that was
+        trained adversarially, for example.
+    score_draws : int, default 10
+        Fresh draws of the masks for each finished image.
+    seed, batch_size, device, progress, model_name, command
+        As in :func:`splic_ext.evaluation.evaluate`.
+    output : path, optional
+        Folder for adaptive.json, adaptive.csv and adaptive.md, which are replaced, and for finished
+        parts: the same call takes them up again, and sections share them.
+
+    Returns
+    -------
+    ExperimentResult
+
+    Raises
+    ------
+    ValueError, TypeError
+        A parameter of the wrong kind, or out of its range.
+    AttackError, OSError
+        As :func:`splic_ext.evaluation.evaluate`.
+
+    References
+    ----------
+    .. [1] F. Tramer, N. Carlini, W. Brendel, A. Madry, "On adaptive attacks to adversarial example
+       defenses", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> from splic_ext.data import load_dataset
+    >>> from splic_ext.models import build_model
+    >>> result = evaluate_adaptively(
+    ...     build_model("digits_cnn").eval(),
+    ...     load_dataset("digits", limit=2),
+    ...     defense="splic:max_iterations=7",
+    ...     size="smoke",
+    ...     score_draws=2,
+    ... )
+    >>> [row.attack for row in result.select(section="gradients")]
+    ['clean', 'identity', 'exact', 'surrogate', 'worst of them']
+    """
+    amount = resolve_size(size)
+    check_dataset(dataset)
+    protected = defense_from_spec(defense)
+    others = _check_surrogates(surrogates, dataset, resolve_device(device, model))
+    plan = choose_sections(make_sections(defense, protected, amount, dataset, others), sections)
+    folder = None if output is None else Path(output)
+    check_output(folder, "", overwrite=True)
+    draws = check_integer("score_draws", score_draws, 1, _MOST)
+    limit = check_integer("images", amount.images, 1, _MOST)
+    reports = [
+        evaluate(
+            model, dataset, defenses=section.defenses, attacks=section.attacks,
+            scenario=section.scenario, surrogate=section.surrogate,
+            surrogate_name=section.surrogate_name, draws=draws, seed=seed,
+            batch_size=batch_size, limit=limit, output=None if folder is None else folder / "work",
+            overwrite=True, device=device, progress=progress, model_name=model_name,
+            command=command,
+        )
+        for section in plan
+    ]  # fmt: skip
+    last = reports[-1].records[0]
+    result = ExperimentResult(
+        ADAPTIVE,
+        f"Adaptive attacks on {defense}",
+        tuple(row for pair in zip(plan, reports, strict=True) for row in _rows(*pair)),
+        last.provenance,
+        (f"seed {last.seed}", *_notes(plan, reports, complete=sections is None)),
+        budget=next((name for name, known in SIZES.items() if known == amount), None),
+    )
+    if folder is not None:
+        result.save(folder)
+    return result
+
+
+def _rows(section: Section, report: EvaluationReport) -> list[Row]:
+    rows = []
+    for method in section.defenses:
+        records = list(report.select(defense=method))
+        if section.worst and len(records) > 2:
+            records.append(worst_case(records[1:], WORST))
+        title = SECTIONS[section.key]
+        rows += [Row.from_record(r, title, method, attack_key(r.attack)) for r in records]
+    return rows
+
+
+def _notes(
+    plan: Sequence[Section], reports: Sequence[EvaluationReport], *, complete: bool
+) -> list[str]:
+    notes = []
+    if any(section.worst for section in plan):
+        notes.append(WORST_NOTE)
+    if not complete:
+        done = {section.key for section in plan}
+        left = ", ".join(title for key, title in SECTIONS.items() if key not in done)
+        notes.append(f"not the whole protocol, left out: {left}")
+    surrogates = [report.records[0].surrogate for report in reports]
+    return notes + [f"{s.name}: weights of SHA-256 {s.sha256}" for s in surrogates if s is not None]
+
+
+def _check_surrogates(
+    given: Mapping[str, nn.Module] | None, dataset: Dataset, device: torch.device
+) -> Mapping[str, nn.Module]:
+    """Raise before any work, not when the protocol comes to them."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        found = type(given).__name__
+        raise TypeError(f"`surrogates` must map titles to networks, got {found}; use a dict")
+    few = torch.from_numpy(dataset.first(4).to_float()).to(device)
+    for title, network in given.items():
+        if isinstance(network, nn.Module):
+            network.to(device)
+        check_network(f"surrogates[{title!r}]", network, few, dataset.labels)
+    return given
