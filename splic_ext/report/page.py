@@ -12,9 +12,9 @@ from splic_ext import __version__
 from splic_ext.atomic import atomic_path
 from splic_ext.experiments import EXPERIMENTS
 from splic_ext.optional import optional
-from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry, search_entry
+from splic_ext.report.benchmarks import benchmark_entry, search_entry
+from splic_ext.report.entries import SMOKE, evaluation_entry, result_entry
 from splic_ext.report.sources import Collection, NoResultError, Unread, collect
-from splic_ext.report.speedview import benchmark_entry
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
 from splic_ext.report.views import Entry, one_line
@@ -26,7 +26,7 @@ TITLE = "SPLIC: results"
 #: What is no experiment of the paper, nor made by the same command.
 ADAPTIVE = {"adaptive": "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
 #: Part of the collection -> heading of its entries, and what makes one.
-GROUPS: dict[str, tuple[str, Callable[[Any], Entry]]] = {
+GROUPS: dict[str, tuple[str, Callable[[str, Any], Entry]]] = {
     "results": ("Experiments", result_entry),
     "evaluations": ("Evaluations", evaluation_entry),
     "benchmarks": ("Speed", benchmark_entry),
@@ -127,7 +127,7 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
         entries = []
         for source in getattr(found, kind):
             try:
-                entry = make(source)
+                entry = make(source.path, source.content)
             except ValueError as error:
                 unread.append(Unread(source.path, str(error)))
                 continue
