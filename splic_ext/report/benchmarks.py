@@ -143,10 +143,7 @@ class BenchmarkRun:
 
 @dataclass(frozen=True)
 class Setting:
-    """Solver options that were tried: accuracies in %, and their mean as the score.
-
-    `options` are those that differ from the preset "paper"; None is no defence.
-    """
+    """Solver options that were tried, those that differ from "paper"; None is no defence."""
 
     options: dict[str, Any] | None
     clean: float
@@ -270,13 +267,7 @@ def _setting(setting: Setting, run: TuningRun) -> Line:
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits.
-
-    Examples
-    --------
-    >>> number(14523.0), number(0.26571)
-    ('14,500', '0.266')
-    """
+    """Return a number with three significant digits."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:.3g}"
 

@@ -112,13 +112,7 @@ def evaluation_entry(path: str, report: EvaluationReport) -> Entry:
 
 
 def address(name: str, path: str) -> str:
-    """Return a name within the page, of letters, digits and hyphens.
-
-    Examples
-    --------
-    >>> address("table3", "results/gray box/table3.json")
-    'table3-results-gray-box-table3-json'
-    """
+    """Return a name within the page, of letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", f"{name} {path}".lower()).strip("-")
 
 
