@@ -19,6 +19,7 @@ from splic_ext.report.views import Block, Cell, Entry, Line, Table, one_line
 from splic_ext.runs.plain import decode, read_versioned, told_if_nested
 
 __all__ = [
+    "BATCHES",
     "Benchmark",
     "BenchmarkRun",
     "TuningRun",
@@ -34,6 +35,7 @@ SCHEMA_VERSION = 1
 METHODS = {
     "cpu": "SPLIC, cpu",
     "cuda": "SPLIC, cuda",
+    "torch block iteration": "torch block",
     "torch.linalg.eigh": "torch eigh",
     "torch.linalg.svd": "torch SVD",
     "numpy.linalg.svd": "NumPy SVD",
@@ -332,10 +334,16 @@ def _threads(result: Benchmark) -> str:
 
 
 def _ratios(run: BenchmarkRun) -> Table:
-    keys = {"speedup_over_torch_svd": "torch SVD", "speedup_over_torch_eigh": "torch eigh"}
+    results = run.select("test_speedup")
+    keys = {
+        "speedup_over_torch_svd": "torch SVD",
+        "speedup_over_torch_eigh": "torch eigh",
+        "speedup_over_torch_block": "torch block",
+    }
+    keys = {key: name for key, name in keys.items() if any(key in r.extra for r in results)}
     lines = [
         Line(result.images_kind, tuple(_times_as(result.extra.get(key)) for key in keys))
-        for result in run.select("test_speedup")
+        for result in results
     ]
     return Table("How many times faster, calls in turn", ("images", *keys.values()), tuple(lines))
 
