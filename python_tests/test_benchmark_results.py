@@ -244,6 +244,21 @@ def test_summary_has_a_line_for_each_size(summary):
     assert "A processor, 2 cores, avx2, python 3.12.0, numpy 2.0.0, splic_ext 0.1.0 at" in lines[-1]
 
 
+def test_benchmarks_close_with_the_summary(run_python):
+    pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed")
+    arguments = [
+        *(str(BENCHMARKS), "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"),
+        *("-q", "--benchmark-only", "-k", "test_complete and 28x28-gray and numpy"),
+    ]
+    code = f"import sys, pytest; sys.exit(pytest.main({arguments}))"
+    # Whatever runs this test: its own options and its workers are not those of the benchmarks.
+    text = run_python(code, SPLIC_BENCH="quick", PYTEST_ADDOPTS="", PYTEST_XDIST_WORKER="")
+    table = text.partition("SPLIC beside its peers")[2]
+    assert "these numbers mean nothing" in table
+    assert re.search(r"^28x28 gray .*\d", table, re.MULTILINE)
+    assert "Legend" not in text, "the long table of pytest-benchmark"
+
+
 def test_summary_fits_the_window(summary, condense):
     workloads = importlib.import_module("workloads")
     sizes = [{"size": 32, "channels": 3}, {"size": 32, "mode": "separate", "threads": 2}]
