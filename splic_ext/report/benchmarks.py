@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -287,12 +287,13 @@ def speed_tables(run: BenchmarkRun) -> dict[str, Table]:
     return {title: table for title, table in tables.items() if table.lines}
 
 
-def _by_kind(results: Sequence[Benchmark]) -> dict[str, dict[str, Benchmark]]:
-    """Return kind of images -> name of the method -> result."""
-    kinds: dict[str, dict[str, Benchmark]] = {}
-    for result in results:
-        kinds.setdefault(result.images_kind, {})[result.method_name] = result
-    return kinds
+def _grid(
+    caption: str, corner: str, names: Iterable[str], rows: Iterable[tuple[str, Mapping[str, str]]]
+) -> Table:
+    """Return a table of rows that have their texts by the names of columns."""
+    names = tuple(names)
+    lines = (Line(head, tuple(Cell(found.get(name, "")) for name in names)) for head, found in rows)
+    return Table(caption, (corner, *names), tuple(lines))
 
 
 def _methods(results: Iterable[Benchmark]) -> list[str]:
@@ -304,29 +305,26 @@ def _methods(results: Iterable[Benchmark]) -> list[str]:
 def _times(results: Sequence[Benchmark]) -> Table:
     methods = _methods(results)
     own = methods[0] if methods else ""  # the library's own comes first
-    lines = []
-    for kind, found in _by_kind(results).items():
-        times = {name: number(result.us_per_matrix_iteration) for name, result in found.items()}
-        rate = number(found[own].images_per_second) if own in found else ""
-        texts = [*(times.get(name, "") for name in methods), rate]
-        lines.append(Line(kind, tuple(map(Cell, texts))))
-    header = ("images", *methods, f"{own}: images/s")
-    return Table("Microseconds for one iteration of one matrix", header, tuple(lines))
+    rate = f"{own}: images/s"
+    kinds: dict[str, dict[str, str]] = {}
+    for result in results:
+        texts = kinds.setdefault(result.images_kind, {})
+        texts[result.method_name] = number(result.us_per_matrix_iteration)
+        if result.method_name == own:
+            texts[rate] = number(result.images_per_second)
+    caption = "Microseconds for one iteration of one matrix"
+    return _grid(caption, "images", (*methods, rate), kinds.items())
 
 
 def _batches(run: BenchmarkRun) -> Table:
     results = run.select("test_batch")
-    rates: dict[int, dict[str, str]] = {}
+    rates: dict[str, dict[str, str]] = {}
     for result in results:
-        found = rates.setdefault(result.batch, {})
-        found[_threads(result)] = number(result.images_per_second)
-    threads = dict.fromkeys(map(_threads, results))
-    lines = (
-        Line(f"{batch:,}", tuple(Cell(found.get(name, "")) for name in threads))
-        for batch, found in rates.items()
-    )
+        texts = rates.setdefault(f"{result.batch:,}", {})
+        texts[_threads(result)] = number(result.images_per_second)
     kinds = ", ".join(dict.fromkeys(result.images_kind for result in results))
-    return Table(f"Images per second, {kinds}", ("images in a call", *threads), tuple(lines))
+    threads = dict.fromkeys(map(_threads, results))
+    return _grid(f"Images per second, {kinds}", "images in a call", threads, rates.items())
 
 
 def _threads(result: Benchmark) -> str:
@@ -334,58 +332,54 @@ def _threads(result: Benchmark) -> str:
 
 
 def _ratios(run: BenchmarkRun) -> Table:
-    results = run.select("test_speedup")
-    keys = {
+    names = {
         "speedup_over_torch_svd": "torch SVD",
         "speedup_over_torch_eigh": "torch eigh",
         "speedup_over_torch_block": "torch block",
     }
-    keys = {key: name for key, name in keys.items() if any(key in r.extra for r in results)}
-    lines = [
-        Line(result.images_kind, tuple(_times_as(result.extra.get(key)) for key in keys))
-        for result in results
-    ]
-    return Table("How many times faster, calls in turn", ("images", *keys.values()), tuple(lines))
+    rows = [(r.images_kind, _times_as(r, names)) for r in run.select("test_speedup")]
+    found = (name for name in names.values() if any(name in texts for _, texts in rows))
+    return _grid("How many times faster, calls in turn", "images", found, rows)
 
 
 def _gradients(run: BenchmarkRun) -> Table:
-    lines = []
+    names = {
+        "over_forward": "time of forward alone",
+        "speedup_over_torch": "faster than unrolled torch",
+    }
+    rows = []
     for result in run.select("test_gradient"):
         mode = "surrogate" if "surrogate" in result.name else "exact"
-        cells = (result.extra.get("over_forward"), result.extra.get("speedup_over_torch"))
-        lines.append(Line(f"{result.images_kind}, {mode}", tuple(map(_times_as, cells))))
-    header = ("forward and backward", "time of forward alone", "faster than unrolled torch")
-    return Table("Gradients", header, tuple(lines))
+        rows.append((f"{result.images_kind}, {mode}", _times_as(result, names)))
+    return _grid("Gradients", "forward and backward", names.values(), rows)
+
+
+def _times_as(result: Benchmark, names: Mapping[str, str]) -> dict[str, str]:
+    """Return ratios of a benchmark by their names."""
+    extra = result.extra
+    return {name: f"{number(extra[key])} x" for key, name in names.items() if key in extra}
 
 
 def _memory(run: BenchmarkRun) -> Table:
-    lines = []
+    names = ("threads", "MB beyond input and output")
+    rows = []
     for result in run.select("test_memory"):
         peak = result.extra.get("peak_extra_mb")
         texts = (str(result.params["threads"]), "" if peak is None else number(peak))
         title = f"{result.method_name}, {result.batch:,} images"
-        lines.append(Line(title, tuple(map(Cell, texts))))
-    header = ("method", "threads", "MB beyond input and output")
-    return Table("Memory", header, tuple(lines))
+        rows.append((title, dict(zip(names, texts, strict=True))))
+    return _grid("Memory", "method", names, rows)
 
 
 def _errors(run: BenchmarkRun) -> Table:
     results = [r for r in run.select("test_complete", threads=1) if r.method != "numpy"]
-    methods = _methods(results)
-    lines = []
-    for kind, found in _by_kind(results).items():
-        texts = []
-        for name in methods:
-            extra = found[name].extra if name in found else {}
-            pair = (extra.get("mean_error"), extra.get("max_error"))
-            texts.append(" / ".join(f"{value:.1e}" for value in pair if value is not None))
-        lines.append(Line(kind, tuple(map(Cell, texts))))
-    header = ("mean / largest", *methods)
-    return Table("Difference from the float64 reference, pixels in [0, 1]", header, tuple(lines))
-
-
-def _times_as(ratio: float | None) -> Cell:
-    return Cell("" if ratio is None else f"{number(ratio)} x")
+    kinds: dict[str, dict[str, str]] = {}
+    for result in results:
+        pair = [result.extra[k] for k in ("mean_error", "max_error") if k in result.extra]
+        text = " / ".join(f"{value:.1e}" for value in pair)
+        kinds.setdefault(result.images_kind, {})[result.method_name] = text
+    caption = "Difference from the float64 reference, pixels in [0, 1]"
+    return _grid(caption, "mean / largest", _methods(results), kinds.items())
 
 
 def _sizes(run: BenchmarkRun) -> list[Point]:
