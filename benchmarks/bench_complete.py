@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from statistics import median
 
 import pytest
 from workloads import (
     BACKENDS,
     CASES,
+    FULL,
     PEERS,
     QUICK,
     Case,
@@ -16,7 +16,8 @@ from workloads import (
     describe,
     find_case,
     images_and_masks,
-    rates,
+    ratio,
+    record,
     solver,
 )
 
@@ -28,13 +29,10 @@ def measure(benchmark, case: Case, method: str, threads: int) -> None:
     benchmark.group = f"{case}, {threads} thread{'s' if threads > 1 else ''}"
     benchmark.extra_info.update(describe(case, method, threads))
     solve(images[:threads], masks[:threads])  # warm up: libraries loaded, threads started
-    rounds = 1 if QUICK else 5 if method == "cpu" else 3
+    rounds = 1 if QUICK else 5 if method == "cpu" else 3 if FULL or case.size < 224 else 2
     completed, iterations = benchmark.pedantic(solve, args=(images, masks), rounds=rounds)
     benchmark.extra_info.update(check_answer(case, method, completed))
-    if benchmark.stats is not None:
-        seconds = benchmark.stats.stats.median
-        benchmark.extra_info.update(rates(seconds, len(images), iterations))
-        benchmark.extra_info.update(images=len(images), matrix_iterations=iterations)
+    record(benchmark, len(images), iterations)
 
 
 @pytest.mark.parametrize("method", BACKENDS + PEERS)
@@ -50,14 +48,19 @@ def test_complete_two_threads(benchmark, case: Case, method: str) -> None:
     measure(benchmark, case, method, threads=2)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "case", [find_case(32, 1), find_case(32, 3), find_case(224, 1), find_case(224, 3)], ids=str
 )
 def test_speedup(benchmark, case: Case) -> None:
-    """Ratios on one core, each from neighbours in time: a peer, the other, the back end, again."""
-    method, ratios = "cpu", {"torch.linalg.svd": "torch_svd", "torch.linalg.eigh": "torch_eigh"}
-    solve, peers = solver(case, method), {name: solver(case, name) for name in ratios}
-    images, masks = images_and_masks(case, case.count(method))
+    """Ratios on one core, each from neighbours in time: a peer, the next, the back end, again."""
+    names = {
+        "torch.linalg.svd": "torch_svd",
+        "torch.linalg.eigh": "torch_eigh",
+        "torch block iteration": "torch_block",
+    }
+    solve, peers = solver(case, "cpu"), {name: solver(case, name) for name in names}
+    images, masks = images_and_masks(case, case.count("cpu"))
     few = case.count("torch.linalg.svd")
     pace: dict[str, list[float]] = {name: [] for name in peers}
 
@@ -69,17 +72,12 @@ def test_speedup(benchmark, case: Case) -> None:
             check_answer(case, name, completed)
 
     benchmark.group = f"{case}, ratio to peers, 1 thread"
-    benchmark.extra_info.update(describe(case, method, threads=1))
+    benchmark.extra_info.update(describe(case, "cpu", threads=1))
     rounds = 1 if QUICK else 5 if case.size <= 64 else 3
     completed, iterations = benchmark.pedantic(
-        solve, args=(images, masks), setup=time_peers, rounds=rounds, warmup_rounds=1
+        solve, args=(images, masks), setup=time_peers, rounds=rounds, warmup_rounds=int(not QUICK)
     )
-    benchmark.extra_info.update(check_answer(case, method, completed))
-    if benchmark.stats is not None:
-        stats = benchmark.stats.stats
-        benchmark.extra_info.update(rates(stats.median, len(images), iterations))
-        benchmark.extra_info.update(images=len(images), matrix_iterations=iterations)
-        for name, key in ratios.items():
-            pairs = zip(pace[name][-rounds:], stats.data, strict=True)
-            ratio = median(peer / (seconds / iterations) for peer, seconds in pairs)
-            benchmark.extra_info[f"speedup_over_{key}"] = ratio
+    benchmark.extra_info.update(check_answer(case, "cpu", completed))
+    own = [seconds / iterations for seconds in record(benchmark, len(images), iterations)]
+    for name, key in names.items() if own else ():
+        benchmark.extra_info[f"speedup_over_{key}"] = ratio(pace[name], own)

@@ -1,8 +1,8 @@
 """One call on a GPU beside its peers there: images and masks on the device, which is waited for.
 
 The CUDA back end on arrays of the CPU (copies included), on tensors of the GPU with the fused
-kernel and with cuSOLVER; and the same algorithm around torch.linalg.svd, torch.linalg.eigh and
-cupy.linalg.svd on the GPU.
+kernel and with cuSOLVER; and the same algorithm on the GPU around the decompositions of torch and
+CuPy.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from workloads import (
     find_case,
     images_and_masks,
     load_images,
-    rates,
+    record,
     require_backend,
 )
 
 import splic_ext
 
-#: Images in a call of the back end, and of a peer: torch and CuPy decompose one matrix at a time.
+#: Images in a call, and in one of the peers that decompose one matrix at a time.
 COUNTS = {(32, 1): (8192, 64), (32, 3): (4096, 16), (64, 3): (1024, 4), (224, 3): (64, 1)}
 CASES = [find_case(*key) for key in COUNTS]
 #: Images of CIFAR-10.
 MANY = 60_000
 NATIVE = ("cuda", "cuda, arrays on the GPU", "cuda, cuSOLVER")
-PEERS = ("torch.linalg.svd on the GPU", "torch.linalg.eigh on the GPU", "cupy.linalg.svd")
+BLOCK = "torch block iteration on the GPU"
+ONE_BY_ONE = ("torch.linalg.eigh on the GPU", "torch.linalg.svd on the GPU", "cupy.linalg.svd")
 
 #: A call: (completed images on the CPU, iterations summed over the matrices) after the last one.
 Call = tuple[Callable[[], Any], Callable[[], tuple[np.ndarray, int]]]
@@ -79,7 +80,7 @@ def prepare(case: Case, method: str, images: np.ndarray, masks: np.ndarray) -> C
         return solve, lambda: (last[0].cpu().numpy(), iterations())
     import peers
 
-    decompose = peers.leading_svd if "svd" in method else peers.leading_eigh
+    decompose = peers.DECOMPOSITIONS[method.removesuffix(" on the GPU")]
 
     def solve() -> None:
         last[:] = peers.complete_tensors(decompose, batch, anchors, options)
@@ -101,32 +102,21 @@ def test_cuda_many(benchmark) -> None:
 
     completed = benchmark.pedantic(solve, rounds=1 if QUICK else 5, warmup_rounds=1)
     benchmark.extra_info.update(check_answer(case, "cuda", completed))
-    if benchmark.stats is not None:
-        _, info = splic_ext.complete(images, options=case.options, backend="cuda", return_info=True)
-        iterations = int(info.iterations.sum())
-        benchmark.extra_info.update(
-            rates(benchmark.stats.stats.median, len(images), iterations),
-            images=len(images),
-            matrix_iterations=iterations,
-        )
+    _, info = splic_ext.complete(images, options=case.options, backend="cuda", return_info=True)
+    record(benchmark, len(images), int(info.iterations.sum()))
 
 
-@pytest.mark.parametrize("method", NATIVE + PEERS)
+@pytest.mark.parametrize("method", [*NATIVE, BLOCK, *ONE_BY_ONE])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cuda(benchmark, case: Case, method: str) -> None:
     require_backend("cuda")
-    count = COUNTS[case.size, case.channels][method in PEERS]
+    count = COUNTS[case.size, case.channels][method in ONE_BY_ONE]
     images, masks = images_and_masks(case, min(count, 2) if QUICK else count)
     solve, answer = prepare(case, method, images, masks)
     benchmark.group = f"{case}, on a GPU"
     benchmark.extra_info.update(describe(case, method, threads=1))
     solve()  # warm up: kernels and libraries loaded, memory taken
-    benchmark.pedantic(solve, rounds=1 if QUICK else 2 if method in PEERS else 5)
+    benchmark.pedantic(solve, rounds=1 if QUICK else 5 if method in NATIVE else 2)
     completed, iterations = answer()
     benchmark.extra_info.update(check_answer(case, method, completed))
-    if benchmark.stats is not None:
-        benchmark.extra_info.update(
-            rates(benchmark.stats.stats.median, len(images), iterations),
-            images=len(images),
-            matrix_iterations=iterations,
-        )
+    record(benchmark, len(images), iterations)

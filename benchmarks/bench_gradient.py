@@ -14,9 +14,12 @@ from workloads import (
     describe,
     find_case,
     images_and_masks,
-    rates,
+    ratio,
+    record,
     solver,
 )
+
+pytestmark = pytest.mark.full
 
 CASES = (find_case(32, 1), find_case(32, 3), find_case(224, 3))
 
@@ -62,7 +65,7 @@ def test_gradient(benchmark, case: Case, gradient: str) -> None:
         args=("cpu", torch.float32, len(images)),
         setup=time_others,
         rounds=1 if QUICK else 7,
-        warmup_rounds=1,
+        warmup_rounds=int(not QUICK),
     )
     completed, iterations = forward(images, masks)
     benchmark.extra_info.update(check_answer(case, "cpu", completed))
@@ -75,12 +78,9 @@ def test_gradient(benchmark, case: Case, gradient: str) -> None:
         # A singular value next to the cut makes single images sensitive to rounding.
         assert error.min() < 1e-3
         benchmark.extra_info["gradient_error"] = error.median().item()
-    if benchmark.stats is not None:
-        stats = benchmark.stats.stats
-        benchmark.extra_info.update(rates(stats.median, len(images), iterations))
-        benchmark.extra_info.update(images=len(images), matrix_iterations=iterations)
-        pairs = zip(forward_seconds[-len(stats.data) :], stats.data, strict=True)
-        benchmark.extra_info["over_forward"] = median(both / alone for alone, both in pairs)
-        if torch_seconds:
-            per_image = min(torch_seconds) / few
-            benchmark.extra_info["speedup_over_torch"] = per_image / (stats.median / len(images))
+    own = record(benchmark, len(images), iterations)
+    if own:
+        benchmark.extra_info["over_forward"] = 1 / ratio(forward_seconds, own)
+    if own and torch_seconds:
+        per_image = min(torch_seconds) / few
+        benchmark.extra_info["speedup_over_torch"] = per_image / (median(own) / len(images))

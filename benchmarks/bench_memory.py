@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import workloads
-from workloads import QUICK, check_answer, describe, find_case, load_images, rates
+from workloads import QUICK, check_answer, describe, find_case, load_images, record
 
 import splic_ext
+
+pytestmark = pytest.mark.full
 
 CASE = find_case(32, 3)
 MB = 1e6
@@ -95,10 +97,7 @@ def test_memory(benchmark, backend: str, batch: int, threads: int) -> None:
     options = CASE.options.replace(max_iterations=int(info.iterations.max()))
     benchmark.extra_info.update(check_answer(CASE, backend, out, options))
     benchmark.extra_info["peak_extra_mb"] = peak_mb
-    if benchmark.stats is not None:
-        iterations = int(info.iterations.sum())
-        benchmark.extra_info.update(rates(benchmark.stats.stats.median, count, iterations))
-        benchmark.extra_info.update(images=count, matrix_iterations=iterations)
+    record(benchmark, count, int(info.iterations.sum()))
     if backend == "cpu":
         assert peak_mb < allowed_mb(threads)
 

@@ -8,9 +8,11 @@ from statistics import median
 import numpy as np
 import pytest
 import workloads
-from workloads import QUICK, check_answer, describe, find_case, load_images, rates
+from workloads import QUICK, check_answer, describe, find_case, load_images, ratio, record
 
 import splic_ext
+
+pytestmark = pytest.mark.full
 
 BACKEND = "cpu"
 CASE = find_case(32, 3)
@@ -49,12 +51,9 @@ def test_batch(benchmark, batch: int, threads: int) -> None:
     benchmark.extra_info.update(describe(CASE, BACKEND, threads), batch=batch)
     completed, info = benchmark.pedantic(complete, args=(images, options, threads), rounds=rounds)
     benchmark.extra_info.update(check_answer(CASE, BACKEND, completed, options))
-    if benchmark.stats is not None:
-        seconds, iterations = benchmark.stats.stats.median, int(info.iterations.sum())
-        benchmark.extra_info.update(rates(seconds, len(images), iterations))
-        benchmark.extra_info.update(images=len(images), matrix_iterations=iterations)
-        if batch == 1:
-            benchmark.extra_info["latency_ms"] = 1e3 * seconds
+    seconds = record(benchmark, len(images), int(info.iterations.sum()))
+    if batch == 1 and seconds:
+        benchmark.extra_info["latency_ms"] = 1e3 * median(seconds)
 
 
 @pytest.mark.skipif(len(workloads.thread_counts()) < 2, reason="one processor only")
@@ -75,10 +74,6 @@ def test_two_threads_over_one(benchmark) -> None:
         warmup_rounds=1,
     )
     benchmark.extra_info.update(check_answer(CASE, BACKEND, completed))
-    if benchmark.stats is not None:
-        stats, iterations = benchmark.stats.stats, int(info.iterations.sum())
-        benchmark.extra_info.update(rates(stats.median, len(images), iterations))
-        benchmark.extra_info.update(images=len(images), matrix_iterations=iterations)
-        pairs = zip(single[-rounds:], stats.data, strict=True)
-        ratio = median(one / two for one, two in pairs)
-        benchmark.extra_info["speedup_over_one_thread"] = ratio
+    own = record(benchmark, len(images), int(info.iterations.sum()))
+    if own:
+        benchmark.extra_info["speedup_over_one_thread"] = ratio(single, own)

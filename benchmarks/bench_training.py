@@ -6,10 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from workloads import QUICK, check_answer, describe, find_case, load_images, rates, require_backend
+from workloads import QUICK, check_answer, describe, find_case, load_images, record, require_backend
 
 import splic_ext
 from splic_ext.masks import bernoulli_masks
+
+pytestmark = pytest.mark.full
 
 CASE = find_case(32, 3)
 #: Device, network, images, epochs, copies, defence, and how much of it the solver may take: on a
@@ -65,7 +67,8 @@ def test_training(benchmark, tmp_path_factory, run: str) -> None:
 
     benchmark.group = f"training behind SPLIC, {threads} threads"
     benchmark.extra_info.update(describe(CASE, device, threads))
-    benchmark.pedantic(fit, rounds=1 if QUICK else 3, warmup_rounds=1)
+    rounds = 1 if QUICK else 3
+    benchmark.pedantic(fit, rounds=rounds, warmup_rounds=int(not QUICK))
     assert all(np.isfinite(loss) for _, loss in found)
     few = images[: CASE.checked_images]
     masks = bernoulli_masks(few.shape, channels=CASE.mode)
@@ -74,14 +77,9 @@ def test_training(benchmark, tmp_path_factory, run: str) -> None:
         few, masks, options=solver, backend=device, return_info=True
     )
     benchmark.extra_info.update(check_answer(CASE, device, completed, solver))
-    if benchmark.stats is not None:
-        share = float(np.median([part for part, _ in found[1:]]))
-        learnt = len(images) * options.epochs
-        iterations = round(info.iterations.sum() / len(few) * len(images) * (copies or 1))
-        benchmark.extra_info.update(
-            rates(benchmark.stats.stats.median, learnt, iterations),
-            images=learnt,
-            matrix_iterations=iterations,
-            solver_share=share,
-        )
+    learnt = len(images) * options.epochs
+    iterations = round(info.iterations.sum() / len(few) * len(images) * (copies or 1))
+    if record(benchmark, learnt, iterations):
+        share = float(np.median([part for part, _ in found[-rounds:]]))
+        benchmark.extra_info["solver_share"] = share
         assert QUICK or share < most, f"the solver takes {share:.0%} of the training"

@@ -38,10 +38,7 @@ TYPES = {
 def condense(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the condensed form of what pytest-benchmark wrote.
 
-    Raises
-    ------
-    ValueError
-        No benchmark in it, one that failed, or benchmarks of different machines or commits.
+    Refused are files with no benchmark, with one that failed, or of two machines or commits.
     """
     benchmarks = raw["benchmarks"]
     if not benchmarks:
@@ -99,13 +96,7 @@ def _short(value: float) -> float:
 
 
 def validate(document: Any, schema: dict[str, Any] | None = None, where: str = "$") -> None:
-    """Check a document against the part of JSON Schema that ``schema.json`` uses.
-
-    Raises
-    ------
-    ValueError
-        Says where the document departs from the schema, and how.
-    """
+    """Check a document against the part of JSON Schema that ``schema.json`` uses."""
     if schema is None:
         schema = json.loads(SCHEMA_FILE.read_text())
     if "const" in schema and document != schema["const"]:
@@ -158,9 +149,10 @@ def main() -> None:
     parser.add_argument("condensed", type=Path, help="the result file to write")
     arguments = parser.parse_args()
     try:
-        document = condense(json.loads(arguments.raw.read_text()))
-        if document["quick"] and arguments.condensed.resolve().parent == RESULTS:
-            raise ValueError("a quick run (SPLIC_BENCH_QUICK) is a smoke test, not a result")
+        raw = json.loads(arguments.raw.read_text())
+        if raw.get("form") != "full" and arguments.condensed.resolve().parent == RESULTS:
+            raise ValueError("a result has all benchmarks: run them with SPLIC_BENCH=full")
+        document = condense(raw)
     except ValueError as error:
         parser.exit(1, f"{arguments.raw.name}: {error}\n")
     arguments.condensed.write_text(dumps(document))

@@ -1,4 +1,7 @@
-"""One thread for every library unless a benchmark says otherwise; what each result records."""
+"""One thread for every library unless a benchmark says otherwise; what each result records.
+
+SPLIC_BENCH chooses how much is measured: "quick", "default" or "full" (see README.md).
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,11 @@ from splic_ext.diagnostics import cpu_name  # noqa: E402
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # the benchmarks import workloads and peers
 
+import workloads  # noqa: E402
+from summary import Row, summary  # noqa: E402
+
+ROWS = pytest.StashKey[list[Row]]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if find_spec("pytest_benchmark") is None:
@@ -42,10 +50,33 @@ def pytest_configure(config: pytest.Config) -> None:
             "NumPy was imported before its threads were pinned: run `pytest benchmarks` alone, or "
             f"set {', '.join(f'{key}=1' for key in _THREADS)}"
         )
+    if workloads.FORM not in workloads.FORMS:
+        raise pytest.UsageError(
+            f"SPLIC_BENCH must be one of {', '.join(workloads.FORMS)}, got {workloads.FORM!r}"
+        )
+    config.addinivalue_line("markers", "full: left out of the default form (SPLIC_BENCH)")
+    config.stash[ROWS] = []
+    # The long table of pytest-benchmark only if it is asked for.
+    if config.option.verbose <= 0 and not config.getoption("benchmark_columns", None):
+        config.option.benchmark_quiet = True
     # pytest-benchmark warns of xdist, which disables it; that is no error of a benchmark.
     config.addinivalue_line(
         "filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of the default form what takes long, and what would only be skipped."""
+    if workloads.FORM != "default":
+        return
+    gpu = splic_ext.backend_info()["cuda"].available
+    kept, left = [], []
+    for item in items:
+        slow, absent = item.get_closest_marker("full"), "cuda" in item.name and not gpu
+        ours = HERE in item.path.parents
+        (left if ours and (slow or absent) else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -53,8 +84,31 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
     """Mark a benchmark whose answer or bound was missed: its time is no result."""
     outcome = yield
     benchmark = getattr(item, "funcargs", {}).get("benchmark")
-    if benchmark is not None and call.when == "call":
+    if benchmark is not None and call.when == "call" and not outcome.get_result().skipped:
         benchmark.extra_info["passed"] = outcome.get_result().passed
+        test = getattr(item, "originalname", item.name)
+        item.config.stash[ROWS].append({**benchmark.extra_info, "test": test})
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: Any, config: pytest.Config
+) -> Generator[None, None, None]:
+    """Close with the table that a person wants, after what all others have to say."""
+    yield
+    lines = summary(config.stash[ROWS], environment())
+    if not lines:
+        return
+    terminalreporter.section("SPLIC beside its peers", "=")
+    if workloads.QUICK:
+        lines = ["QUICK: these numbers mean nothing.", *lines]
+    cuda = splic_ext.backend_info()["cuda"]
+    if not cuda.available:
+        lines.append(f"No GPU: {(cuda.reason or '').partition(';')[0]}.")
+    if not workloads.FULL:
+        lines.append("SPLIC_BENCH=full adds more sizes, batches, gradients, memory and training.")
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -68,7 +122,7 @@ def pytest_benchmark_update_json(
 ) -> None:
     arguments = [str(a) for a in config.invocation_params.args]
     kept = [a for a in arguments if not re.match(r"/|--benchmark-json|--rootdir", a)]
-    output_json["command"] = shlex.join(["pytest", *kept])
+    output_json.update(command=shlex.join(["pytest", *kept]), form=workloads.FORM)
 
 
 @cache
@@ -123,8 +177,6 @@ def _commit() -> str | None:
 @pytest.fixture(autouse=True)
 def _recorded(request: pytest.FixtureRequest) -> None:
     """Give every benchmark the extra_info of the environment, and one thread to torch."""
-    import workloads
-
     if find_spec("torch") is not None:
         import torch
 

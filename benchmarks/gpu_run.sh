@@ -88,7 +88,7 @@ sanitizer() {
 }
 
 bench() {
-  run_pytest "$root/benchmarks/bench_cuda.py" "$root/benchmarks/bench_training.py" --benchmark-only --benchmark-disable-gc -q \
+  SPLIC_BENCH=full run_pytest "$root/benchmarks/bench_cuda.py" "$root/benchmarks/bench_training.py" --benchmark-only --benchmark-disable-gc -q \
     --benchmark-columns=median,iqr,rounds --benchmark-json="$out/bench.json"
 }
 

@@ -11,8 +11,6 @@ from splic_ext.evaluation.tables import HEADER, table_rows
 from splic_ext.experiments import ExperimentResult, Row
 from splic_ext.experiments.results import keys
 from splic_ext.report.figures import curve_points, draw_diagrams, family_points, show_gallery
-from splic_ext.report.sources import Source
-from splic_ext.report.tuning import Setting, TuningRun
 from splic_ext.report.views import (
     Block,
     Cell,
@@ -30,7 +28,6 @@ __all__ = [
     "evaluation_entry",
     "evaluation_rows",
     "result_entry",
-    "search_entry",
 ]
 
 #: Why a smoke test is no result.
@@ -54,25 +51,8 @@ READING = {
 ACCURACY = "Accuracy"
 
 
-def result_entry(source: Source[ExperimentResult]) -> Entry:
-    """Return the entry of an experiment.
-
-    Parameters
-    ----------
-    source : Source
-
-    Returns
-    -------
-    Entry
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed, and there are curves.
-    ValueError
-        One of the pictures is no PNG file.
-    """
-    result = source.content
+def result_entry(path: str, result: ExperimentResult) -> Entry:
+    """Return the entry of an experiment."""
     sections = dict.fromkeys(
         [row.section for row in result.rows]
         + [point.section for point in result.points]
@@ -83,10 +63,10 @@ def result_entry(source: Source[ExperimentResult]) -> Entry:
     names = {info.name for info in result.datasets} if result.rows else set()
     images = [row.dataset.name for row in result.rows] + [info.name for info in result.datasets]
     return Entry(
-        key=address(result.name, source.path),
+        key=address(result.name, path),
         title=one_line(result.title),
         subtitle=one_line("; ".join(d for d in dict.fromkeys(data) if d not in names)),
-        path=source.path,
+        path=path,
         facts=provenance_facts(result.provenance),
         command=result.provenance.command,
         notes=tuple(one_line(keys.note_title(note)) for note in result.notes),
@@ -98,41 +78,15 @@ def result_entry(source: Source[ExperimentResult]) -> Entry:
 
 
 def evaluation_rows(report: EvaluationReport) -> tuple[Row, ...]:
-    """Return the records of an evaluation as rows.
-
-    Parameters
-    ----------
-    report : EvaluationReport
-
-    Returns
-    -------
-    tuple of Row
-    """
+    """Return the records of an evaluation as rows."""
     return tuple(
         Row.from_record(record, ACCURACY, record.defense, record.attack or keys.CLEAN)
         for record in report.records
     )
 
 
-def evaluation_entry(source: Source[EvaluationReport]) -> Entry:
-    """Return the entry of an evaluation.
-
-    Parameters
-    ----------
-    source : Source
-
-    Returns
-    -------
-    Entry
-
-    Raises
-    ------
-    MissingExtraError
-        As :func:`result_entry`.
-    ValueError
-        There is no record.
-    """
-    report = source.content
+def evaluation_entry(path: str, report: EvaluationReport) -> Entry:
+    """Return the entry of an evaluation."""
     if not report.records:
         raise ValueError("it has no records")
     rows = evaluation_rows(report)
@@ -143,10 +97,10 @@ def evaluation_entry(source: Source[EvaluationReport]) -> Entry:
     facts = provenance_facts(report.records[-1].provenance)
     surrogate = "" if first.surrogate is None else f", attacked on {first.surrogate.name}"
     return Entry(
-        key=address("evaluation", source.path),
+        key=address("evaluation", path),
         title=one_line(title),
         subtitle=one_line(f"{first.dataset.images:,} images, seed {first.seed}{surrogate}"),
-        path=source.path,
+        path=path,
         facts=facts,
         command=report.records[-1].provenance.command,
         notes=tuple(map(one_line, report.notes)),
@@ -155,48 +109,8 @@ def evaluation_entry(source: Source[EvaluationReport]) -> Entry:
     )
 
 
-def search_entry(source: Source[TuningRun]) -> Entry:
-    """Return the entry of the search for the preset "recommended".
-
-    Parameters
-    ----------
-    source : Source
-
-    Returns
-    -------
-    Entry
-    """
-    run = source.content
-    images, seeds = run.images.get("round_2", 0), run.seeds.get("round_2", 0)
-    lines = [_setting(setting, run) for setting in (run.undefended, *run.round_2)]
-    header = ("options beside the preset paper", "clean", "FGSM", "PGD", "score")
-    table = Table(
-        f"Second round: {images:,} images, {seeds} mask seeds; the score is the mean of the three. "
-        "The line that is marked was chosen",
-        header,
-        tuple(lines),
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)
-    return Entry(
-        key=address("search", source.path),
-        title='The search for the preset "recommended"',
-        subtitle=one_line(run.data),
-        path=source.path,
-        facts=(("Date", run.date[:10]), ("Machine", run.cpu), ("Versions", versions)),
-        command=run.command,
-        notes=("The network was trained on these images, which flatters all accuracies.",),
-        blocks=(Block("", (table,)),),
-    )
-
-
 def address(name: str, path: str) -> str:
-    """Return a name within the page, of letters, digits and hyphens.
-
-    Examples
-    --------
-    >>> address("table3", "results/gray box/table3.json")
-    'table3-results-gray-box-table3-json'
-    """
+    """Return a name within the page, of letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", f"{name} {path}".lower()).strip("-")
 
 
@@ -271,12 +185,3 @@ def _lines(values: Iterable[Sequence[str]]) -> tuple[Line, ...]:
 def _text_line(values: Sequence[str]) -> Line:
     head, *others = map(one_line, values)
     return Line(head, tuple(map(Cell, others)))
-
-
-def _setting(setting: Setting, run: TuningRun) -> Line:
-    cells = []
-    for kind in ("clean", "fgsm", "pgd"):
-        value, interval = getattr(setting, kind), getattr(setting, f"{kind}_interval")
-        cells.append(Cell(f"{value:.1f}", min(interval), value, max(interval)))
-    cells.append(Cell(f"{setting.score:.1f}"))
-    return Line(setting.title, tuple(cells), marked=setting.options == run.chosen)

@@ -35,44 +35,12 @@ CURVE, FAMILY = 3, 3
 
 
 def draw_diagrams(points: Sequence[Point], *, joined: bool = True) -> tuple[Diagram, ...]:
-    """Draw each diagram of the points.
-
-    Parameters
-    ----------
-    points : sequence of Point
-    joined : bool, default True
-        Whether curves are lines; otherwise they are points.
-
-    Returns
-    -------
-    tuple of Diagram
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
+    """Draw each diagram of the points; curves are lines, or points where not joined."""
     return tuple(_diagram(some, joined) for some in diagrams(points).values())
 
 
 def curve_points(rows: Sequence[Row]) -> tuple[Point, ...]:
-    """Return the curve in a section whose attacks differ in a single number, such as its radius.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        Of one section.
-
-    Returns
-    -------
-    tuple of Point
-        None of them where the section is no curve.
-
-    Examples
-    --------
-    >>> curve_points([])
-    ()
-    """
+    """Return the curve of a section whose attacks differ in one number, such as the radius."""
     methods = {row.method for row in rows}
     given = [
         (row, _flat(json.loads(row.parameters)))
@@ -95,23 +63,7 @@ def curve_points(rows: Sequence[Row]) -> tuple[Point, ...]:
 
 
 def family_points(rows: Sequence[Row]) -> tuple[Point, ...]:
-    """Return accuracy under attack over clean accuracy, where methods come in several strengths.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        Of one section.
-
-    Returns
-    -------
-    tuple of Point
-        A curve for each method, its strengths as points; none where there are no strengths.
-
-    Examples
-    --------
-    >>> family_points([])
-    ()
-    """
+    """Return accuracy under attack over clean accuracy, where methods come in several strengths."""
     clean = {row.method: row for row in rows if row.attack == CLEAN}
     families: dict[str, list[str]] = {}
     for method in clean:
@@ -140,21 +92,7 @@ def _family(method: str) -> str:
 
 
 def show_gallery(gallery: Gallery) -> Grid:
-    """Return a gallery for the page.
-
-    Parameters
-    ----------
-    gallery : Gallery
-
-    Returns
-    -------
-    Grid
-
-    Raises
-    ------
-    ValueError
-        One of its images is no PNG file.
-    """
+    """Return a gallery for the page; an image that is no PNG file is a ValueError."""
     lines = []
     for i, row in enumerate(gallery.rows):
         line = []

@@ -14,9 +14,9 @@ from splic_ext.atomic import atomic_path
 from splic_ext.experiments import EXPERIMENTS
 from splic_ext.experiments.results.keys import ADAPTIVE
 from splic_ext.optional import optional
-from splic_ext.report.entries import evaluation_entry, result_entry, search_entry
+from splic_ext.report.benchmarks import benchmark_entry, search_entry
+from splic_ext.report.entries import evaluation_entry, result_entry
 from splic_ext.report.sources import Collection, NoResultError, Unread, collect
-from splic_ext.report.speedview import benchmark_entry
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
 from splic_ext.report.views import Entry, one_line
@@ -28,7 +28,7 @@ TITLE = "SPLIC: results"
 #: What is no experiment of the paper, nor made by the same command.
 OTHERS = {ADAPTIVE: "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
 #: Part of the collection -> heading of its entries, and what makes one.
-GROUPS: dict[str, tuple[str, Callable[[Any], Entry]]] = {
+GROUPS: dict[str, tuple[str, Callable[[str, Any], Entry]]] = {
     "results": ("Experiments", result_entry),
     "evaluations": ("Evaluations", evaluation_entry),
     "benchmarks": ("Speed", benchmark_entry),
@@ -90,13 +90,7 @@ class Page:
         return tuple(entry for group in self.groups for entry in group.entries)
 
     def to_html(self) -> str:
-        """Return the page.
-
-        Raises
-        ------
-        MissingExtraError
-            Jinja is not installed.
-        """
+        """Return the page; without Jinja this is a MissingExtraError."""
         with optional("`splic_ext.report`", "report", "jinja2"):
             from jinja2 import Environment, PackageLoader, StrictUndefined
         templates = Environment(
@@ -137,7 +131,7 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
         entries = []
         for source in getattr(found, kind):
             try:
-                entry = make(source)
+                entry = make(source.path, source.content)
             except ValueError as error:
                 unread.append(Unread(source.path, str(error)))
                 continue

@@ -11,8 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from splic_ext.evaluation import EvaluationReport
 from splic_ext.experiments import ExperimentResult
-from splic_ext.report.speed import BenchmarkRun
-from splic_ext.report.tuning import TuningRun
+from splic_ext.report.benchmarks import BenchmarkRun, TuningRun
 from splic_ext.runs.plain import told_if_nested
 from splic_ext.training.records import TrainingRecord
 

@@ -27,17 +27,7 @@ FEW = 1000
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a section, and where on the page they are.
-
-    Attributes
-    ----------
-    name : str
-        Of the experiment; empty for an evaluation.
-    title, key : str
-        Of the entry.
-    section : str
-    rows : tuple of Row
-    """
+    """The rows of a section; title and key of their entry. An evaluation has no name."""
 
     name: str
     title: str
@@ -53,16 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Card:
-    """A few numbers of a part, and where on the page they are from.
-
-    Attributes
-    ----------
-    title, key : str
-        Of the entry.
-    data : str
-        Data sets, and what else tells it from other cards.
-    table : Table
-    """
+    """A few numbers of a part: title and key of its entry, and its data sets."""
 
     title: str
     key: str
@@ -74,16 +55,8 @@ class Card:
 class Summary:
     """The top of the page.
 
-    Attributes
-    ----------
-    unknown, known : tuple of Card
-        Accuracy against attackers who do not know the defence, and against those who do.
-    paper : Table
-        How many of the paper's numbers lie within the intervals of each part, below and above.
-    counts : tuple of int
-        The same in all.
-    limits : tuple of str
-        What it does not show.
+    `unknown` and `known` are accuracies against attackers who do not know the defence, and who do.
+    `paper` and `counts` say how many of the paper's numbers lie within ours, below and above.
     """
 
     unknown: tuple[Card, ...]
@@ -94,14 +67,7 @@ class Summary:
 
 
 def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Part]:
-    """Return the sections of all results and evaluations but smoke tests.
-
-    Parameters
-    ----------
-    found : Collection
-    keys : mapping
-        Path of a file -> title and key of its entry.
-    """
+    """Return the sections of all results but smoke tests; `keys` has title and key of each path."""
     rows = {
         s.path: (s.content.name, s.content.rows) for s in found.results if s.content.budget != SMOKE
     }
@@ -115,14 +81,7 @@ def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Par
 
 
 def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -> Summary:
-    """Return the top of the page.
-
-    Parameters
-    ----------
-    parts : sequence of Part
-    missing, unread, smoke : int
-        Experiments without a result, files that could not be read, and smoke tests.
-    """
+    """Return the top of the page; `missing`, `unread` and `smoke` are numbers of them."""
     unknown = [card for part in parts if (card := _unknown(part)) is not None]
     known = _known(parts)
     paper, counts = _paper(parts)

@@ -35,19 +35,7 @@ PALETTE |= {
 
 
 def diagram_svg(points: Sequence[Point], *, joined: bool = True) -> str:
-    """Draw a diagram as an SVG element for the page.
-
-    Parameters
-    ----------
-    points : sequence of Point
-        Of one diagram.
-    joined : bool, default True
-        Whether lines join the points of a series; otherwise each has a line along its interval.
-
-    Returns
-    -------
-    str
-    """
+    """Draw a diagram as an SVG element; points that are not joined show their intervals."""
     from matplotlib import rc_context
 
     # Signs of dollars in names are no formulas, and the page's fonts have glyphs of their own.
@@ -89,26 +77,9 @@ def _part(axes: Axes, points: Sequence[Point]) -> None:
 def themed(text: str, key: str) -> str:
     """Return an SVG file of Matplotlib as an element for a page.
 
-    Colours become variables of the style sheet, fonts those of the page, and names that nothing
-    refers to go, so that several can stand on one page.
-
-    Parameters
-    ----------
-    text : str
-    key : str
-        What the names begin with that are left.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> line = '<path id="a" style="fill: #000000"/><use xlink:href="#a"/><g id="b"/>'
-    >>> names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    >>> themed(f'<svg {names} viewBox="0 0 1 1">{line}</svg>', "k")
-    '<svg viewBox="0 0 1 1"><path id="k-a" style="fill: currentColor" /><use href="#k-a" /><g /></svg>'
-    """  # noqa: E501
+    Colours become variables of the style sheet, fonts those of the page. Names that nothing refers
+    to go, the others begin with the key, so that several elements can stand on one page.
+    """
     root = ElementTree.fromstring(NO_XML.sub("\ufffd", text))
     for parent in root.iter():
         for child in list(parent):

@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from splic_ext.experiments import Point
 from splic_ext.report.entries import address
 from splic_ext.report.figures import draw_diagrams
-from splic_ext.report.sources import Source
 from splic_ext.report.views import Block, Cell, Entry, Line, Table, one_line, provenance_facts
 from splic_ext.training.records import EpochSeconds, TrainingRecord
 
@@ -18,23 +17,8 @@ __all__ = ["training_entry"]
 PARTS = {"defense": "defence"}
 
 
-def training_entry(source: Source[TrainingRecord]) -> Entry:
-    """Return the entry of a training.
-
-    Parameters
-    ----------
-    source : Source
-
-    Returns
-    -------
-    Entry
-
-    Raises
-    ------
-    MissingExtraError
-        Matplotlib is not installed.
-    """
-    record = source.content
+def training_entry(path: str, record: TrainingRecord) -> Entry:
+    """Return the entry of a training."""
     options = record.options
     total = sum((epoch.seconds for epoch in record.history), EpochSeconds())
     spent = tuple(
@@ -49,13 +33,13 @@ def training_entry(source: Source[TrainingRecord]) -> Entry:
     attacked = "" if options.adversarial is None else f", attacked by {options.adversarial}"
     diagrams = draw_diagrams(tuple(_points(record))) if record.history else ()
     return Entry(
-        key=address("training", source.path),
+        key=address("training", path),
         title=one_line(f"Training of {record.model.name} on {data.name}"),
         subtitle=one_line(
             f"{data.images:,} images behind {options.defense}{attacked}; "
             f"{len(record.history)} epochs"
         ),
-        path=source.path,
+        path=path,
         facts=(
             *provenance_facts(record.provenance),
             ("Processes", str(record.processes)),

@@ -31,15 +31,7 @@ __all__ = [
 class Cell:
     """A cell of a table: text, or an accuracy in % with its interval.
 
-    Attributes
-    ----------
-    text : str
-    low, value, high : float or None
-        The interval and the number; all of them or none.
-    paper : float or None
-        The paper's number.
-    every : float or None
-        Share of images that are right in every draw.
+    `paper` is the paper's number, `every` the share of images that are right in every draw.
     """
 
     text: str
@@ -76,14 +68,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the first column of `header` is that of the heads of the lines.
-
-    Attributes
-    ----------
-    caption : str
-    header : tuple of str
-    lines : tuple of Line
-    """
+    """A table: the first column of `header` is that of the heads of the lines."""
 
     caption: str
     header: tuple[str, ...]
@@ -97,15 +82,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Diagram:
-    """A diagram as SVG, its numbers as a table for those who do not see it.
-
-    Attributes
-    ----------
-    title, text : str
-        What stands above it, and what it says in words.
-    svg : str
-    table : Table
-    """
+    """A diagram as SVG; what it says in words and its numbers, for those who do not see it."""
 
     title: str
     text: str
@@ -115,17 +92,7 @@ class Diagram:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, what it shows, and what stands below it.
-
-    Attributes
-    ----------
-    source : str
-        A ``data:`` address; empty where there is none.
-    width, height : int
-    text, caption : str
-    right : bool or None
-        Whether a network takes it for what it is.
-    """
+    """An image as a ``data:`` address; `right`: whether a network takes it for what it is."""
 
     source: str
     width: int
@@ -162,22 +129,8 @@ class Block:
 class Entry:
     """A result on the page.
 
-    Attributes
-    ----------
-    key : str
-        Its address within the page.
-    title, subtitle, path : str
-    facts : tuple of (str, str)
-        Date, machine, versions and the like.
-    command : str or None
-    notes : tuple of str
-    blocks : tuple of Block
-    details : tuple of Table
-        For those who want all of it.
-    warning : str
-        Why its numbers mean nothing, if they do not.
-    data : str
-        Names of its data sets, where the title does not have them.
+    `key` is its address within the page, `warning` why its numbers mean nothing, if they do not;
+    `data` names the data sets where the title does not.
     """
 
     key: str
@@ -194,51 +147,21 @@ class Entry:
 
 
 def one_line(text: str) -> str:
-    r"""Return a text without line breaks.
-
-    Examples
-    --------
-    >>> one_line(" a\n b")
-    'a b'
-    """
+    """Return a text without line breaks."""
     return " ".join(text.split())
 
 
 def percent_cell(
     accuracy: Accuracy, *, paper: float | None = None, every: Accuracy | None = None
 ) -> Cell:
-    """Return an accuracy as a cell.
-
-    Parameters
-    ----------
-    accuracy : Accuracy
-    paper : float, optional
-        The paper's number, in %.
-    every : Accuracy, optional
-        Of the images that are right in every draw.
-
-    Examples
-    --------
-    >>> percent_cell(Accuracy(0.5, 0.25, 0.75, 12), paper=80.0).verdict_text
-    'ours 30.0 lower'
-    """
+    """Return an accuracy as a cell."""
     low, value, high = (100 * x for x in (accuracy.low, accuracy.value, accuracy.high))
     share = None if every is None else 100 * every.value
     return Cell(f"{value:.1f}", low, value, high, paper, share)
 
 
 def row_table(rows: Sequence[Row]) -> Table:
-    """Return the rows of a section: methods down and attacks across, or attacks down if one.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        At least one.
-
-    Returns
-    -------
-    Table
-    """
+    """Return the rows of a section: methods down and attacks across, or attacks down if one."""
     methods = list(dict.fromkeys(row.method for row in rows))
     caption = _caption(rows, methods)
     if len(methods) == 1:
