@@ -7,10 +7,9 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from splic_ext.attacks.adaptive import BPDA, EOTPGD
-from splic_ext.attacks.apgd import APGD
 from splic_ext.attacks.base import Attack
 from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
+from splic_ext.attacks.gradient import APGD, BPDA, EOTPGD
 from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel
