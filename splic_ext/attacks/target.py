@@ -12,6 +12,7 @@ from torch import nn
 from splic_ext.defenses import Defended, Defense, RandomDefense
 from splic_ext.defenses.base import check_images
 from splic_ext.errors import AttackError, ShapeError
+from splic_ext.runs.inputs import check_logits
 
 __all__ = ["Target", "Watch", "in_train_mode"]
 
@@ -202,26 +203,13 @@ class Target:
         return self.model(images, index=torch.from_numpy(self._indices.astype(np.int64)))
 
     def _check_logits(self, logits: Any) -> None:
-        count = len(self.labels)
         if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
             kind = getattr(logits, "dtype", type(logits).__name__)
             raise TypeError(
                 f"`model` must return logits as a floating-point tensor, got {kind}; wrap it in a "
                 "module that does"
             )
-        shape = tuple(logits.shape)
-        if len(shape) != 2 or shape[0] != count or shape[1] < 2:
-            raise ShapeError(
-                f"`model` must return logits of shape (N, K) = ({count}, at least 2), got {shape}; "
-                "wrap it in a module that does",
-                shape,
-                f"({count}, K)",
-            )
-        if self._largest >= shape[1]:
-            raise ValueError(
-                f"`labels` must be below the number of classes, {shape[1]}, got {self._largest}; "
-                "count the classes from 0"
-            )
+        check_logits("model", logits, len(self.labels), self._largest, fewest=2)
 
     @property
     def defense(self) -> tuple[str, str | None]:

@@ -214,7 +214,7 @@ class Worker:
         return self._fingerprints[id(module)]
 
     def _spend(self, clock: Clock) -> Seconds:
-        seconds = Seconds(rest=clock.rest, **clock.phases)
+        seconds = Seconds.of(clock)
         self.spent += seconds
         return seconds
 

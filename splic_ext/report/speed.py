@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from splic_ext.runs.plain import decode, read_versioned, told_if_nested
+from splic_ext.runs.plain import decode, not_too_deep, read_versioned
 
 __all__ = ["METHODS", "Benchmark", "BenchmarkMachine", "BenchmarkRun"]
 
@@ -135,7 +135,7 @@ class BenchmarkRun:
             No JSON, another version of the schema, or not as it was written.
         """
         what = "a result of the benchmarks"
-        with told_if_nested(what):
+        with not_too_deep(what):
             return decode(cls, read_versioned(text, SCHEMA_VERSION, what), "benchmarks")
 
     def select(self, test: str, **params: Any) -> Sequence[Benchmark]:

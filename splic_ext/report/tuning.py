@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from splic_ext.runs.plain import decode, read_versioned, told_if_nested
+from splic_ext.runs.plain import decode, not_too_deep, read_versioned
 
 __all__ = ["Setting", "TuningRun"]
 
@@ -91,7 +91,7 @@ class TuningRun:
             No JSON, another version of the schema, or not as it was written.
         """
         what = "the search for a preset"
-        with told_if_nested(what):
+        with not_too_deep(what):
             values = read_versioned(text, SCHEMA_VERSION, what)
             shown = {key: value for key, value in values.items() if key not in OTHERS}
             machine = values.get("machine")

@@ -15,22 +15,7 @@ __all__ = ["describe_machine"]
 
 
 def describe_machine(device: torch.device) -> Machine:
-    """Return what this machine is, for a record.
-
-    Parameters
-    ----------
-    device : torch.device
-        That the networks are on.
-
-    Returns
-    -------
-    Machine
-
-    Examples
-    --------
-    >>> describe_machine(torch.device("cpu")).device
-    'cpu'
-    """
+    """Return what this machine is, for a record; networks are on `device`."""
     name = device.type
     if device.type == "cuda":
         name = f"cuda: {torch.cuda.get_device_name(device)}"

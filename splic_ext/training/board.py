@@ -6,7 +6,6 @@ import warnings
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from splic_ext.training.records import EpochRecord
@@ -80,12 +79,7 @@ class Board:
     def __enter__(self) -> Board:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         if self._writer is not None:
             self._guarded(self._writer.close)

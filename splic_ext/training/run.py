@@ -29,7 +29,7 @@ from splic_ext.runs.fingerprints import (
 from splic_ext.runs.inputs import (
     MOST_SHARED,
     check_dataset,
-    check_outputs,
+    check_logits,
     count_shared_images,
     describe_dataset,
     is_random,
@@ -259,7 +259,7 @@ class _Run:
             is_random(options.defense, defense, few)
             with torch.no_grad():
                 logits = self.network.eval()(few)
-            check_outputs("model", logits, len(few), data.labels)
+            check_logits("model", logits, len(few), int(data.labels.max()))
 
     def result(self, overwrite: bool, progress: bool) -> TrainingResult:
         """Train, or go on, or return what is there."""

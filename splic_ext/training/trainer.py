@@ -157,11 +157,11 @@ class Trainer:
             with self._timed_defense(clock):
                 while self.position.batch < len(self._bounds) - 1:
                     rate = self._update(plan, clock)
-                    self.position = replace(self.position, seconds=before + _seconds(clock))
+                    self.position = replace(self.position, seconds=before + EpochSeconds.of(clock))
                     if self.position.batch < len(self._bounds) - 1:
                         yield False
                 accuracy = None if self._test is None else self._score(self._test, clock)
-            self._end_epoch(rate, accuracy, before + _seconds(clock))
+            self._end_epoch(rate, accuracy, before + EpochSeconds.of(clock))
             yield True
 
     def _epoch_plan(self) -> EpochPlan:
@@ -367,7 +367,3 @@ class Trainer:
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-def _seconds(clock: Clock) -> EpochSeconds:
-    return EpochSeconds(**clock.phases, rest=clock.rest)
