@@ -130,7 +130,7 @@ def test_too_little_memory(files, monkeypatch):
     def fail(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("splic_ext.training.trainer.Trainer._learn", fail)
+    monkeypatch.setattr("splic_ext.training.learner.Learner.learn", fail)
     message = "error: not enough memory for batches of 16 images: CUDA out of memory; use a smaller"
     assert message in trained(code=1).stderr
 

@@ -29,8 +29,8 @@ from splic_ext.training import TrainingRecord
 from splic_ext.training import checkpoint as checkpoint_module
 from splic_ext.training.checkpoint import Checkpoint
 from splic_ext.training.folder import CHECKPOINT, RECORD, WEIGHTS, TrainingFolder
+from splic_ext.training.learner import Learner
 from splic_ext.training.options import LATER
-from splic_ext.training.trainer import Trainer
 
 # Checkpoints that do not fit
 
@@ -253,7 +253,7 @@ def test_a_checkpoint_of_other_versions_is_told_of(stopped):
 
 def test_nothing_infinite_is_kept(tmp_path, monkeypatch):
     """An update may ruin the weights, and the loss show it one update later."""
-    learn = Trainer._learn
+    learn = Learner.learn
 
     def ruining(self, *arguments):
         result = learn(self, *arguments)
@@ -262,7 +262,7 @@ def test_nothing_infinite_is_kept(tmp_path, monkeypatch):
                 self.network[0].weight.fill_(float("inf"))
         return result
 
-    monkeypatch.setattr(Trainer, "_learn", ruining)
+    monkeypatch.setattr(Learner, "learn", ruining)
     with pytest.raises(FloatingPointError, match="in epoch 2"):
         fit(output=tmp_path, batch_size=48, epochs=3)
     assert checkpoint(tmp_path)["position"]["epoch"] == 1
