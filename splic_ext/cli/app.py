@@ -154,7 +154,7 @@ def complete(
     Files that fail are named, and the others go on. Exit code: 0, 1 if a file failed, 2 for wrong
     usage, 130 after Ctrl-C. An output appears at once, when it is finished.
     """
-    with exit_codes():
+    with exit_codes(complete):
         settings = JobSettings(
             options=resolve_options(preset, options, overrides),
             seed=seed,
@@ -210,7 +210,7 @@ def demo(
 
     The photographs come with scikit-image; nothing is downloaded.
     """
-    with exit_codes():
+    with exit_codes(demo):
         solver = resolve_options(preset, options, overrides)
         with save_picture(out, overwrite=overwrite) as save:
             result = run_demo(

@@ -182,7 +182,11 @@ def evaluate(
     """
     kept = "finished parts are kept" if out else "nothing was kept, for want of --out"
     with (
-        exit_codes(f"{kept}; the same command goes on", "use a smaller --batch-size"),
+        exit_codes(
+            evaluate,
+            interrupted=f"{kept}; the same command goes on",
+            memory="use a smaller --batch-size",
+        ),
         notes_on_stderr(),
     ):
         if (surrogate is None) != (surrogate_weights is None):

@@ -46,7 +46,7 @@ def report(
     that is damaged or no result is named, and the others go on. Exit code: 0, 1 if such a file
     was there or the page cannot be written, 2 for wrong usage, 130 after Ctrl-C.
     """
-    with exit_codes("no page was written", "use fewer results"):
+    with exit_codes(report, interrupted="no page was written", memory="use fewer results"):
         from splic_ext.report import NoResultError, write_report
 
         try:

@@ -155,7 +155,9 @@ def reproduce(
     """
     with (
         exit_codes(
-            "finished parts are kept; the same command goes on", "use a smaller --batch-size"
+            reproduce,
+            interrupted="finished parts are kept; the same command goes on",
+            memory="use a smaller --batch-size",
         ),
         notes_on_stderr(),
     ):

@@ -225,7 +225,9 @@ def train(
     """
     with (
         exit_codes(
-            "the last checkpoint is kept; the same command goes on", "use a smaller --batch-size"
+            train,
+            interrupted="the last checkpoint is kept; the same command goes on",
+            memory="use a smaller --batch-size",
         ),
         notes_on_stderr(),
     ):
