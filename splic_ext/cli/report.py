@@ -10,6 +10,7 @@ import typer
 
 from splic_ext.cli.console import print_message
 from splic_ext.cli.exits import exit_codes
+from splic_ext.cli.options import FailuresOnly
 
 if TYPE_CHECKING:  # brings torch
     from splic_ext.report import Unread
@@ -32,9 +33,7 @@ def report(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a page that exists.")
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")
-    ] = False,
+    quiet: FailuresOnly = False,
 ) -> None:
     """Put all results on one page of HTML.
 
