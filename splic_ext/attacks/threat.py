@@ -219,18 +219,6 @@ def lengths(images: torch.Tensor) -> torch.Tensor:
 def readable(value: Any) -> str:
     """Return the repr of a parameter; fractions of 255 as such.
 
-    Parameters
-    ----------
-    value : object
-        A number, string or bool.
-
-    Returns
-    -------
-    str
-        Python for the value.
-
-    Examples
-    --------
     >>> readable(8 / 255), readable(0.5), readable("l2")
     ('8/255', '0.5', "'l2'")
     """
