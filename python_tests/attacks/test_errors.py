@@ -265,7 +265,7 @@ def test_broken_defences_raise(name, how, message):
     images, _ = images_and_labels()
     attack = QUICK[name]
     if name == "bpda":
-        return  # its gradient passes by the defence
+        return  # its gradient mode is "identity"
     if name == "worst-case":
         parts = [replace(part, gradient="exact") for part in attack.attacks]
         attack = replace(attack, attacks=parts)

@@ -55,12 +55,7 @@ class _SpeedColumn(ProgressColumn):
 class ConsoleReporter:
     """A progress bar on a terminal's standard error stream; messages there in any case.
 
-    Parameters
-    ----------
-    total : int
-        Number of files.
-    quiet : bool
-        No progress bar, notes or summary; failures are told all the same.
+    If `quiet`, no bar, notes or summary; failures are told all the same.
     """
 
     def __init__(self, total: int, *, quiet: bool = False) -> None:

@@ -30,13 +30,7 @@ TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
 
 def default_root() -> Path:
-    """Return the folder of the environment variable ``SPLIC_DATA``, or ``~/.cache/splic_ext``.
-
-    Examples
-    --------
-    >>> default_root().is_absolute()
-    True
-    """
+    """Return the folder of the environment variable ``SPLIC_DATA``, or ``~/.cache/splic_ext``."""
     place = os.environ.get("SPLIC_DATA")
     return Path(place).absolute() if place else Path.home() / ".cache" / "splic_ext"
 
