@@ -201,7 +201,7 @@ class _MeanGradient(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set("eot", check_integer("eot", self.eot, 1, 2**31 - 1))
+        self._set("eot", check_integer("eot", self.eot, 1))
         if self.gradient is not None and not isinstance(self.gradient, str):
             raise TypeError(
                 f"`gradient` must be a string or None, got {self.gradient!r}; use 'identity' or "

@@ -15,6 +15,7 @@ from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel
 from splic_ext.attacks.within import Within
 from splic_ext.attacks.worst import WorstCase
+from splic_ext.checks import check_mapping
 from splic_ext.specs import parse_spec
 
 __all__ = ["ATTACKS", "attack_from_dict", "attack_from_spec", "create_attack"]
@@ -151,11 +152,7 @@ def attack_from_dict(values: Mapping[str, Any]) -> Attack:
     >>> attack_from_dict(attack.to_dict()) == attack
     True
     """
-    if not isinstance(values, Mapping):
-        raise TypeError(
-            f"an attack must be a mapping of names to values, got {type(values).__name__}; pass "
-            "what `to_dict` returned"
-        )
+    check_mapping("an attack", values)
     parameters = dict(values)
     if "name" not in parameters:
         raise ValueError(f"an attack must have a 'name', got {sorted(parameters)}; add it")

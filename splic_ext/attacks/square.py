@@ -22,8 +22,6 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 #: Squares drawn at a time.
 CHUNK = 64
 
-_MOST = 2**31 - 1
-
 
 @dataclass(frozen=True, repr=False)
 class Square(Attack):
@@ -87,7 +85,7 @@ class Square(Attack):
                 "use 'hopskipjump' for a black box in 'l2'"
             )
         for name in ("queries", "eot"):
-            self._set(name, check_integer(name, getattr(self, name), 1, _MOST))
+            self._set(name, check_integer(name, getattr(self, name), 1))
         self._set("area", check_number("area", self.area, 0.0, 1.0, above=True))
 
     def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:

@@ -186,24 +186,28 @@ def evaluate(
         other: Any = None
         if surrogate is not None and surrogate_weights is not None:
             other = evaluation.load_network(surrogate, surrogate_weights, outputs)
+        network = evaluation.load_network(model, weights, outputs)
+        given: dict[str, Any] = {
+            "seed": seed,
+            "batch_size": batch_size,
+            "output": out,
+            "device": device,
+            "progress": not quiet,
+            "model_name": model,
+            "command": command_line(),
+        }
         if protocol is not None:
             from splic_ext.experiments import evaluate_adaptively
 
             result = evaluate_adaptively(
-                evaluation.load_network(model, weights, outputs),
+                network,
                 data,
                 defense=defense[0],
                 size="small" if size is None else size,
                 sections=section or None,
                 surrogates=None if surrogate is None else {surrogate: other},
                 score_draws=draws,
-                seed=seed,
-                batch_size=batch_size,
-                output=out,
-                device=device,
-                progress=not quiet,
-                model_name=model,
-                command=command_line(),
+                **given,
             )
             if as_json:
                 typer.echo(result.to_json())
@@ -212,22 +216,16 @@ def evaluate(
                 print_message(f"result: {out}/{result.name}.json, .csv, .md")
             return
         report = evaluation.evaluate(
-            evaluation.load_network(model, weights, outputs),
+            network,
             data,
             defenses=defense,
             attacks=attack or (),
             scenario=scenario,
             surrogate=other,
             draws=draws,
-            seed=seed,
-            batch_size=batch_size,
-            output=out,
             overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-            model_name=model,
             surrogate_name=surrogate,
-            command=command_line(),
+            **given,
         )
     if as_json:
         typer.echo(report.to_json())

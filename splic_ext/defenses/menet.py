@@ -189,7 +189,7 @@ class SoftImpute(MatrixEstimation):
     ) -> None:
         super().__init__(anchor_fraction, seed, gradient)
         self.shrinkage = check_number("shrinkage", shrinkage, 0.0, 1.0)
-        self.iterations = check_integer("iterations", iterations, 1, 2**31 - 1)
+        self.iterations = check_integer("iterations", iterations, 1)
         self.tolerance = check_number("tolerance", tolerance, 0.0)
 
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
@@ -283,7 +283,7 @@ class NuclearNorm(MatrixEstimation):
     ) -> None:
         super().__init__(anchor_fraction, seed, gradient)
         self.weight = check_number("weight", weight, 0.0, 1e6)
-        self.iterations = check_integer("iterations", iterations, 1, 2**31 - 1)
+        self.iterations = check_integer("iterations", iterations, 1)
         self.tolerance = check_number("tolerance", tolerance, 0.0)
 
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:

@@ -35,8 +35,6 @@ from splic_ext.runs.records import DatasetInfo, NetworkInfo
 
 __all__ = ["Batch", "Plan", "make_plan"]
 
-_MOST = 2**31 - 1
-
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -163,11 +161,11 @@ def make_plan(
 ) -> Plan:
     """Check what :func:`splic_ext.evaluation.evaluate` is given, and move it to the device."""
     check_dataset(dataset)
-    data = dataset if limit is None else dataset.first(check_integer("limit", limit, 1, _MOST))
+    data = dataset if limit is None else dataset.first(check_integer("limit", limit, 1))
     chosen, tried = named_defenses(defenses), named_attacks(attacks)
-    draws = check_integer("draws", draws, 1, _MOST)
+    draws = check_integer("draws", draws, 1)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
-    batch_size = check_integer("batch_size", batch_size, 1, _MOST)
+    batch_size = check_integer("batch_size", batch_size, 1)
     place = resolve_device(device, model)
     check_scenario(scenario, surrogate)
     few = _batch(data, 0, 4, place).images

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,8 @@ from splic_ext.evaluation.reports import EvaluationReport
 from splic_ext.evaluation.statistics import count_votes
 from splic_ext.evaluation.tables import to_markdown
 from splic_ext.evaluation.work import Worker
-from splic_ext.runs.machine import describe_machine
+from splic_ext.runs.machine import made_now
 from splic_ext.runs.progress import progress_of
-from splic_ext.runs.records import Provenance
 from splic_ext.runs.store import PartStore, write_text
 
 __all__ = ["evaluate"]
@@ -261,11 +259,5 @@ class _Tally:
             voted=tuple(self.voted),
             perturbation=self.perturbation(),
             seconds=self.seconds,
-            provenance=Provenance(
-                versions=plan.environment["versions"],
-                code=plan.environment["code"],
-                machine=describe_machine(plan.device),
-                command=plan.command,
-                date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            ),
+            provenance=made_now(plan.environment, plan.device, plan.command),
         )

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
 from splic_ext.runs.inputs import check_dataset, resolve_device
-from splic_ext.runs.machine import describe_machine
+from splic_ext.runs.machine import made_now
 from splic_ext.runs.progress import progress_of
-from splic_ext.runs.records import NetworkInfo, Provenance
+from splic_ext.runs.records import NetworkInfo
 from splic_ext.training.board import Board
 from splic_ext.training.checkpoint import Checkpoint
 from splic_ext.training.copies import BLOCK, Copies
@@ -232,13 +231,7 @@ def _finish(trainer: Trainer, folder: TrainingFolder) -> TrainingResult:
         test=plan.test_info,
         history=trainer.position.history,
         processes=plan.processes.count,
-        provenance=Provenance(
-            versions=plan.environment["versions"],
-            code=plan.environment["code"],
-            machine=describe_machine(plan.device),
-            command=plan.command,
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        ),
+        provenance=made_now(plan.environment, plan.device, plan.command),
         notes=tuple(folder.notes),
     )
     if plan.processes.first:
