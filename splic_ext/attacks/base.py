@@ -31,8 +31,8 @@ class Attack:
     """Base class of the attacks: images to adversarial images, untargeted.
 
     A subclass is a frozen dataclass with a `name` and a method :meth:`perturb`. This class checks
-    what comes in, sees to the random numbers, and raises an error where an attack had nothing to
-    go by.
+    what comes in, prepares the random numbers, and raises an error where there was no gradient
+    to follow.
 
     Parameters
     ----------

@@ -152,7 +152,7 @@ class Target:
             return self.model(images)
         first = int(self._indices[0])
         counted = np.arange(len(self._indices), dtype=np.uint64) + self._indices[0]
-        if np.array_equal(self._indices, counted):  # spares a copy to the host in each forward
+        if np.array_equal(self._indices, counted):  # saves a copy to the host in each forward
             return self.model(images, index=first)
         return self.model(images, index=torch.from_numpy(self._indices.astype(np.int64)))
 

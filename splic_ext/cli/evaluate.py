@@ -151,11 +151,11 @@ def evaluate(
     table has the mean over the draws, the share of images that are right in all of them, and the
     vote, each with its 95 % interval.
 
-    Killed or interrupted, the same command with the same --out goes on where it was. Exit code:
+    After a crash or Ctrl-C the same command with the same --out goes on where it was. Exit code:
     0, 1 if data, weights or a package are missing or an attack failed, 2 for wrong usage, 130
     after Ctrl-C.
     """
-    kept = "finished parts are kept" if out else "nothing was kept, for want of --out"
+    kept = "finished parts are kept" if out else "nothing was kept without --out"
     with (
         exit_codes(
             evaluate,

@@ -32,10 +32,10 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Defense(nn.Module):
-    """Base class of the defences: float images (N, C, H, W) in [0, 1] to images likewise.
+    """Base class of the defences: float images (N, C, H, W) in [0, 1] to the same.
 
-    A subclass implements :meth:`defend`; this class checks what comes in, and sees to the
-    gradient, the range, the dtype and empty batches. Half-precision images are computed in
+    A subclass implements :meth:`defend`; this class checks what comes in, and takes care of
+    the gradient, the range, the dtype and empty batches. Half-precision images are computed in
     float32.
 
     Parameters
@@ -165,7 +165,7 @@ _TRUST = _Trust()
 
 @contextmanager
 def values_checked() -> Iterator[None]:
-    """Leave out the check of image values for a while, in this thread: somebody else has made it.
+    """Leave out the check of image values for a while, in this thread: the caller has made it.
 
     The check has to wait for the device that the images are on.
 

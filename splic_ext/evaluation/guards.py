@@ -1,4 +1,4 @@
-"""Nothing is scored silently: what attacks, networks and folders are checked for."""
+"""What attacks, networks and folders are checked for, so that nothing wrong is scored."""
 
 from __future__ import annotations
 

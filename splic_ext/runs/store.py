@@ -37,8 +37,8 @@ class PartStore:
     """A folder of parts, each a ``.npz`` file named after the hash of what determines it.
 
     A file appears at once, when it is finished, so that a process may be killed at any time, and
-    several may work in one folder. A file that is damaged, or not what its name says, is told of
-    by a warning and counts as missing.
+    several may work in one folder. A file that is damaged, or not what its name says, gives a
+    warning and counts as missing.
 
     `folder` is made when the first part is written; without one nothing is kept. `notes` are what
     was warned of.

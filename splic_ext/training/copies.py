@@ -41,8 +41,8 @@ class Copies:
 
     A file is named after the hash of what determines it: the images, the defence, the seed, the
     number of the copy, and the code of the defences. Beside it stands a ``.json`` with the same
-    in words, and its checksum. One that is damaged, or not what its name says, is told of by a
-    warning and made anew. Blocks of a copy that is not finished are kept too.
+    in words, and its checksum. One that is damaged, or not what its name says, gives a warning
+    and is made anew. Blocks of a copy that is not finished are kept too.
 
     `folder` is made when there is need, and trainings may share it. `count` is one, if the defence
     has no fresh masks; `notes` are what was warned of.

@@ -42,7 +42,7 @@ class Processes:
         return self.rank == 0
 
     def part(self, start: int, stop: int) -> slice:
-        """Return this process's part of a range: all get equally much, give or take one."""
+        """Return this process's part of a range; sizes differ by one at most."""
         size = stop - start
         begin, end = (start + size * (self.rank + k) // self.count for k in (0, 1))
         return slice(begin, end)

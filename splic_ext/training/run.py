@@ -137,24 +137,17 @@ def train(
             f"`model` must be a name or a torch.nn.Module, got {type(model).__name__}; "
             "wrap it in one"
         )
-    place = None if output is None else Path(output)
-    kept = None if place is None else place / "copies"
+    folder = None if output is None else Path(output)
+    copies = None if cache is None else Path(cache)
+    if copies is None and folder is not None:
+        copies = folder / "copies"
     with limited_threads(threads):
-        found = resolve_device(local_device(device), model)
-        processes = join_processes(found)
-        with _own_randomness(found):
-            plan = make_plan(
-                model,
-                dataset,
-                test,
-                options,
-                kept if cache is None else Path(cache),
-                found,
-                processes,
-                command,
-            )
-            folder = TrainingFolder(place, plan.identity, plan.environment)
-            return _result(plan, folder, overwrite, progress and processes.first)
+        place = resolve_device(local_device(device), model)
+        processes = join_processes(place)
+        with _own_randomness(place):
+            plan = make_plan(model, dataset, test, options, copies, place, processes, command)
+            files = TrainingFolder(folder, plan.identity, plan.environment)
+            return _result(plan, files, overwrite, progress and processes.first)
 
 
 @contextmanager
@@ -192,19 +185,25 @@ def _train(trainer: Trainer, folder: TrainingFolder, shown: bool) -> None:
     with progress_of(work, shown=shown) as trainer.progress:
         _count(trainer)
         if copies is not None:
-            with _told(f"to defend {BLOCK} images at a time", "`copies=0`, or another device"):
+            with _explained(f"to defend {BLOCK} images at a time", "`copies=0`, or another device"):
                 trainer.copies = copies.all(trainer.progress)
             folder.notes += copies.notes
         with Board(folder.logs, trainer.position.epoch) as board:
             folder.notes += board.notes
-            with _told(f"for batches of {options.batch_size} images", "a smaller `batch_size`"):
+            _update(trainer, folder, board)
+
+
+def _update(trainer: Trainer, folder: TrainingFolder, board: Board) -> None:
+    """Take all updates; keep a checkpoint after each epoch, and from time to time."""
+    saved = time.monotonic()
+    size = trainer.options.batch_size
+    with _explained(f"for batches of {size} images", "a smaller `batch_size`"):
+        for ended in trainer.updates():
+            if ended:
+                board.add(trainer.position.history[-1])
+            if ended or time.monotonic() - saved > INTERVAL:
+                _save(trainer, folder)
                 saved = time.monotonic()
-                for ended in trainer.updates():
-                    if ended:
-                        board.add(trainer.position.history[-1])
-                    if ended or time.monotonic() - saved > INTERVAL:
-                        _save(trainer, folder)
-                        saved = time.monotonic()
 
 
 def _save(trainer: Trainer, folder: TrainingFolder) -> None:
@@ -252,7 +251,7 @@ def _count(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _told(what: str, fix: str) -> Iterator[None]:
+def _explained(what: str, fix: str) -> Iterator[None]:
     """Say which option is to blame when memory or the compiler of torch fails."""
     try:
         yield
