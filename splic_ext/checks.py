@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_bool", "check_integer", "check_number", "out_of_range", "shortened"]
+__all__ = [
+    "check_bool",
+    "check_fields",
+    "check_integer",
+    "check_mapping",
+    "check_number",
+    "out_of_range",
+    "shortened",
+]
+
+#: The largest count that is taken where there is no other bound.
+MOST = 2**31 - 1
 
 
 def shortened(text: str, most: int = 80) -> str:
@@ -35,7 +47,7 @@ def check_bool(name: str, value: Any) -> bool:
     return value
 
 
-def check_integer(name: str, value: Any, low: int, high: int) -> int:
+def check_integer(name: str, value: Any, low: int, high: int = MOST) -> int:
     """Return `value` as an int in [low, high]; NumPy integers count, bools do not."""
     given: Any = None if isinstance(value, (bool, np.bool_)) else value
     try:
@@ -79,6 +91,23 @@ def check_number(
             f"`{name}` must be finite and {bound}, got {number!r}; choose one of these"
         )
     return number
+
+
+def check_mapping(what: str, values: Any) -> None:
+    """Raise unless `values` is a mapping, of which `what` can be made."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{what} must be a mapping of names to values, got {type(values).__name__}; "
+            "pass what `to_dict` returned"
+        )
+
+
+def check_fields(what: str, values: Any, known: Sequence[str]) -> None:
+    """Raise unless `values` maps some of the known fields of `what` to values."""
+    check_mapping(what, values)
+    for name in values:
+        if name not in known:
+            raise TypeError(f"unknown field {name!r} of {what}; known are {', '.join(known)}")
 
 
 def out_of_range(image: int, low: float, high: float, data_range: float) -> ValueError:

@@ -130,28 +130,28 @@ def test_again_after_damage(files):
         (("--defense", "tv", "--defense", "tv"), 2, "has 'tv' twice; leave one out"),
         (("--defense", "tv", "--split", "valid"), 2, "'mine.npz' is one split"),
         (("--defense", "tv", "--attack", "fgsm:steps=3"), 2, "`steps` is no parameter of"),
-        (("--defense", "tv", "--scenario", "grey"), 2, "`scenario` must be one of gray, black, w"),
-        (("--defense", "tv", "--scenario", "black"), 2, "the black box needs a `surrogate`"),
+        (("--defense", "tv", "--scenario", "grey"), 2, "--scenario must be one of gray, black, w"),
+        (("--defense", "tv", "--scenario", "black"), 2, "the black box needs a --surrogate"),
         (("--defense", "tv", "--surrogate", "digits_cnn"), 2, "belong together; give both"),
-        (("--defense", "tv", "--device", "gpu"), 2, "`device` must be one that torch can use"),
+        (("--defense", "tv", "--device", "gpu"), 2, "--device must be one that torch can use"),
         (("--defense", "tv", "--dataset", "none.npz"), 1, "the data set 'none.npz' does not exist"),
         (("--defense", "tv", "--dataset", "mnist"), 2, "`name_or_path` must be one of cifar10,"),
         (
             ("--defense", "tv", "--dataset", "cifar10", "--root", "nowhere"),
             1,
-            "`load_dataset('cifar10', 'test', root='nowhere', download=True)` (--download), or put",
+            "; get it with --download, or put https",
         ),
         (("--defense", "tv", "--weights", "none.pt"), 1, "weights file 'none.pt' does not exist"),
         (("--defense", "tv", "--weights", "mine.npz"), 2, "'mine.npz' cannot be read"),
         (("--defense", "tv", "--model", "resnet20"), 2, "is of another network than ResNet"),
         (("--defense", "tv", "--model", "alexnet"), 2, "model name must be one of"),
-        (("--defense", "tv", "--classes", "3"), 2, "the `num_classes=10` (--classes 10)\n"),
+        (("--defense", "tv", "--classes", "3"), 2, "with --classes 10\n"),
         (
             ("--defense", "tv", "--weights", "."),
             1,
             "the weights file '.' is a folder; give the fil",
         ),
-        (("--defense", "tv", "-o", "mine.npz"), 2, "`output` must be a folder, got the file"),
+        (("--defense", "tv", "-o", "mine.npz"), 2, "--out must be a folder, got the file"),
     ],
 )
 def test_failures_end_with_a_message_and_a_code(files, arguments, code, message):
@@ -165,7 +165,7 @@ def test_failures_end_with_a_message_and_a_code(files, arguments, code, message)
 def test_the_report_of_another_evaluation(files):
     evaluated("--defense", "tv", "-o", "out")
     result = evaluated("--defense", "usvt", "-o", "out", code=2)
-    assert "give `overwrite=True` (--overwrite) to replace it" in result.stderr
+    assert "give --overwrite to replace it" in result.stderr
     evaluated("--defense", "usvt", "-o", "out", "--overwrite")
     assert EvaluationReport.load("out/report.json").records[0].defense == "usvt"
 
@@ -173,7 +173,7 @@ def test_the_report_of_another_evaluation(files):
 def test_an_empty_archive(files):
     np.savez("mine.npz", x=np.zeros((0, 1, 8, 8), np.uint8), y=np.zeros(0, int))
     result = evaluated("--defense", "tv", code=2)
-    assert "`dataset` must hold an image at least; check the file" in result.stderr
+    assert "--dataset must hold an image at least; check the file" in result.stderr
 
 
 def test_an_attack_that_was_none(files):
@@ -236,14 +236,14 @@ def test_some_sections_of_the_protocol(files):
         (("--protocol", "adaptive", "--attack", "fgsm"), 2, "without --attack and --scenario"),
         (("--protocol", "adaptive", "--scenario", "white"), 2, "without --attack and --scenario"),
         (("--protocol", "adaptive", "--defense", "tv"), 2, "goes with one --defense and --out"),
-        (("--protocol", "adaptive", "--section", "all"), 2, "`sections` must be among gradients"),
+        (("--protocol", "adaptive", "--section", "all"), 2, "--section must be among gradients"),
         (
             ("--protocol", "adaptive", "--section", "surrogates"),
             2,
             "which needs other networks; give",
         ),
         (("--protocol", "adaptive", "--surrogate", "digits_cnn"), 2, "belong together; give both"),
-        (("--protocol", "adaptive", "--size", "huge"), 2, "`size` must be one of smoke, small, fu"),
+        (("--protocol", "adaptive", "--size", "huge"), 2, "--size must be one of smoke, small, fu"),
         (("--protocol", "adaptive", "--weights", "none.pt"), 1, "'none.pt' does not exist"),
         (("--protocol", "adaptive", "--dataset", "none.npz"), 1, "'none.npz' does not exist"),
         (("--size", "smoke"), 2, "--size and --section are those of --protocol adaptive; add it"),

@@ -6,7 +6,9 @@ import pytest
 
 typer = pytest.importorskip("typer", reason="Typer is not installed")
 
-from splic_ext.cli.exits import exit_codes  # noqa: E402
+from splic_ext.cli.evaluate import evaluate  # noqa: E402
+from splic_ext.cli.exits import exit_codes, with_flags  # noqa: E402
+from splic_ext.cli.train import train  # noqa: E402
 from splic_ext.errors import AttackError  # noqa: E402
 
 
@@ -44,3 +46,23 @@ def test_too_little_memory_for_torch(capsys):
 def test_other_errors_pass_through():
     with pytest.raises(RuntimeError, match="a bug"), exit_codes():
         raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "shown"),
+    [
+        (train, "name another `output`, or", "name another --out, or"),
+        (train, "or give `overwrite=True` to begin", "or give --overwrite to begin"),
+        (train, "`copies` and `adversarial`", "--copies and --adversarial"),
+        (train, "use `copies=0`", "use --copies 0"),
+        (train, "`flip` of the images", "--flip of the images"),
+        (train, "`num_classes=10`", "`num_classes=10`"),
+        (evaluate, "build it with `num_classes=10`", "build it with --classes 10"),
+        (evaluate, "`attacks` and `defenses`", "--attack and --defense"),
+        (evaluate, "give `weight`, call `model.eval()`", "give `weight`, call `model.eval()`"),
+        (evaluate, "`seed` may be that of a defence", "`seed` may be that of a defence"),
+        (None, "`output`", "`output`"),
+    ],
+)
+def test_parameters_are_told_as_flags(command, message, shown):
+    assert with_flags(message, command) == shown

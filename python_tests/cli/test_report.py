@@ -73,7 +73,7 @@ def test_each_file_is_named_where_none_can_be_used(results, late):
     [
         (("none",), 1, "the path 'none' does not exist; check `paths`"),
         (("empty",), 2, "`paths` must hold a result at least, got 'empty'; make"),
-        (("results", "-o", "empty"), 2, "`output` must be a file, got the folder 'empty'"),
+        (("results", "-o", "empty"), 2, "--out must be a file, got the folder 'empty'"),
         (("results", "-o", "results/table4.json/x"), 1, "the page cannot be written to"),
     ],
 )

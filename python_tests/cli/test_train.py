@@ -94,7 +94,7 @@ def test_again_and_another(files):
     trained()
     assert (files / "out" / RECORD).stat().st_mtime_ns == before
     result = trained("--seed", 1, code=2)
-    assert "`seed` is 0 there and 1 here; name another `output`, or give" in result.stderr
+    assert "`seed` is 0 there and 1 here; name another --out, or give --ov" in result.stderr
     trained("--seed", 1, "--overwrite")
     assert TrainingRecord.load("out/training.json").options.seed == 1
 
@@ -107,14 +107,14 @@ def test_again_and_another(files):
         (("--model", "resnet19"), 2, "model name must be one of"),
         (("--defense", "nothing"), 2, "defence name must be one of"),
         (("--adversarial", "nothing"), 2, "attack name must be one of"),
-        (("--schedule", "linear"), 2, "`schedule` must be one of"),
-        (("--precision", "int8"), 2, "`precision` must be one of"),
+        (("--schedule", "linear"), 2, "--schedule must be one of"),
+        (("--precision", "int8"), 2, "--precision must be one of"),
         (("--learning-rate", "0"), 2, "`learning_rate` must be finite and > 0"),
-        (("--warmup-epochs", "1"), 2, "`warmup_epochs` must be fewer than the 1 `epochs`"),
-        (("--copies", "1", "--adversarial", "bpda"), 2, "`copies` and `adversarial` contradict"),
-        (("--device", "nowhere"), 2, "`device` must be one that torch can use here"),
-        (("--crop", "8"), 2, "`crop` must be less than the side of the images"),
-        (("-o", "mine.npz"), 2, "`output` must be a folder, got the file"),
+        (("--warmup-epochs", "1"), 2, "--warmup-epochs must be fewer than the 1 --epochs"),
+        (("--copies", "1", "--adversarial", "bpda"), 2, "--copies and --adversarial contradict"),
+        (("--device", "nowhere"), 2, "--device must be one that torch can use here"),
+        (("--crop", "8"), 2, "--crop must be less than the side of the images"),
+        (("-o", "mine.npz"), 2, "--out must be a folder, got the file"),
         (("--learning-rate", "1e30", "--epochs", "5"), 1, "became infinite or NaN in epoch"),
     ],
 )
@@ -130,7 +130,7 @@ def test_too_little_memory(files, monkeypatch):
     def fail(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("splic_ext.training.trainer.Trainer._learn", fail)
+    monkeypatch.setattr("splic_ext.training.learner.Learner.learn", fail)
     message = "error: not enough memory for batches of 16 images: CUDA out of memory; use a smaller"
     assert message in trained(code=1).stderr
 
@@ -138,7 +138,7 @@ def test_too_little_memory(files, monkeypatch):
 def test_a_damaged_checkpoint(files):
     (files / "out").mkdir()
     (files / "out" / CHECKPOINT).write_bytes(b"x")
-    assert "give `overwrite=True` (--overwrite) to begin anew" in trained(code=2).stderr
+    assert "give --overwrite to begin anew" in trained(code=2).stderr
     assert "note: the training is begun anew: the checkpoint" in trained("--overwrite").stderr
 
 

@@ -110,8 +110,7 @@ def test_missing_data_names_the_places_and_the_remedy(tmp_path, name):
     file = OFFICIAL_FILES[name, "train"]
     assert str(tmp_path / file.name) in message
     assert file.url in message
-    remedy = f"load_dataset({name!r}, 'train', root={str(tmp_path)!r}, download=True)"
-    assert f"get it with `{remedy}`" in message
+    assert "get it with `download=True`, or put" in message
 
 
 def test_root_comes_from_the_environment(cifar, tmp_path, monkeypatch):

@@ -199,7 +199,7 @@ def test_a_part_under_another_name_is_not_taken(tmp_path):
 def test_the_report_of_another_evaluation_is_kept(tmp_path):
     run(output=tmp_path, attacks=())
     before = (tmp_path / "report.json").read_bytes()
-    expected = r"another evaluation: `draws` is 3 there and 2 here; name .*--overwrite"
+    expected = r"another evaluation: `draws` is 3 there and 2 here; name .*`overwrite=True`"
     with pytest.raises(ValueError, match=expected):
         run(output=tmp_path, attacks=(), draws=2)
     assert (tmp_path / "report.json").read_bytes() == before

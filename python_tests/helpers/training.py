@@ -17,7 +17,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 from splic_ext.data import Dataset, load_dataset  # noqa: E402
 from splic_ext.training import TrainingOptions, train  # noqa: E402
 from splic_ext.training.folder import CHECKPOINT  # noqa: E402
-from splic_ext.training.trainer import Trainer  # noqa: E402
+from splic_ext.training.learner import Learner  # noqa: E402
 
 FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05, "crop": 1, "flip": False}
 
@@ -79,7 +79,7 @@ class StopTraining(Exception):  # noqa: N818 - as Python names its own
     """Ends a training from outside."""
 
 
-_learn = Trainer._learn
+_learn = Learner.learn
 
 
 def stop_at(monkeypatch, count):
@@ -92,13 +92,13 @@ def stop_at(monkeypatch, count):
         done.append(1)
         return _learn(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_learn", stopping)
+    monkeypatch.setattr(Learner, "learn", stopping)
 
 
 def updates(monkeypatch):
     """Count the updates from now on."""
     done = []
-    monkeypatch.setattr(Trainer, "_learn", lambda self, *a: [done.append(1), _learn(self, *a)][1])
+    monkeypatch.setattr(Learner, "learn", lambda self, *a: [done.append(1), _learn(self, *a)][1])
     return done
 
 

@@ -1,17 +1,30 @@
-"""What the fingerprint of the code covers."""
+"""What fingerprints cover, and what the fingerprint of the code does."""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import splic_ext
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from splic_ext.runs.fingerprints import CODE, DEFENSE_CODE, TRAINING_CODE, code_fingerprint
+from torch import nn
+
+from splic_ext.runs.fingerprints import (
+    CODE,
+    DEFENSE_CODE,
+    TRAINING_CODE,
+    code_fingerprint,
+    derive_seed,
+    fingerprint,
+    fingerprint_arrays,
+    fingerprint_module,
+    fingerprint_weights,
+)
 
 PACKAGE = Path(splic_ext.__file__).parent
 #: Refusals and texts decide whether there is a result, not which. Data has its own fingerprint.
@@ -58,3 +71,15 @@ def test_code_covers_every_attack_and_defence():
             bases = node.bases if isinstance(node, ast.ClassDef) else []
             if {ast.unparse(base) for base in bases} & {"Attack", "Defense", "RandomDefense"}:
                 assert path.resolve() in files, f"{path.name} defines {node.name}"
+
+
+def test_what_tells_fingerprints_apart():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert derive_seed(0, "draw", 1) == derive_seed(0, "draw", 1) != derive_seed(0, "draw", 2)
+    arrays = [np.zeros(3), np.zeros((3, 1)), np.zeros(3, np.float32), np.ones(3)]
+    assert len(set(map(fingerprint_arrays, arrays))) == len(arrays)
+    assert fingerprint_module(nn.ReLU()) != fingerprint_module(nn.Tanh())
+    layer = nn.Linear(2, 2)
+    before = fingerprint_weights(layer)
+    nn.init.zeros_(layer.bias)
+    assert fingerprint_weights(layer) != before

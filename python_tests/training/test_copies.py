@@ -15,8 +15,8 @@ from splic_ext.runs.fingerprints import derive_seed
 from splic_ext.runs.progress import Progress
 from splic_ext.training import TrainingOptions
 from splic_ext.training import copies as copies_module
+from splic_ext.training.learner import Learner
 from splic_ext.training.processes import Processes
-from splic_ext.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +66,13 @@ def test_what_is_in_them(tmp_path):
 
 
 def test_epochs_learn_them_in_turn(tmp_path, monkeypatch):
-    seen, learn = [], Trainer._learn
+    seen, learn = [], Learner.learn
 
     def noted(self, images, *rest):
         seen.append(images)
         return learn(self, images, *rest)
 
-    monkeypatch.setattr(Trainer, "_learn", noted)
+    monkeypatch.setattr(Learner, "learn", noted)
     copy_fit(tmp_path, crop=0, copies=3, epochs=5)
     stored = {image.tobytes(): path for path, a in arrays(tmp_path).items() for image in a}
     used = []
@@ -232,7 +232,7 @@ def test_processes_share_the_work(tmp_path, calls):
 def test_stopped_and_resumed(tmp_path):
     """The copies are read again, and the masks do not change."""
     expected = copy_fit(tmp_path / "cache", epochs=3)
-    learn, done = Trainer._learn, []
+    learn, done = Learner.learn, []
 
     def stopping(self, *arguments):
         if len(done) == 7:
@@ -241,7 +241,7 @@ def test_stopped_and_resumed(tmp_path):
         return learn(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_learn", stopping)
+        patch.setattr(Learner, "learn", stopping)
         with pytest.raises(KeyboardInterrupt):
             copy_fit(tmp_path / "cache", epochs=3, output=tmp_path / "out")
     found = copy_fit(tmp_path / "cache", epochs=3, output=tmp_path / "out")

@@ -142,9 +142,9 @@ SCRIPT = """
 import sys, time
 from helpers.training import fit, make_data, make_network
 from splic_ext.training import run
-from splic_ext.training.trainer import Trainer
+from splic_ext.training.learner import Learner
 run.INTERVAL = 0.0
-learn, updates = Trainer._learn, []
+learn, updates = Learner.learn, []
 
 def learn_then_wait(self, *given):
     updates.append(None)
@@ -153,7 +153,7 @@ def learn_then_wait(self, *given):
         time.sleep(600)
     return learn(self, *given)
 
-Trainer._learn = learn_then_wait
+Learner.learn = learn_then_wait
 fit(make_network(dropout=0.2), make_data(160), epochs=6, batch_size=4, defense="splic",
     ema_decay=0.9, output=sys.argv[1], test=make_data(10, seed=1))
 """

@@ -15,7 +15,7 @@ from splic_ext.defenses import SPLIC, Identity, TotalVariation
 from splic_ext.models import load_weights
 from splic_ext.training import SCHEMA_VERSION, TrainingRecord, train
 from splic_ext.training import trainer as trainer_module
-from splic_ext.training.trainer import Trainer
+from splic_ext.training.learner import Learner
 
 
 def test_digits_are_learnt():
@@ -131,13 +131,13 @@ def test_read_only_images():
 
 def spy(monkeypatch):
     """Note all batches that a network learns: images, labels."""
-    seen, learn = [], Trainer._learn
+    seen, learn = [], Learner.learn
 
     def noted(self, images, labels, *rest):
         seen.append((images.clone(), labels.clone()))
         return learn(self, images, labels, *rest)
 
-    monkeypatch.setattr(Trainer, "_learn", noted)
+    monkeypatch.setattr(Learner, "learn", noted)
     return seen
 
 
@@ -278,14 +278,14 @@ def test_adversarial_training_hardens():
 
 
 def test_the_average_of_the_weights(monkeypatch):
-    seen, learn = [], Trainer._learn
+    seen, learn = [], Learner.learn
 
     def noted(self, *arguments):
         result = learn(self, *arguments)
         seen.append({name: v.clone() for name, v in self.network.state_dict().items()})
         return result
 
-    monkeypatch.setattr(Trainer, "_learn", noted)
+    monkeypatch.setattr(Learner, "learn", noted)
     result = fit(ema_decay=0.8)
     name = "0.weight"
     expected = seen[0][name]
@@ -313,14 +313,14 @@ def test_lower_precision_is_near(precision):
 
 
 def test_channels_last_changes_rounding_alone(monkeypatch):
-    formats, learn = [], Trainer._learn
+    formats, learn = [], Learner.learn
 
     def noted(self, *arguments):
         weight = self.network[0].weight
         formats.append(weight.is_contiguous(memory_format=torch.channels_last))
         return learn(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_learn", noted)
+    monkeypatch.setattr(Learner, "learn", noted)
     plain, other = fit(), fit(channels_last=True)
     assert formats == [False] * 6 + [True] * 6
     for name, value in plain.network.state_dict().items():
@@ -408,7 +408,7 @@ def test_too_little_memory(monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(Trainer, "_learn", fail)
+    monkeypatch.setattr(Learner, "learn", fail)
     with pytest.raises(MemoryError, match=r"batches of 16 images: .* use a smaller `batch_size`"):
         fit()
 
@@ -417,7 +417,7 @@ def test_other_errors_of_torch_come_through(monkeypatch):
     def fail(*_):
         raise RuntimeError("mat1 and mat2")
 
-    monkeypatch.setattr(Trainer, "_learn", fail)
+    monkeypatch.setattr(Learner, "learn", fail)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         fit()
 

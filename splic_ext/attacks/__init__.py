@@ -21,10 +21,9 @@ from splic_ext.optional import optional
 with optional("`splic_ext.attacks`", "attack", "torch"):
     import torch as _torch  # noqa: F401
 
-from splic_ext.attacks.adaptive import BPDA, EOTPGD
-from splic_ext.attacks.apgd import APGD
 from splic_ext.attacks.base import Attack
 from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
+from splic_ext.attacks.gradient import APGD, BPDA, EOTPGD
 from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.registry import ATTACKS, attack_from_dict, attack_from_spec, create_attack
 from splic_ext.attacks.square import Square

@@ -30,8 +30,9 @@ _ALL = tuple(field.name for field in fields(ThreatModel))
 class Attack:
     """Base class of the attacks: images to adversarial images, untargeted.
 
-    A subclass is a frozen dataclass with a `name` and a method :meth:`perturb`; this class checks
-    what comes in, sees to the random numbers, and raises where an attack was none.
+    A subclass is a frozen dataclass with a `name` and a method :meth:`perturb`. This class checks
+    what comes in, prepares the random numbers, and raises an error where there was no gradient
+    to follow.
 
     Parameters
     ----------
@@ -212,7 +213,7 @@ class Attack:
 
 @contextmanager
 def _constant_weights(model: nn.Module) -> Iterator[None]:
-    """Want no gradients by the weights, of which foolbox would leave some behind."""
+    """Ask for no gradients by the weights, of which foolbox would leave some behind."""
     learned = [part for part in model.parameters() if part.requires_grad]
     try:
         for part in learned:

@@ -18,18 +18,7 @@ __all__ = ["load_foolbox", "run_foolbox", "seeded_torch"]
 
 
 def load_foolbox(feature: str) -> Any:
-    """Return the module foolbox.
-
-    Parameters
-    ----------
-    feature : str
-        What needs it.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
+    """Return the module foolbox; `feature` needs it."""
     if sys.modules.get("foolbox"):
         return sys.modules["foolbox"]
     with optional(f"`{feature}`", "attack", "foolbox"), warnings.catch_warnings():
@@ -57,31 +46,7 @@ def run_foolbox(
     labels: torch.Tensor,
     **arguments: Any,
 ) -> torch.Tensor:
-    """Return what an attack of foolbox makes of images.
-
-    Parameters
-    ----------
-    attack : foolbox.Attack
-        The attack.
-    function : callable
-        Images (N, C, H, W) in [0, 1] to logits (N, K).
-    images : tensor of shape (N, C, H, W)
-        In [0, 1].
-    labels : tensor of shape (N,), int64
-        True classes.
-    **arguments
-        Passed on to the method `run` of the attack.
-
-    Returns
-    -------
-    tensor
-        Of the shape of `images`.
-
-    Raises
-    ------
-    AttackError
-        No gradient came back to the images.
-    """
+    """Return what an attack of foolbox makes of images in [0, 1]; `function` gives logits."""
     foolbox = load_foolbox("run_foolbox")
     model = foolbox.PyTorchModel(_Module(function), bounds=(0, 1), device=images.device)
     try:
@@ -95,15 +60,7 @@ def run_foolbox(
 
 @contextmanager
 def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for a library that draws from them; set them back afterwards.
-
-    Parameters
-    ----------
-    seed : int
-        In [0, 2**64).
-    device : torch.device
-        Whose generator is seeded besides that of the CPU.
-    """
+    """Seed torch's generators for a library that draws from them; set them back afterwards."""
     places = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=places):
         torch.default_generator.manual_seed(seed % 2**63)

@@ -16,8 +16,6 @@ from splic_ext.checks import check_bool, check_integer, check_number
 
 __all__ = ["FGSM", "PGD", "CarliniWagner"]
 
-_MOST = 2**31 - 1
-
 
 @dataclass(frozen=True, repr=False)
 class FGSM(Attack):
@@ -185,7 +183,7 @@ class CarliniWagner(Attack):
         for name in ("learning_rate", "initial_const"):
             self._set(name, check_number(name, getattr(self, name), 0.0, above=True))
         for name in ("binary_search_steps", "iterations"):
-            self._set(name, check_integer(name, getattr(self, name), 1, _MOST))
+            self._set(name, check_integer(name, getattr(self, name), 1))
         check_bool("abort_early", self.abort_early)
 
     def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:

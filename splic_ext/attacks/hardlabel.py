@@ -20,8 +20,6 @@ from splic_ext.errors import AttackError
 
 __all__ = ["HopSkipJump"]
 
-_MOST = 2**31 - 1
-
 
 @dataclass(frozen=True, repr=False)
 class HopSkipJump(Attack):
@@ -89,8 +87,8 @@ class HopSkipJump(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("iterations", "initial_queries", "start_draws", "eot"):
-            self._set(name, check_integer(name, getattr(self, name), 1, _MOST))
-        queries = check_integer("max_queries", self.max_queries, self.initial_queries, _MOST)
+            self._set(name, check_integer(name, getattr(self, name), 1))
+        queries = check_integer("max_queries", self.max_queries, self.initial_queries)
         self._set("max_queries", queries)
 
     def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:

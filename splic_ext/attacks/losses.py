@@ -27,42 +27,13 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each image.
-
-    Parameters
-    ----------
-    logits : tensor of shape (N, K)
-        What the network says.
-    labels : tensor of shape (N,), int64
-        The true classes.
-
-    Returns
-    -------
-    tensor of shape (N,)
-
-    Examples
-    --------
-    >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2]))
-    tensor([1.3863])
-    """
+    """Return the cross-entropy of each image."""
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the largest logit of another class minus that of the true one.
+    """Return the largest logit of another class minus that of the true one: above 0 is wrong.
 
-    Parameters
-    ----------
-    logits, labels
-        As for :func:`cross_entropy`; K at least 2.
-
-    Returns
-    -------
-    tensor of shape (N,)
-        Positive where the image is misclassified.
-
-    Examples
-    --------
     >>> margin(torch.tensor([[1.0, 4.0, 2.0]]), torch.tensor([1]))
     tensor([-2.])
     """
@@ -72,19 +43,10 @@ def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the difference-of-logits ratio [1]_ of each image.
+    """Return the difference-of-logits ratio [1]_ of each image, of K classes, at least 3.
 
     The :func:`margin`, divided by the largest minus the third largest logit: neither the scale
     of the logits nor a constant added to them changes it, so that it does not saturate.
-
-    Parameters
-    ----------
-    logits, labels
-        As for :func:`cross_entropy`; K at least 3.
-
-    Returns
-    -------
-    tensor of shape (N,)
 
     References
     ----------
@@ -118,23 +80,7 @@ def check_loss(loss: Any) -> None:
 def measure(
     target: Target, images: torch.Tensor, loss: Loss, draws: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean loss of each image over several draws, and in how many it was misclassified.
-
-    Parameters
-    ----------
-    target : Target
-        The network under attack.
-    images : tensor of shape (N, C, H, W)
-        In [0, 1].
-    loss : callable
-        One of :data:`LOSSES`, or :func:`margin`.
-    draws : int
-        Forward passes, one after the other.
-
-    Returns
-    -------
-    loss, wrong : tensor of shape (N,)
-    """
+    """Return the mean loss of each image over draws, and in how many it was misclassified."""
     with torch.no_grad():
         total, wrong = torch.zeros(2, len(images), dtype=images.dtype, device=images.device)
         for _ in range(draws):
@@ -149,18 +95,7 @@ def measure_gradient(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return what :func:`measure` does, and the gradient of the mean loss.
 
-    That is the mean of the gradients of the draws, which are computed one after the other: the
-    memory needed is that of one.
-
-    Parameters
-    ----------
-    target, images, loss, draws
-        As for :func:`measure`.
-
-    Returns
-    -------
-    loss, wrong : tensor of shape (N,)
-    gradient : tensor of shape (N, C, H, W)
+    The draws are computed one after the other: the memory needed is that of one.
     """
     images = images.detach().requires_grad_()
     total, wrong = torch.zeros(2, len(images), dtype=images.dtype, device=images.device)
@@ -178,20 +113,8 @@ def measure_gradient(
 
 
 class Best:
-    """The best version so far of each image of a batch.
+    """The best version so far of each image of a batch; the image itself if there was no offer.
 
-    Parameters
-    ----------
-    images : tensor of shape (N, C, H, W)
-        What is returned for images of which no version was offered.
-
-    Attributes
-    ----------
-    images : tensor of shape (N, C, H, W)
-        The best versions.
-
-    Examples
-    --------
     >>> best = Best(torch.zeros(2, 1, 1, 1))
     >>> best.offer(torch.full((2, 1, 1, 1), 0.1), torch.tensor([1.0, 1.0]), torch.tensor([0, 1]))
     >>> best.offer(torch.full((2, 1, 1, 1), 0.2), torch.tensor([2.0, 2.0]), torch.tensor([0, 0]))
@@ -205,15 +128,7 @@ class Best:
         self._wrong = images.new_full((len(images),), -1.0)
 
     def offer(self, images: torch.Tensor, loss: torch.Tensor, wrong: torch.Tensor) -> None:
-        """Keep those that are better: with a larger `wrong`, or the same and a larger `loss`.
-
-        Parameters
-        ----------
-        images : tensor of shape (N, C, H, W)
-            New versions.
-        loss, wrong : tensor of shape (N,)
-            Their loss, and whether or how often they were misclassified.
-        """
+        """Keep those that are better: with a larger `wrong`, or the same and a larger `loss`."""
         wrong = wrong.to(self._wrong)
         better = (wrong > self._wrong) | ((wrong == self._wrong) & (loss > self._loss))
         self.images = torch.where(better[:, None, None, None], images, self.images)

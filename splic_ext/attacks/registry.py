@@ -7,15 +7,15 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from splic_ext.attacks.adaptive import BPDA, EOTPGD
-from splic_ext.attacks.apgd import APGD
 from splic_ext.attacks.base import Attack
 from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
+from splic_ext.attacks.gradient import APGD, BPDA, EOTPGD
 from splic_ext.attacks.hardlabel import HopSkipJump
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel
 from splic_ext.attacks.within import Within
 from splic_ext.attacks.worst import WorstCase
+from splic_ext.checks import check_mapping
 from splic_ext.specs import parse_spec
 
 __all__ = ["ATTACKS", "attack_from_dict", "attack_from_spec", "create_attack"]
@@ -152,11 +152,7 @@ def attack_from_dict(values: Mapping[str, Any]) -> Attack:
     >>> attack_from_dict(attack.to_dict()) == attack
     True
     """
-    if not isinstance(values, Mapping):
-        raise TypeError(
-            f"an attack must be a mapping of names to values, got {type(values).__name__}; pass "
-            "what `to_dict` returned"
-        )
+    check_mapping("an attack", values)
     parameters = dict(values)
     if "name" not in parameters:
         raise ValueError(f"an attack must have a 'name', got {sorted(parameters)}; add it")

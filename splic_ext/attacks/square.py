@@ -22,18 +22,16 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 #: Squares drawn at a time.
 CHUNK = 64
 
-_MOST = 2**31 - 1
-
 
 @dataclass(frozen=True, repr=False)
 class Square(Attack):
     """Square attack [1]_ in the L-inf ball, with the loss averaged over draws.
 
-    Begins with vertical stripes, then tries squares of ever smaller area at random places, whose
-    pixels go to a face of the ball; a square that raises the margin of another class over the
-    true one is kept. Each image has squares of its own, and all are attacked to the end. With
-    several draws the margin of a square that is kept is measured anew, lest a lucky draw stays
-    the mark to beat.
+    It begins with vertical stripes. Then it tries squares of ever smaller area at random places,
+    whose pixels go to a face of the ball. A square that raises the margin of another class over
+    the true one is kept. Each image has squares of its own, and all are attacked to the end. With
+    several draws the margin of a square that is kept is measured anew: otherwise a lucky draw
+    would stay the mark to beat.
 
     Parameters
     ----------
@@ -87,7 +85,7 @@ class Square(Attack):
                 "use 'hopskipjump' for a black box in 'l2'"
             )
         for name in ("queries", "eot"):
-            self._set(name, check_integer(name, getattr(self, name), 1, _MOST))
+            self._set(name, check_integer(name, getattr(self, name), 1))
         self._set("area", check_number("area", self.area, 0.0, 1.0, above=True))
 
     def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
@@ -122,24 +120,8 @@ class Square(Attack):
 
 
 def side_of_square(area: float, progress: float, images: torch.Tensor) -> int:
-    """Return the side of the squares at some point of the search, in pixels.
+    """Return the side of the squares in pixels, when this share of the queries is over.
 
-    Parameters
-    ----------
-    area : float
-        Share of the image that the first squares cover.
-    progress : float
-        Share of the queries that are over.
-    images : tensor of shape (N, C, H, W)
-        Only H and W matter.
-
-    Returns
-    -------
-    int
-        In [1, min(H, W)].
-
-    Examples
-    --------
     >>> images = torch.zeros(1, 3, 32, 32)
     >>> [side_of_square(0.8, progress, images) for progress in (0, 0.01, 0.1, 1)]
     [29, 14, 7, 1]

@@ -17,15 +17,6 @@ __all__ = ["Streams"]
 class Streams:
     """Random numbers for each image of a batch, which do not depend on the rest of the batch.
 
-    Parameters
-    ----------
-    seed : int
-        Of the attack, in [0, 2**64).
-    indices : ndarray of shape (N,), uint64
-        Index of each image.
-
-    Examples
-    --------
     >>> images = torch.zeros(3, 1, 2, 2)
     >>> both = Streams(7, np.array([0, 1, 5], np.uint64)).uniform(images, "start", 0)
     >>> alone = Streams(7, np.array([5], np.uint64)).uniform(images[:1], "start", 0)
@@ -37,52 +28,22 @@ class Streams:
     indices: npt.NDArray[np.uint64]
 
     def derive(self, purpose: str, *numbers: int) -> int:
-        """Return a seed for something else, of which no other purpose or number sees anything.
+        """Return a seed in [0, 2**64), unrelated to that of another purpose or number.
 
-        Parameters
-        ----------
-        purpose : str
-            What it is for.
-        *numbers : int
-            Of a step, a draw and the like; at least 0.
-
-        Returns
-        -------
-        int
-            In [0, 2**64).
+        Numbers are those of a step, a draw and the like; at least 0.
         """
         sequence = np.random.SeedSequence(self.seed, spawn_key=(_number(purpose), *numbers))
         return int(sequence.generate_state(1, np.uint64)[0])
 
     def generators(self, purpose: str, number: int = 0) -> Iterator[np.random.Generator]:
-        """Yield a generator for each image.
-
-        Parameters
-        ----------
-        purpose : str
-            What it is for.
-        number : int, default 0
-            Of the restart, step or the like; at least 0.
-        """
+        """Yield a generator for each image; `number` is that of a restart, a step or the like."""
         seed = self.derive(purpose, number)
         for index in self.indices:
             key = np.array([seed, index], dtype=np.uint64)
             yield np.random.Generator(np.random.Philox(key=key))
 
     def uniform(self, like: torch.Tensor, purpose: str, number: int = 0) -> torch.Tensor:
-        """Return even random numbers in [0, 1), of shape, dtype and device of a tensor.
-
-        Parameters
-        ----------
-        like : tensor of shape (N, ...)
-            Only its shape, dtype and device matter.
-        purpose, number
-            As for :meth:`generators`.
-
-        Returns
-        -------
-        tensor
-        """
+        """Return even random numbers in [0, 1), of shape, dtype and device of a tensor (N, ...)."""
         shape = tuple(like.shape[1:])
         draws = [g.random(shape, np.float32) for g in self.generators(purpose, number)]
         return torch.from_numpy(np.stack(draws)).to(like)

@@ -12,6 +12,7 @@ from torch import nn
 from splic_ext.defenses import Defended, Defense, RandomDefense
 from splic_ext.defenses.base import check_images
 from splic_ext.errors import AttackError, ShapeError
+from splic_ext.runs.inputs import check_logits
 
 __all__ = ["Target", "Watch", "in_train_mode"]
 
@@ -43,20 +44,7 @@ class Watch:
 class Target:
     """A network, the labels that it should give, and the masks that it draws.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Images (N, C, H, W) in [0, 1] to logits (N, K); in eval mode. A :class:`Defended` gets
-        the indices of the images too.
-    labels : tensor of shape (N,), int64
-        True classes.
-    indices : ndarray of shape (N,), uint64
-        Index of each image.
-
-    Attributes
-    ----------
-    labels : tensor of shape (N,), int64
-        On the device of the images.
+    A :class:`Defended` network gets the indices of the images too.
     """
 
     def __init__(
@@ -69,27 +57,11 @@ class Target:
         self._watch = Watch(labels.device)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits of a batch, in float32 or float64.
+        """Return the logits of versions of the images, in float32 or float64.
 
-        Parameters
-        ----------
-        images : tensor of shape (N, C, H, W)
-            Versions of the images, in their order.
-
-        Returns
-        -------
-        tensor of shape (N, K)
-
-        Raises
-        ------
-        TypeError, ShapeError
-            The network returned no logits.
-        ValueError
-            A label is not below K.
-        AttackError
-            The logits do not depend on images that want a gradient, or a gradient is not finite.
+        Raises an AttackError where logits do not depend on images that want a gradient.
         """
-        if self._watch.gradients == 1:  # once, lest the device be waited for
+        if self._watch.gradients == 1:  # once: each check waits for the device
             self._check_finite()
         wanted = images.requires_grad
         if wanted and self._watch.gradients == 0:
@@ -107,13 +79,7 @@ class Target:
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def select(self, rows: torch.Tensor) -> Target:
-        """Return the target for some of the images, whose masks stay theirs.
-
-        Parameters
-        ----------
-        rows : tensor of shape (M,), int64
-            Positions in the batch.
-        """
+        """Return the target for the images at some positions, whose masks stay theirs."""
         part = Target(self.model, self.labels[rows], self._indices[rows.cpu().numpy()])
         part._watch = self._watch
         return part
@@ -123,15 +89,7 @@ class Target:
         return Target(self.model, self.labels, self._indices)
 
     def draws(self, eot: int, images: torch.Tensor) -> int:
-        """Return how many forward passes to average: `eot`, or 1 if all would be the same.
-
-        Parameters
-        ----------
-        eot : int
-            Draws that were asked for.
-        images : tensor of shape (N, C, H, W)
-            The images.
-        """
+        """Return how many forward passes to average: `eot`, or 1 if all would be the same."""
         if eot == 1:
             return 1
         for part in self.model.modules():
@@ -141,13 +99,10 @@ class Target:
             return 1 if torch.equal(self(images), self(images)) else eot
 
     def check(self) -> None:
-        """Raise if an attack with these answers and gradients would be no attack.
+        """Raise an AttackError if an attack with these answers and gradients would be no attack.
 
-        Raises
-        ------
-        AttackError
-            NaN or infinity among the logits or gradients; or all gradients were 0 for all
-            images, although an image was classified correctly; or none came back.
+        That is NaN or infinity; or gradients that never came back, or were all 0 although an image
+        was classified correctly.
         """
         self._check_finite()
         watch = self._watch
@@ -197,31 +152,18 @@ class Target:
             return self.model(images)
         first = int(self._indices[0])
         counted = np.arange(len(self._indices), dtype=np.uint64) + self._indices[0]
-        if np.array_equal(self._indices, counted):  # spares a copy to the host in each forward
+        if np.array_equal(self._indices, counted):  # saves a copy to the host in each forward
             return self.model(images, index=first)
         return self.model(images, index=torch.from_numpy(self._indices.astype(np.int64)))
 
     def _check_logits(self, logits: Any) -> None:
-        count = len(self.labels)
         if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
             kind = getattr(logits, "dtype", type(logits).__name__)
             raise TypeError(
                 f"`model` must return logits as a floating-point tensor, got {kind}; wrap it in a "
                 "module that does"
             )
-        shape = tuple(logits.shape)
-        if len(shape) != 2 or shape[0] != count or shape[1] < 2:
-            raise ShapeError(
-                f"`model` must return logits of shape (N, K) = ({count}, at least 2), got {shape}; "
-                "wrap it in a module that does",
-                shape,
-                f"({count}, K)",
-            )
-        if self._largest >= shape[1]:
-            raise ValueError(
-                f"`labels` must be below the number of classes, {shape[1]}, got {self._largest}; "
-                "count the classes from 0"
-            )
+        check_logits("model", logits, len(self.labels), self._largest, fewest=2)
 
     @property
     def defense(self) -> tuple[str, str | None]:
@@ -236,13 +178,6 @@ class Target:
 def in_train_mode(network: nn.Module) -> bool:
     """Say whether any part of a network is in train mode; defences may be in either.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Plain, or behind a defence.
-
-    Examples
-    --------
     >>> network = nn.Sequential(nn.Flatten(), nn.Dropout()).eval()
     >>> in_train_mode(Defended(network, Defense())), in_train_mode(network.train())
     (False, True)
@@ -260,18 +195,7 @@ def in_train_mode(network: nn.Module) -> bool:
 
 
 def checked(model: Any, images: Any, labels: Any) -> None:
-    """Raise unless the arguments of an attack are what they must be.
-
-    Parameters
-    ----------
-    model, images, labels : object
-        What a caller passed to :meth:`splic_ext.attacks.Attack.run`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As there.
-    """
+    """Raise unless the arguments of :meth:`splic_ext.attacks.Attack.run` are what they must be."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"`model` must be a torch.nn.Module, got {type(model).__name__}; wrap it in one"

@@ -10,14 +10,12 @@ from typing import Any
 import torch
 
 from splic_ext.attacks.streams import Streams
-from splic_ext.checks import check_bool, check_integer, check_number
+from splic_ext.checks import check_bool, check_fields, check_integer, check_number
 
 __all__ = ["NORMS", "ThreatModel"]
 
 #: Norms of a perturbation.
 NORMS = ("linf", "l2")
-
-_MOST = 2**31 - 1
 
 
 class _Unset:
@@ -91,7 +89,7 @@ class ThreatModel:
             _set(self, "epsilon", 8 / 255)
         _set(self, "epsilon", check_number("epsilon", self.epsilon, 0.0, 1.0 if linf else math.inf))
         for name in ("steps", "restarts"):
-            _set(self, name, check_integer(name, getattr(self, name), 1, _MOST))
+            _set(self, name, check_integer(name, getattr(self, name), 1))
         if self.step_size is _UNSET:
             _set(self, "step_size", 2 / 255 if linf else 2.5 * self.epsilon / self.steps)
         _set(self, "step_size", check_number("step_size", self.step_size, 0.0))
@@ -125,17 +123,7 @@ class ThreatModel:
         TypeError, ValueError
             No mapping, an unknown field, or a value that the constructor refuses.
         """
-        if not isinstance(values, Mapping):
-            raise TypeError(
-                f"a threat model must be a mapping of names to values, got "
-                f"{type(values).__name__}; pass what `to_dict` returned"
-            )
-        known = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise TypeError(
-                    f"unknown field {name!r} of a threat model; known are {', '.join(known)}"
-                )
+        check_fields("a threat model", values, [field.name for field in fields(cls)])
         return cls(**values)
 
     def project(self, adversarial: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -219,18 +207,6 @@ def lengths(images: torch.Tensor) -> torch.Tensor:
 def readable(value: Any) -> str:
     """Return the repr of a parameter; fractions of 255 as such.
 
-    Parameters
-    ----------
-    value : object
-        A number, string or bool.
-
-    Returns
-    -------
-    str
-        Python for the value.
-
-    Examples
-    --------
     >>> readable(8 / 255), readable(0.5), readable("l2")
     ('8/255', '0.5', "'l2'")
     """

@@ -60,7 +60,7 @@ class WorstCase(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set("draws", check_integer("draws", self.draws, 1, 2**31 - 1))
+        self._set("draws", check_integer("draws", self.draws, 1))
         self._set("attacks", _attacks(self.attacks))
         first = self.attacks[0].threat
         for attack in self.attacks:

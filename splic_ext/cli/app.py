@@ -14,6 +14,15 @@ from splic_ext.cli.console import ConsoleReporter, demo_table, installation_tabl
 from splic_ext.cli.demo import run_demo, save_picture
 from splic_ext.cli.evaluate import evaluate
 from splic_ext.cli.exits import exit_codes
+from splic_ext.cli.options import (
+    Backend,
+    FailuresOnly,
+    MaskSeed,
+    OptionsFile,
+    Overwrite,
+    Preset,
+    Threads,
+)
 from splic_ext.cli.report import report
 from splic_ext.cli.reproduce import reproduce
 from splic_ext.cli.solver_flags import resolve_options, solver_flags
@@ -31,35 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        metavar="paper|recommended",
-        help="Named solver options; a flag for an option overrides it. Default: recommended.",
-    ),
-]
-OptionsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--options",
-        metavar="FILE.json",
-        help="Solver options as SolverOptions.to_json() writes them, instead of a preset.",
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the masks.")]
-BackendName = Annotated[
-    str, typer.Option(metavar="NAME", help="auto, or a back end that `splic-ext info` lists.")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Most threads of the solver. Default: SPLIC_NUM_THREADS, else all processors. "
-        "Results do not depend on it.",
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
 def _version(value: bool) -> None:
@@ -101,8 +81,8 @@ def complete(
     overrides: dict[str, Any],
     preset: Preset = None,
     options: OptionsFile = None,
-    seed: Seed = JobSettings.seed,
-    backend: BackendName = JobSettings.backend,
+    seed: MaskSeed = JobSettings.seed,
+    backend: Backend = JobSettings.backend,
     threads: Threads = None,
     jobs: Annotated[
         int | None,
@@ -113,8 +93,7 @@ def complete(
         ),
     ] = None,
     channel_axis: Annotated[
-        int,
-        typer.Option(help="Channel axis of arrays of 3 or 4 axes: -3 (first) or -1 (last)."),
+        int, typer.Option(help="Channel axis of arrays of 3 or 4 axes: -3 (first) or -1 (last).")
     ] = JobSettings.channel_axis,
     data_range: Annotated[
         float | None,
@@ -130,12 +109,9 @@ def complete(
     ] = JobSettings.max_pixels,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
-        bool,
-        typer.Option("--skip-existing", help="Leave out files whose output exists."),
+        bool, typer.Option("--skip-existing", help="Leave out files whose output exists.")
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")
-    ] = False,
+    quiet: FailuresOnly = False,
 ) -> None:
     """Complete image and array files.
 
@@ -154,7 +130,7 @@ def complete(
     Files that fail are named, and the others go on. Exit code: 0, 1 if a file failed, 2 for wrong
     usage, 130 after Ctrl-C. An output appears at once, when it is finished.
     """
-    with exit_codes():
+    with exit_codes(complete):
         settings = JobSettings(
             options=resolve_options(preset, options, overrides),
             seed=seed,
@@ -201,8 +177,8 @@ def demo(
     ] = 0.1,
     preset: Preset = None,
     options: OptionsFile = None,
-    seed: Seed = 0,
-    backend: BackendName = "auto",
+    seed: MaskSeed = 0,
+    backend: Backend = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -210,7 +186,7 @@ def demo(
 
     The photographs come with scikit-image; nothing is downloaded.
     """
-    with exit_codes():
+    with exit_codes(demo):
         solver = resolve_options(preset, options, overrides)
         with save_picture(out, overwrite=overwrite) as save:
             result = run_demo(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -56,12 +55,7 @@ class _SpeedColumn(ProgressColumn):
 class ConsoleReporter:
     """A progress bar on a terminal's standard error stream; messages there in any case.
 
-    Parameters
-    ----------
-    total : int
-        Number of files.
-    quiet : bool
-        No progress bar, notes or summary; failures are told all the same.
+    If `quiet`, no bar, notes or summary; failures are told all the same.
     """
 
     def __init__(self, total: int, *, quiet: bool = False) -> None:
@@ -86,12 +80,7 @@ class ConsoleReporter:
             self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._progress.disable:
             self._progress.stop()
 

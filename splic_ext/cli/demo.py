@@ -49,20 +49,10 @@ class DemoRow:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demonstration found.
+    """What the demonstration found: scores, and a picture with a row for each photograph.
 
-    Attributes
-    ----------
-    rows : tuple of DemoRow
-        One for each photograph.
-    picture : PIL.Image.Image
-        A row for each photograph; see :data:`COLUMNS`.
-    sigma : float
-        Standard deviation of the noise, on a scale of [0, 1].
-    speed : float
-        Images of 32 x 32 in colour completed in a second.
-    batch : int
-        How many of them at once.
+    `sigma` is the standard deviation of the noise, on a scale of [0, 1]; `speed` counts images of
+    32 x 32 in colour that were completed in a second, `batch` of them at once.
     """
 
     rows: tuple[DemoRow, ...]
@@ -87,30 +77,7 @@ def run_demo(
     backend: str = "auto",
     threads: int | None = None,
 ) -> DemoResult:
-    """Complete noisy and clean photographs, and score the results.
-
-    Parameters
-    ----------
-    options : SolverOptions
-        Of the solver.
-    size : int, default 224
-        Side of the photographs in pixels, from 32 to 512.
-    sigma : float, default 0.1
-        Standard deviation of the Gaussian noise, on a scale of [0, 1]; the sum is clipped.
-    seed : int, default 0
-        Of the noise and of the masks.
-    backend, threads
-        As in :func:`splic_ext.complete`.
-
-    Returns
-    -------
-    DemoResult
-
-    Raises
-    ------
-    MissingExtraError
-        scikit-image is not installed.
-    """
+    """Complete noisy and clean photographs of `size` pixels a side, and score the results."""
     score = _scorer()
     clean = load_photos(size)
     noise = np.random.default_rng(seed).normal(0.0, sigma, clean.shape)
@@ -136,22 +103,7 @@ def run_demo(
 def save_picture(
     target: Path, *, overwrite: bool = False
 ) -> Iterator[Callable[[Image.Image], None]]:
-    """Check a file name before the work that leads to the picture; give a function to save it.
-
-    Parameters
-    ----------
-    target : Path
-        The file, with a suffix of :data:`splic_ext.files.images.IMAGE_SUFFIXES`.
-    overwrite : bool, default False
-        Whether it may exist.
-
-    Raises
-    ------
-    ValueError
-        Another suffix.
-    FileExistsError
-        The file exists.
-    """
+    """Check a file name before the work that leads to the picture; give a function to save it."""
     file_format = IMAGE_SUFFIXES.get(target.suffix.lower())
     if file_format is None:
         expected = " ".join(IMAGE_SUFFIXES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,162 +13,136 @@ from rich.markdown import Markdown
 from splic_ext.cli.console import evaluation_table, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
-    DATA,
-    RUN,
     BatchSize,
     Device,
+    Download,
     Draws,
     Quiet,
     Root,
     Seed,
     command_line,
+    images_option,
+    run_option,
 )
 from splic_ext.data import load_dataset
 
 __all__ = ["evaluate"]
 
-NETWORKS = "Networks"
+network_option = partial(typer.Option, rich_help_panel="Networks")
 
 
 def evaluate(
     dataset: Annotated[
         str,
-        typer.Option(
+        images_option(
             metavar="NAME|PATH",
             help="cifar10, svhn, digits, or a path to their files or to a .npz archive.",
-            rich_help_panel=DATA,
         ),
     ],
     model: Annotated[
         str,
-        typer.Option(
+        network_option(
             metavar="NAME",
             help="Network that is defended: resnet20, resnet56, resnet18, svhn_vgg, digits_cnn.",
-            rich_help_panel=NETWORKS,
         ),
     ],
-    weights: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="Weights of --model.", rich_help_panel=NETWORKS),
-    ],
+    weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],
     defense: Annotated[
         list[str],
-        typer.Option(
+        run_option(
             metavar="SPEC",
             help="A defence, such as splic:recommended or tv:weight=0.1; a+b is b after a. "
             "Repeatable; identity is none.",
-            rich_help_panel=RUN,
         ),
     ],
     attack: Annotated[
         list[str] | None,
-        typer.Option(
+        run_option(
             metavar="SPEC",
             help="An attack, such as pgd:steps=40,step_size=1/255. Repeatable; clean images are "
             "scored in any case.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     scenario: Annotated[
         str,
-        typer.Option(
+        run_option(
             metavar="gray|black|white",
             help="Attack the network without its defence, a surrogate, or the defended network.",
-            rich_help_panel=RUN,
         ),
     ] = "gray",
     protocol: Annotated[
         str | None,
-        typer.Option(
+        run_option(
             metavar="adaptive",
-            help="Instead of --attack and --scenario: all that an attacker may try who knows the "
-            "one --defense, gradients, losses, steps, queries; writes adaptive.json, .csv and .md "
-            "into --out, in place of what is there.",
-            rich_help_panel=RUN,
+            help="Instead of --attack and --scenario: all ways to attack the one --defense: "
+            "gradients, losses, steps, queries. Writes adaptive.json, .csv and .md into --out, and "
+            "replaces what is there.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(
+        run_option(
             metavar="smoke|small|full",
             help="Of the protocol: images, steps, draws. small, the default, is for two cores, "
             "full for a GPU.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     section: Annotated[
         list[str] | None,
-        typer.Option(
+        run_option(
             metavar="NAME",
             help="Only this section of the protocol: gradients, still, draws, losses, steps, "
             "radius, queries, transfer, surrogates, parts, broken. Repeatable.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
+        run_option(
             "--out",
             "-o",
             metavar="FOLDER",
             help="Folder for the report and for finished parts, which the same command takes up "
             "again. Default: nothing is written.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     root: Root = None,
     split: Annotated[
         str,
-        typer.Option(
-            help="test, train, for SVHN also extra. A .npz or .mat file is one split, and read "
-            "whatever this says.",
-            rich_help_panel=DATA,
+        images_option(
+            help="test or train; for SVHN also extra. A .npz or .mat file is one split: it is read "
+            "in any case.",
         ),
     ] = "test",
     limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Evaluate the first images only.", rich_help_panel=DATA),
+        int | None, images_option(min=1, help="Evaluate the first images only.")
     ] = None,
-    download: Annotated[
-        bool,
-        typer.Option("--download", help="Fetch missing official files.", rich_help_panel=DATA),
-    ] = False,
+    download: Download = False,
     classes: Annotated[
         int | None,
-        typer.Option(
+        network_option(
             min=1,
             help="Outputs of the networks. Default: the classes of the data set.",
-            rich_help_panel=NETWORKS,
         ),
     ] = None,
     surrogate: Annotated[
         str | None,
-        typer.Option(
+        network_option(
             metavar="NAME",
             help="For the black box: the network that is attacked. For the protocol: one more to "
             "transfer from, such as an adversarially trained one.",
-            rich_help_panel=NETWORKS,
         ),
     ] = None,
     surrogate_weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights of --surrogate.", rich_help_panel=NETWORKS),
+        Path | None, network_option(metavar="FILE", help="Weights of --surrogate.")
     ] = None,
     draws: Draws = 10,
     seed: Seed = 0,
     batch_size: BatchSize = 100,
     device: Device = None,
     overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace the report of another evaluation in --out.",
-            rich_help_panel=RUN,
-        ),
+        bool, run_option("--overwrite", help="Replace the report of another evaluation in --out.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=RUN)
-    ] = False,
+    as_json: Annotated[bool, run_option("--json", help="Print the report as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure the accuracy of a network behind defences, clean and under attack.
@@ -176,13 +151,17 @@ def evaluate(
     table has the mean over the draws, the share of images that are right in all of them, and the
     vote, each with its 95 % interval.
 
-    Killed or interrupted, the same command with the same --out goes on where it was. Exit code:
+    After a crash or Ctrl-C the same command with the same --out goes on where it was. Exit code:
     0, 1 if data, weights or a package are missing or an attack failed, 2 for wrong usage, 130
     after Ctrl-C.
     """
-    kept = "finished parts are kept" if out else "nothing was kept, for want of --out"
+    kept = "finished parts are kept" if out else "nothing was kept without --out"
     with (
-        exit_codes(f"{kept}; the same command goes on", "use a smaller --batch-size"),
+        exit_codes(
+            evaluate,
+            interrupted=f"{kept}; the same command goes on",
+            memory="use a smaller --batch-size",
+        ),
         notes_on_stderr(),
     ):
         if (surrogate is None) != (surrogate_weights is None):
@@ -207,24 +186,28 @@ def evaluate(
         other: Any = None
         if surrogate is not None and surrogate_weights is not None:
             other = evaluation.load_network(surrogate, surrogate_weights, outputs)
+        network = evaluation.load_network(model, weights, outputs)
+        given: dict[str, Any] = {
+            "seed": seed,
+            "batch_size": batch_size,
+            "output": out,
+            "device": device,
+            "progress": not quiet,
+            "model_name": model,
+            "command": command_line(),
+        }
         if protocol is not None:
             from splic_ext.experiments import evaluate_adaptively
 
             result = evaluate_adaptively(
-                evaluation.load_network(model, weights, outputs),
+                network,
                 data,
                 defense=defense[0],
                 size="small" if size is None else size,
                 sections=section or None,
                 surrogates=None if surrogate is None else {surrogate: other},
                 score_draws=draws,
-                seed=seed,
-                batch_size=batch_size,
-                output=out,
-                device=device,
-                progress=not quiet,
-                model_name=model,
-                command=command_line(),
+                **given,
             )
             if as_json:
                 typer.echo(result.to_json())
@@ -233,22 +216,16 @@ def evaluate(
                 print_message(f"result: {out}/{result.name}.json, .csv, .md")
             return
         report = evaluation.evaluate(
-            evaluation.load_network(model, weights, outputs),
+            network,
             data,
             defenses=defense,
             attacks=attack or (),
             scenario=scenario,
             surrogate=other,
             draws=draws,
-            seed=seed,
-            batch_size=batch_size,
-            output=out,
             overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-            model_name=model,
             surrogate_name=surrogate,
-            command=command_line(),
+            **given,
         )
     if as_json:
         typer.echo(report.to_json())

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, get_args
 
 import typer
+from typer.models import OptionInfo
 
 from splic_ext.cli.console import print_message
 from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
+from splic_ext.options import SolverOptions
 
-__all__ = ["INTERRUPTED", "exit_codes", "notes_on_stderr"]
+__all__ = ["INTERRUPTED", "exit_codes", "notes_on_stderr", "with_flags"]
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -19,43 +25,79 @@ INTERRUPTED = 130
 _FAILURES = (ArithmeticError, AttackError, BackendUnavailableError, MissingExtraError, OSError)
 
 
+#: Parameters of the library that a command calls by another name.
+RENAMED = {
+    "attacks": "attack",
+    "defenses": "defense",
+    "num_classes": "classes",
+    "output": "out",
+    "sections": "section",
+    "surrogates": "surrogate",
+}
+#: Names that stay as they are: those of a SPEC or a file of options may be meant as well.
+AMBIGUOUS = {"learning_rate", "seed", *(field.name for field in fields(SolverOptions))}
+
+
 @contextmanager
 def exit_codes(
+    command: Callable[..., Any] | None = None,
+    *,
     interrupted: str = "files that are there are complete",
     memory: str = "use smaller images, fewer --threads or fewer --jobs",
 ) -> Iterator[None]:
     """End with a message and an exit code, not with a traceback, on what a user can mend.
 
-    Parameters
-    ----------
-    interrupted : str
-        What to say after Ctrl-C.
-    memory : str
-        What to do about too little memory.
-
-    Raises
-    ------
-    typer.Exit
-        With code 1 for what failed, 2 for wrong usage, 130 after Ctrl-C.
+    Code 1 is for what failed, 2 for wrong usage, 130 for Ctrl-C. Messages name the flags of
+    `command`; `interrupted` is said after Ctrl-C, `memory` after too little memory.
     """
+
+    def tell(error: object) -> None:
+        print_message(f"error: {with_flags(str(error), command)}")
+
     try:
         yield
     except KeyboardInterrupt:
         print_message(f"interrupted; {interrupted}")
         raise typer.Exit(INTERRUPTED) from None
     except _FAILURES as error:
-        print_message(f"error: {error}")
+        tell(error)
         raise typer.Exit(1) from None
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         # A message that says what to do is one of this package.
         told = isinstance(error, MemoryError) and "; " in str(error)
-        print_message(f"error: {error}" if told else f"error: out of memory; {memory}")
+        tell(error if told else f"out of memory; {memory}")
         raise typer.Exit(1) from None
     except (TypeError, ValueError) as error:
-        print_message(f"error: {error}")
+        tell(error)
         raise typer.Exit(2) from None
+
+
+def with_flags(message: str, command: Callable[..., Any] | None) -> str:
+    """Name the flags of a command where a message of the library names parameters, in backticks."""
+    flags = {} if command is None else _flags(command)
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        if name in AMBIGUOUS or RENAMED.get(name, name) not in flags:
+            return found[0]
+        known = flags[RENAMED.get(name, name)]
+        return known if value in (None, "True") else f"{known} {value}"
+
+    return re.sub(r"`(\w+)(?:=(\w+))?`", flag, message)
+
+
+def _flags(command: Callable[..., Any]) -> dict[str, str]:
+    """Return the flag of each parameter of a command."""
+    found = {}
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        for option in get_args(parameter.annotation):
+            if isinstance(option, OptionInfo):
+                names = [text for text in option.param_decls or () if text.startswith("--")]
+                names.append(f"--{name.replace('_', '-')}")
+                found[name] = names[0].partition("/")[0]
+    return found
 
 
 def _out_of_memory(error: BaseException) -> bool:

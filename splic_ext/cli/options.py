@@ -1,58 +1,98 @@
-"""Options that the commands on networks share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
 __all__ = [
-    "DATA",
-    "RUN",
+    "Backend",
     "BatchSize",
     "Device",
+    "Download",
     "Draws",
+    "FailuresOnly",
+    "MaskSeed",
+    "OptionsFile",
+    "Overwrite",
+    "Preset",
     "Quiet",
     "Root",
     "Seed",
+    "Threads",
     "command_line",
+    "images_option",
+    "run_option",
 ]
 
-#: Panels of the help.
-DATA, RUN = "Images", "Run"
+#: Options in the panels of the help that the commands on networks share.
+images_option = partial(typer.Option, rich_help_panel="Images")
+run_option = partial(typer.Option, rich_help_panel="Run")
+
+# Of the solver
+
+Preset: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="paper|recommended",
+        help="Named solver options; a flag for an option overrides it. Default: recommended.",
+    ),
+]
+OptionsFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--options",
+        metavar="FILE.json",
+        help="Solver options as SolverOptions.to_json() writes them, instead of a preset.",
+    ),
+]
+MaskSeed: TypeAlias = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the masks.")]
+Backend: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, or a back end that `splic-ext info` lists.")
+]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most threads of the solver. Default: SPLIC_NUM_THREADS, else all processors. "
+        "Results do not depend on it.",
+    ),
+]
+Overwrite: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist.")
+]
+FailuresOnly: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")
+]
+
+# Of data sets, networks and attacks
 
 Root: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    images_option(
         metavar="FOLDER",
         help="Folder of the official files. Default: SPLIC_DATA, else ~/.cache/splic_ext.",
-        rich_help_panel=DATA,
     ),
+]
+Download: TypeAlias = Annotated[
+    bool, images_option("--download", help="Fetch missing official files.")
 ]
 Draws: TypeAlias = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Fresh draws of the masks for each finished image.", rich_help_panel=RUN
-    ),
+    int, run_option(min=1, help="Fresh draws of the masks for each finished image.")
 ]
 Seed: TypeAlias = Annotated[
-    int,
-    typer.Option(min=0, max=2**64 - 1, help="Seed of attacks and masks.", rich_help_panel=RUN),
+    int, run_option(min=0, max=2**64 - 1, help="Seed of attacks and masks.")
 ]
-BatchSize: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Images at a time.", rich_help_panel=RUN)
-]
+BatchSize: TypeAlias = Annotated[int, run_option(min=1, help="Images at a time.")]
 Device: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...", rich_help_panel=RUN),
+    str | None, run_option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...")
 ]
-Quiet: TypeAlias = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="No progress bar, no table.", rich_help_panel=RUN),
-]
+Quiet: TypeAlias = Annotated[bool, run_option("--quiet", "-q", help="No progress bar, no table.")]
 
 
 def command_line() -> str:

@@ -10,6 +10,7 @@ import typer
 
 from splic_ext.cli.console import print_message
 from splic_ext.cli.exits import exit_codes
+from splic_ext.cli.options import FailuresOnly
 
 if TYPE_CHECKING:  # brings torch
     from splic_ext.report import Unread
@@ -32,9 +33,7 @@ def report(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a page that exists.")
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")
-    ] = False,
+    quiet: FailuresOnly = False,
 ) -> None:
     """Put all results on one page of HTML.
 
@@ -46,7 +45,7 @@ def report(
     that is damaged or no result is named, and the others go on. Exit code: 0, 1 if such a file
     was there or the page cannot be written, 2 for wrong usage, 130 after Ctrl-C.
     """
-    with exit_codes("no page was written", "use fewer results"):
+    with exit_codes(report, interrupted="no page was written", memory="use fewer results"):
         from splic_ext.report import NoResultError, write_report
 
         try:

@@ -13,14 +13,14 @@ from rich.markdown import Markdown
 from splic_ext.cli.console import print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
-    DATA,
-    RUN,
     BatchSize,
     Device,
     Quiet,
     Root,
     Seed,
     command_line,
+    images_option,
+    run_option,
 )
 from splic_ext.data import DATASETS, load_dataset
 
@@ -40,105 +40,81 @@ def reproduce(
     ],
     cifar10: Annotated[
         list[str] | None,
-        typer.Option(
+        images_option(
             metavar="NAME|PATH",
             help="CIFAR-10 test images: cifar10, or a path. Repeatable.",
-            rich_help_panel=DATA,
         ),
     ] = None,
     cifar10_weights: Annotated[
         Path | None,
-        typer.Option(
+        images_option(
             metavar="FILE",
             help="Weights of a ResNet-20 that never saw a completed image. Default: a network is "
             "trained.",
-            rich_help_panel=DATA,
         ),
     ] = None,
     cifar10_train: Annotated[
         str | None,
-        typer.Option(
+        images_option(
             metavar="NAME|PATH",
             help="CIFAR-10 training images. Default: those of the same name as the test images.",
-            rich_help_panel=DATA,
         ),
     ] = None,
     svhn: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="SVHN test images: svhn, or a path. Repeatable.",
-            rich_help_panel=DATA,
-        ),
+        images_option(metavar="NAME|PATH", help="SVHN test images: svhn, or a path. Repeatable."),
     ] = None,
     svhn_weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Weights of a small VGG, likewise.",
-            rich_help_panel=DATA,
-        ),
+        Path | None, images_option(metavar="FILE", help="Weights of a small VGG, likewise.")
     ] = None,
     svhn_train: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|PATH", help="SVHN training images, likewise.", rich_help_panel=DATA
-        ),
+        str | None, images_option(metavar="NAME|PATH", help="SVHN training images, likewise.")
     ] = None,
     digits: Annotated[
         bool,
-        typer.Option(
+        images_option(
             "--digits",
             help="scikit-learn's digits, which need no file. Default: for --budget smoke.",
-            rich_help_panel=DATA,
         ),
     ] = False,
     root: Root = None,
     budget: Annotated[
         str | None,
-        typer.Option(
+        run_option(
             metavar="smoke|cpu|gpu",
             help="How much is run. smoke: minutes, without data, numbers mean nothing; cpu: hours "
             "on two cores; gpu: the paper's sizes. Default: cpu, and for table3, table4 and "
             "frontier all images.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(
+        run_option(
             "--out",
             "-o",
             metavar="FOLDER",
             help="Folder for NAME.json, NAME.csv, NAME.md, NAME.png, in place of what is there, "
             "and, below work, for finished parts and networks.",
-            rich_help_panel=RUN,
         ),
     ] = Path("results"),
     limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most images of a data set. Default: the budget.", rich_help_panel=RUN
-        ),
+        int | None, run_option(min=1, help="Most images of a data set. Default: the budget.")
     ] = None,
     slow_limit: Annotated[
         int | None,
-        typer.Option(
+        run_option(
             min=1,
             help="Most images for attacks of thousands of steps. Default: the budget, else 500.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     attack: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only this attack. Repeatable.", rich_help_panel=RUN),
+        list[str] | None, run_option(metavar="NAME", help="Only this attack. Repeatable.")
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option(
+        run_option(
             min=1,
             help="Fresh draws of the masks for each finished image. Default: the budget, else 10.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     seed: Seed = 0,
@@ -155,7 +131,9 @@ def reproduce(
     """
     with (
         exit_codes(
-            "finished parts are kept; the same command goes on", "use a smaller --batch-size"
+            reproduce,
+            interrupted="finished parts are kept; the same command goes on",
+            memory="use a smaller --batch-size",
         ),
         notes_on_stderr(),
     ):

@@ -81,13 +81,7 @@ def _annotations() -> dict[str, Any]:
 
 
 def option_help() -> dict[str, str]:
-    """Return one plain paragraph on each option, from the docstring of `SolverOptions`.
-
-    Examples
-    --------
-    >>> option_help()["step_size"]
-    "The paper's mu (>= 0), step of the gradient descent."
-    """
+    """Return one plain paragraph on each option, from the docstring of `SolverOptions`."""
     lines = inspect.getdoc(SolverOptions) or ""
     section = re.search(r"^Parameters\n-+\n(.*?)\n\n", lines, flags=re.DOTALL | re.MULTILINE)
     texts: dict[str, list[str]] = {}
@@ -108,21 +102,10 @@ def _plain_text(text: str) -> str:
 def resolve_options(
     preset: str | None, file: Path | None, overrides: dict[str, Any]
 ) -> SolverOptions:
-    """Return the options that the flags ask for.
+    """Return the options of a preset, by default "recommended", or of a file, with some changed.
 
-    Parameters
-    ----------
-    preset : str or None
-        Name of a preset; None: ``"recommended"``, unless there is a file.
-    file : Path or None
-        JSON file, as written by :meth:`SolverOptions.to_json`; a missing field has its default.
-    overrides : dict
-        Fields to change.
-
-    Raises
-    ------
-    ValueError, TypeError
-        A preset and a file, an unreadable file, or a value out of its range.
+    Raises a ValueError or TypeError on a preset and a file, an unreadable file, or a value out of
+    its range.
     """
     if file is None:
         base = SolverOptions.preset("recommended" if preset is None else preset)

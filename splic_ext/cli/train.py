@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,208 +10,160 @@ import typer
 
 from splic_ext.cli.console import print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
-from splic_ext.cli.options import DATA, RUN, Device, Quiet, Root, command_line
+from splic_ext.cli.options import (
+    Device,
+    Download,
+    Quiet,
+    Root,
+    command_line,
+    images_option,
+    run_option,
+)
 from splic_ext.data import load_dataset
 
 __all__ = ["train"]
 
-LEARNING, DEFENDING = "Learning", "Defending"
+learning_option = partial(typer.Option, rich_help_panel="Learning")
+defending_option = partial(typer.Option, rich_help_panel="Defending")
 
 
 def train(
     dataset: Annotated[
         str,
-        typer.Option(
+        images_option(
             metavar="NAME|PATH",
             help="Images to learn: cifar10, svhn, digits, or a path to their files or to a .npz "
             "archive.",
-            rich_help_panel=DATA,
         ),
     ],
     model: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="resnet20, resnet56, resnet18, svhn_vgg, digits_cnn.",
-            rich_help_panel=LEARNING,
-        ),
+        learning_option(metavar="NAME", help="resnet20, resnet56, resnet18, svhn_vgg, digits_cnn."),
     ],
     out: Annotated[
         Path,
-        typer.Option(
+        run_option(
             "--out",
             "-o",
             metavar="FOLDER",
             help="Folder for weights, record, checkpoint and logs. The same command goes on there.",
-            rich_help_panel=RUN,
         ),
     ],
     defense: Annotated[
         str,
-        typer.Option(
+        defending_option(
             metavar="SPEC",
             help="The network learns what this makes of the images, such as splic:recommended or "
             "tv:weight=0.1; a+b is b after a; identity is none.",
-            rich_help_panel=DEFENDING,
         ),
     ] = "identity",
     adversarial: Annotated[
         str | None,
-        typer.Option(
+        defending_option(
             metavar="SPEC",
-            help="Attack the images through the defence first: bpda is PGD, 7 steps of 2/255, past "
-            "the defence.",
-            rich_help_panel=DEFENDING,
+            help="Attack the defended network first: bpda is PGD, 7 steps of 2/255, with the "
+            "gradient identity.",
         ),
     ] = None,
     adversarial_warmup_epochs: Annotated[
-        float,
-        typer.Option(
-            help="The attack's radius and steps first grow for so long.",
-            rich_help_panel=DEFENDING,
-        ),
+        float, defending_option(help="Epochs in which the attack's radius and steps first grow.")
     ] = 0.0,
     copies: Annotated[
         int,
-        typer.Option(
+        defending_option(
             min=0,
-            help="Defend the images that many times beforehand, and learn these copies in turn. "
-            "0: fresh masks in each epoch.",
-            rich_help_panel=DEFENDING,
+            help="Defend the images so many times before the training, and learn these copies in "
+            "turn. 0: fresh masks in each epoch.",
         ),
     ] = 0,
     cache: Annotated[
         Path | None,
-        typer.Option(
+        defending_option(
             metavar="FOLDER",
-            help="For the copies. Default: copies, in --out.",
-            rich_help_panel=DEFENDING,
+            help="Folder for the copies. Default: copies, in --out.",
         ),
     ] = None,
     test: Annotated[
         str | None,
-        typer.Option(
+        images_option(
             metavar="NAME|PATH",
             help="Images to score after each epoch, of their split test. Default: none.",
-            rich_help_panel=DATA,
         ),
     ] = None,
     root: Root = None,
     split: Annotated[
         str,
-        typer.Option(
-            help="train, test, for SVHN also extra. A .npz or .mat file is one split, and read "
-            "whatever this says.",
-            rich_help_panel=DATA,
+        images_option(
+            help="train or test; for SVHN also extra. A .npz or .mat file is one split: it is read "
+            "in any case.",
         ),
     ] = "train",
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Learn the first images only.", rich_help_panel=DATA),
-    ] = None,
+    limit: Annotated[int | None, images_option(min=1, help="Learn the first images only.")] = None,
     test_limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Score the first test images only.", rich_help_panel=DATA),
+        int | None, images_option(min=1, help="Score the first test images only.")
     ] = None,
-    download: Annotated[
-        bool,
-        typer.Option("--download", help="Fetch missing official files.", rich_help_panel=DATA),
-    ] = False,
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Passes over the images.", rich_help_panel=LEARNING)
-    ] = 30,
+    download: Download = False,
+    epochs: Annotated[int, learning_option(min=1, help="Passes over the images.")] = 30,
     batch_size: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Most images of an update, of all processes together.",
-            rich_help_panel=LEARNING,
-        ),
+        int, learning_option(min=1, help="Most images of an update, of all processes together.")
     ] = 128,
-    learning_rate: Annotated[
-        float, typer.Option(help="Its largest value.", rich_help_panel=LEARNING)
-    ] = 0.1,
-    momentum: Annotated[float, typer.Option(help="Nesterov's.", rich_help_panel=LEARNING)] = 0.9,
-    weight_decay: Annotated[
-        float, typer.Option(help="On all weights.", rich_help_panel=LEARNING)
-    ] = 5e-4,
+    learning_rate: Annotated[float, learning_option(help="The largest learning rate.")] = 0.1,
+    momentum: Annotated[float, learning_option(help="Nesterov momentum.")] = 0.9,
+    weight_decay: Annotated[float, learning_option(help="Weight decay, on all weights.")] = 5e-4,
     schedule: Annotated[
         str,
-        typer.Option(
+        learning_option(
             metavar="cosine|step",
             help="The learning rate falls along half a cosine, or by a factor of 10 at 50 % and at "
             "75 % of the epochs.",
-            rich_help_panel=LEARNING,
         ),
     ] = "cosine",
     warmup_epochs: Annotated[
-        float,
-        typer.Option(help="The learning rate first rises for so long.", rich_help_panel=LEARNING),
+        float, learning_option(help="Epochs in which the learning rate first rises.")
     ] = 0.0,
     label_smoothing: Annotated[
-        float,
-        typer.Option(help="Share of the target that all classes get.", rich_help_panel=LEARNING),
+        float, learning_option(help="Share of the target that is spread over all classes.")
     ] = 0.0,
     crop: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Shift images by up to that many pixels.", rich_help_panel=LEARNING
-        ),
+        int, learning_option(min=0, help="Shift images by up to that many pixels.")
     ] = 4,
     flip: Annotated[
-        bool,
-        typer.Option(
-            "--flip/--no-flip",
-            help="Mirror half of the images; not for digits.",
-            rich_help_panel=LEARNING,
-        ),
+        bool, learning_option("--flip/--no-flip", help="Mirror half of the images; not for digits.")
     ] = True,
     ema_decay: Annotated[
         float | None,
-        typer.Option(
-            help="Return the running average of the weights, such as 0.999.",
-            rich_help_panel=LEARNING,
+        learning_option(
+            help="Keep the running average of the weights, with this decay, such as 0.999.",
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
+        run_option(
             min=0,
             max=2**64 - 1,
-            help="Of first weights, order, shifts, masks and attacks.",
-            rich_help_panel=RUN,
+            help="Seed of first weights, order, shifts, masks and attacks.",
         ),
     ] = 0,
     device: Device = None,
     threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=1024, help="Most threads of torch and of the solver.", rich_help_panel=RUN
-        ),
+        int | None, run_option(min=1, max=1024, help="Most threads of torch and of the solver.")
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(
+        run_option(
             metavar="float32|bfloat16|float16",
-            help="Below float32: autocast.",
-            rich_help_panel=RUN,
+            help="Numbers of the forward pass; below float32 by autocast.",
         ),
     ] = "float32",
     channels_last: Annotated[
-        bool,
-        typer.Option("--channels-last", help="Memory format of images.", rich_help_panel=RUN),
+        bool, run_option("--channels-last", help="Keep the channels last in memory.")
     ] = False,
     compile_network: Annotated[
-        bool,
-        typer.Option("--compile", help="Compile the network by torch.", rich_help_panel=RUN),
+        bool, run_option("--compile", help="Compile the network with torch.compile.")
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace another training, or a damaged one, in --out.",
-            rich_help_panel=RUN,
-        ),
+        run_option("--overwrite", help="Replace another training, or a damaged one, in --out."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -225,7 +178,9 @@ def train(
     """
     with (
         exit_codes(
-            "the last checkpoint is kept; the same command goes on", "use a smaller --batch-size"
+            train,
+            interrupted="the last checkpoint is kept; the same command goes on",
+            memory="use a smaller --batch-size",
         ),
         notes_on_stderr(),
     ):

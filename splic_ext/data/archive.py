@@ -25,29 +25,12 @@ Content = dict[str, npt.NDArray[Any]]
 
 
 def load_archive(path: Path, *, limit: int | None = None) -> Dataset:
-    """Read a data set from a ``.npz`` archive.
+    """Read the first images of a ``.npz`` archive, as a data set that is named after the file.
 
-    Parameters
-    ----------
-    path : Path
-        An archive with `x`, uint8 of shape (N, C, H, W), and `y`, integers of shape (N,); or with
-        colour images of one size as JPEG files: `jpeg_xz`, uint8, all files one after the other,
-        compressed with LZMA; `offsets` of shape (N + 1,), where each begins, and the end;
-        `labels` of shape (N,). `classes`, names of shape (K,), is optional.
-    limit : int, optional
-        Keep this many images, the first ones.
-
-    Returns
-    -------
-    Dataset
-        Named after the file. Without `classes`, class names are numbers.
-
-    Raises
-    ------
-    ValueError
-        The file is damaged, or holds something else.
-    MissingExtraError
-        Pillow, which decodes JPEG files, is not installed.
+    It holds `x`, uint8 of shape (N, C, H, W), and `y`, integers of shape (N,); or colour images of
+    one size as JPEG files: `jpeg_xz`, uint8, all files one after the other, compressed with LZMA;
+    `offsets` of shape (N + 1,), where each begins, and the end; `labels` of shape (N,). `classes`,
+    names of shape (K,), is optional; without it class names are numbers.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

@@ -35,31 +35,10 @@ MAX_BYTES = 2**28
 
 
 def load_cifar10(path: Path, split: str = "test", *, limit: int | None = None) -> Dataset:
-    """Read CIFAR-10 [1]_ from the files of its official Python version.
+    """Read CIFAR-10 [1]_ from the files of its official Python version, in their order.
 
-    Parameters
-    ----------
-    path : Path
-        The folder ``cifar-10-batches-py``, or the archive ``cifar-10-python.tar.gz``.
-    split : str, default "test"
-        "train" (50,000 images) or "test" (10,000).
-    limit : int, optional
-        Read this many images, the first ones.
+    `path` is the folder ``cifar-10-batches-py``, or the archive ``cifar-10-python.tar.gz``.
 
-    Returns
-    -------
-    Dataset
-        Images (N, 3, 32, 32), in the official order.
-
-    Raises
-    ------
-    FileNotFoundError
-        A batch is missing.
-    ValueError
-        A file is damaged, or holds something else, such as code.
-
-    References
-    ----------
     .. [1] A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009;
        https://www.cs.toronto.edu/~kriz/cifar.html
     """

@@ -22,28 +22,9 @@ def load_digits(split: str = "test") -> Dataset:
     scikit-learn has no split of its own; neighbours in its order may be of one writer, so the cut
     is in one place. Its values 0, ..., 16 are scaled to 0, ..., 255 and rounded.
 
-    Parameters
-    ----------
-    split : str, default "test"
-        "train" or "test".
-
-    Returns
-    -------
-    Dataset
-        Images (N, 1, 8, 8).
-
-    Raises
-    ------
-    MissingExtraError
-        scikit-learn is not installed.
-
-    References
-    ----------
     .. [1] E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI machine
        learning repository, 1998.
 
-    Examples
-    --------
     >>> load_digits("train")
     Dataset('digits/train': 1297 images of 1 x 8 x 8, 10 classes)
     """

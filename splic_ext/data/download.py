@@ -61,28 +61,9 @@ OFFICIAL_FILES: Mapping[tuple[str, str], OfficialFile] = MappingProxyType(
 
 
 def download_file(file: OfficialFile, folder: Path) -> Path:
-    """Download a file and check its SHA-256; one that is there and intact is not fetched again.
+    """Download a file into a folder, unless it is there and intact; return where it is.
 
-    Parameters
-    ----------
-    file : OfficialFile
-        Of :data:`OFFICIAL_FILES`.
-    folder : Path
-        Where to put it; made if it is missing.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    MissingExtraError
-        pooch is not installed.
-    ConnectionError
-        The file cannot be fetched.
-    ValueError
-        What came has another SHA-256; it is not kept.
+    What comes with another SHA-256 is not kept.
     """
     with optional("`download=True`", "data", "pooch"):
         pooch: Any = import_module("pooch")

@@ -30,13 +30,7 @@ TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
 
 def default_root() -> Path:
-    """Return the folder of the environment variable ``SPLIC_DATA``, or ``~/.cache/splic_ext``.
-
-    Examples
-    --------
-    >>> default_root().is_absolute()
-    True
-    """
+    """Return the folder of the environment variable ``SPLIC_DATA``, or ``~/.cache/splic_ext``."""
     place = os.environ.get("SPLIC_DATA")
     return Path(place).absolute() if place else Path.home() / ".cache" / "splic_ext"
 
@@ -132,8 +126,7 @@ def _load_named(name: str, split: str, root: Path, limit: int | None, download: 
     if path is None:
         raise FileNotFoundError(
             f"the data set {name!r} is neither at '{places[0]}' nor at '{places[1]}'; get it with "
-            f"`load_dataset({name!r}, {split!r}, root={str(root)!r}, download=True)` "
-            f"(--download), or put {official.url} there, or give another `root` (--root)"
+            f"`download=True`, or put {official.url} there, or give another `root`"
         )
     if name == "cifar10":
         return load_cifar10(path, split, limit=limit)

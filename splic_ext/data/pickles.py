@@ -140,23 +140,9 @@ class _Unpickler(pickle.Unpickler):
 def load_pickle(content: bytes) -> Any:
     r"""Return what a pickle of plain values and integer arrays holds, without running any of it.
 
-    Parameters
-    ----------
-    content : bytes
-        A pickle, of Python 2 or 3. Strings of Python 2 come as bytes.
+    Strings of Python 2 come as bytes, and each array as a :class:`PickledArray`. A pickle that
+    names something else, or is damaged, raises a pickle.UnpicklingError.
 
-    Returns
-    -------
-    object
-        Plain values; each array as a :class:`PickledArray`.
-
-    Raises
-    ------
-    pickle.UnpicklingError
-        The pickle names something else than integer arrays and bytes, or is damaged.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> load_pickle(pickle.dumps({b"data": np.arange(3)}, 2))[b"data"].array()
     array([0, 1, 2])

@@ -18,29 +18,10 @@ SVHN_SPLITS = {split: f"{split}_32x32.mat" for split in ("train", "test", "extra
 
 
 def load_svhn(path: Path, *, limit: int | None = None) -> Dataset:
-    """Read cropped digits of SVHN [1]_ from an official file.
+    """Read cropped digits of SVHN [1]_ from an official file, such as ``test_32x32.mat``.
 
-    Parameters
-    ----------
-    path : Path
-        A file such as ``test_32x32.mat``, with `X` of shape (H, W, 3, N) and `y` of shape (N, 1).
-    limit : int, optional
-        Keep this many images, the first ones.
+    They are in the official order; the official label 10 is 0 here.
 
-    Returns
-    -------
-    Dataset
-        Images (N, 3, H, W), in the official order; the official label 10 is 0 here.
-
-    Raises
-    ------
-    ValueError
-        The file is damaged, or holds something else.
-    MissingExtraError
-        SciPy is not installed.
-
-    References
-    ----------
     .. [1] Y. Netzer et al., "Reading digits in natural images with unsupervised feature learning",
        NIPS workshop 2011; http://ufldl.stanford.edu/housenumbers
     """

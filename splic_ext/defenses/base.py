@@ -1,4 +1,4 @@
-"""What a defence is: a torch module from images to images, with two ways to differentiate it."""
+"""What a defence is: a torch module from images to images, with ways to differentiate it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Defense(nn.Module):
-    """Base class of the defences: float images (N, C, H, W) in [0, 1] to images likewise.
+    """Base class of the defences: float images (N, C, H, W) in [0, 1] to the same.
 
-    A subclass implements :meth:`defend`; this class checks what comes in, and sees to the
-    gradient, the range, the dtype and empty batches. Half-precision images are computed in
+    A subclass implements :meth:`defend`; this class checks what comes in, and takes care of
+    the gradient, the range, the dtype and empty batches. Half-precision images are computed in
     float32.
 
     Parameters
@@ -165,12 +165,10 @@ _TRUST = _Trust()
 
 @contextmanager
 def values_checked() -> Iterator[None]:
-    """Leave out the check of image values for a while, in this thread: somebody else has made it.
+    """Leave out the check of image values for a while, in this thread: the caller has made it.
 
     The check has to wait for the device that the images are on.
 
-    Examples
-    --------
     >>> with values_checked():
     ...     check_images(torch.full((1, 1, 2, 2), 7.0))
     """
@@ -182,26 +180,7 @@ def values_checked() -> Iterator[None]:
 
 
 def check_images(images: Any) -> None:
-    """Raise unless `images` is a float tensor of shape (N, C, H, W) in [0, 1].
-
-    Parameters
-    ----------
-    images : object
-        What a caller passed.
-
-    Raises
-    ------
-    TypeError
-        No tensor, or of another dtype than float16, bfloat16, float32, float64.
-    ShapeError
-        Not 4 axes, or no channel or pixel.
-    ValueError
-        NaN, infinity or values out of range.
-
-    Examples
-    --------
-    >>> check_images(torch.zeros(1, 3, 8, 8))
-    """
+    """Raise unless `images` is a float tensor of shape (N, C, H, W) in [0, 1]."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(
             f"`images` must be a torch tensor, got {type(images).__name__}; "
@@ -297,25 +276,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-    """Return `result`, whose gradient goes to `images` unchanged (BPDA).
-
-    Parameters
-    ----------
-    images, result : tensor
-        Of one shape, dtype and device.
-
-    Returns
-    -------
-    tensor
-        The values of `result`.
-
-    Examples
-    --------
-    >>> images = torch.tensor([0.2, 0.7], requires_grad=True)
-    >>> (2 * straight_through(images, images.detach().round())).sum().backward()
-    >>> images.grad
-    tensor([2., 2.])
-    """
+    """Return `result`, whose gradient goes to `images` unchanged (BPDA)."""
     apply: Any = _StraightThrough.apply
     passed: torch.Tensor = apply(images, result)
     return passed

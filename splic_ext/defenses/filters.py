@@ -107,7 +107,7 @@ class TotalVariation(Defense):
     def __init__(self, weight: float = 0.1, iterations: int = 50, gradient: str = "exact") -> None:
         super().__init__(gradient)
         self.weight = check_number("weight", weight, LEAST, MOST)
-        self.iterations = check_integer("iterations", iterations, 1, 2**31 - 1)
+        self.iterations = check_integer("iterations", iterations, 1)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Iterate on the dual field (down, right), and add its divergence to the images."""

@@ -18,26 +18,9 @@ __all__ = ["USVT", "MatrixEstimation", "NuclearNorm", "SoftImpute"]
 class MatrixEstimation(RandomDefense):
     """Base class: drop random entries of an image, and estimate the matrix from the others.
 
-    The matrix of an image is H x (C W), its channels side by side, scaled to [-1, 1]; each
-    entry is kept with probability `anchor_fraction`.
+    The matrix of an image is H x (C W), its channels side by side, scaled to [-1, 1]; each entry is
+    kept with probability `anchor_fraction`. A subclass implements :meth:`estimate`.
 
-    Parameters
-    ----------
-    anchor_fraction : float, default 0.5
-        Probability, in [0, 1], that an entry is observed.
-    seed : int, optional
-        See :class:`RandomDefense`; None draws fresh masks in each forward.
-    gradient : {"identity", "exact"}, default "identity"
-        See :class:`Defense`; ``"exact"`` goes through every decomposition, and keeps all of them
-        in memory until the backward pass.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A parameter of the wrong kind, or out of its range.
-
-    Examples
-    --------
     >>> class Masked(MatrixEstimation):
     ...     def estimate(self, matrices, observed):
     ...         return matrices * observed
@@ -54,19 +37,10 @@ class MatrixEstimation(RandomDefense):
         self.anchor_fraction = check_number("anchor_fraction", anchor_fraction, 0.0, 1.0)
 
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
-        """Return the estimated matrices; to be implemented by a subclass.
+        """Return the estimates of matrices (N, H, C W) in [-1, 1]; to be implemented by a subclass.
 
-        Parameters
-        ----------
-        matrices : tensor of shape (N, H, C W), float32 or float64
-            In [-1, 1].
-        observed : tensor of shape (N, H, C W), same dtype
-            1 = observed, 0 = to be estimated; the estimate must not depend on entries of 0.
-
-        Returns
-        -------
-        tensor of shape (N, H, C W)
-            It is clipped to [-1, 1] afterwards.
+        `observed` is 1 where an entry is observed and 0 elsewhere; the estimate must not depend on
+        entries of 0. It is clipped to [-1, 1] afterwards.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement the method `estimate`")
 
@@ -215,7 +189,7 @@ class SoftImpute(MatrixEstimation):
     ) -> None:
         super().__init__(anchor_fraction, seed, gradient)
         self.shrinkage = check_number("shrinkage", shrinkage, 0.0, 1.0)
-        self.iterations = check_integer("iterations", iterations, 1, 2**31 - 1)
+        self.iterations = check_integer("iterations", iterations, 1)
         self.tolerance = check_number("tolerance", tolerance, 0.0)
 
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
@@ -309,7 +283,7 @@ class NuclearNorm(MatrixEstimation):
     ) -> None:
         super().__init__(anchor_fraction, seed, gradient)
         self.weight = check_number("weight", weight, 0.0, 1e6)
-        self.iterations = check_integer("iterations", iterations, 1, 2**31 - 1)
+        self.iterations = check_integer("iterations", iterations, 1)
         self.tolerance = check_number("tolerance", tolerance, 0.0)
 
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:

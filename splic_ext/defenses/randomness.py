@@ -140,13 +140,9 @@ def frozen_masks() -> Iterator[None]:
 def masks_are_frozen() -> bool:
     """Say whether this thread is inside :func:`frozen_masks`.
 
-    Examples
-    --------
     >>> with frozen_masks():
     ...     masks_are_frozen()
     True
-    >>> masks_are_frozen()
-    False
     """
     return _DRAWS.frozen is not None
 

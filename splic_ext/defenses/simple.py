@@ -46,7 +46,7 @@ class Compose(Defense):
         The first is applied first. `index` goes to each of them.
     gradient : {"parts", "identity"}, default "parts"
         ``"parts"``: each part has the gradient that its own `gradient` says. ``"identity"``:
-        the gradient passes by all of them.
+        the gradient passes all of them unchanged (BPDA).
 
     Raises
     ------

@@ -1,18 +1,18 @@
-"""Nothing is scored silently: what attacks, networks and folders are checked for."""
+"""What attacks, networks and folders are checked for, so that nothing wrong is scored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from splic_ext.attacks import Attack
 from splic_ext.evaluation.reports import EvaluationReport
 
-__all__ = ["REPORT", "asked_for", "check_adversarial", "check_logits", "check_output"]
+__all__ = ["REPORT", "Asked", "check_adversarial", "check_finite", "check_output"]
 
 #: Name of the report in the folder of an evaluation.
 REPORT = "report.json"
@@ -22,28 +22,7 @@ ROUNDING = 1e-5
 
 
 def check_adversarial(name: str, attack: Attack, adversarial: Any, images: torch.Tensor) -> None:
-    """Raise unless an attack returned images of the right kind, in [0, 1] and in its ball.
-
-    Parameters
-    ----------
-    name : str
-        Of the attack.
-    attack : Attack
-    adversarial : object
-        What it returned.
-    images : tensor of shape (N, C, H, W)
-        What it was given.
-
-    Raises
-    ------
-    ValueError
-        As said.
-
-    Examples
-    --------
-    >>> from splic_ext.attacks import create_attack
-    >>> check_adversarial("fgsm", create_attack("fgsm"), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
-    """  # noqa: E501
+    """Raise unless an attack returned images of the right kind, in [0, 1] and in its ball."""
     if (
         not isinstance(adversarial, torch.Tensor)
         or adversarial.shape != images.shape
@@ -75,26 +54,8 @@ def check_adversarial(name: str, attack: Attack, adversarial: Any, images: torch
             )
 
 
-def check_logits(name: str, logits: torch.Tensor, start: int) -> None:
-    """Raise unless all logits are finite.
-
-    Parameters
-    ----------
-    name : str
-        Of the defence.
-    logits : tensor of shape (N, K)
-    start : int
-        Position of the first image.
-
-    Raises
-    ------
-    ValueError
-        NaN or infinity.
-
-    Examples
-    --------
-    >>> check_logits("identity", torch.zeros(2, 10), 0)
-    """
+def check_finite(name: str, logits: torch.Tensor, start: int) -> None:
+    """Raise unless all logits behind the defence `name` are finite; `start` counts the images."""
     finite = logits.isfinite().all(dim=1)
     if not bool(finite.all()):
         first = start + int((~finite).nonzero()[0])
@@ -104,31 +65,61 @@ def check_logits(name: str, logits: torch.Tensor, start: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What determines an evaluation, as far as its report tells; the words of messages."""
+
+    scenario: str
+    seed: int
+    draws: int
+    dataset: str = field(metadata={"words": "data set"})
+    network: str
+    surrogate: str | None
+    defenses: dict[str, str] = field(metadata={"words": "defences"})
+    attacks: dict[str, dict[str, Any] | None]
+    versions: dict[str, str | None] = field(metadata={"words": "versions of packages"})
+    code: str
+    device: str
+
+    #: Fields whose values say something to a reader.
+    SHOWN: ClassVar[tuple[str, ...]] = ("scenario", "seed", "draws")
+
+    @classmethod
+    def of(cls, report: EvaluationReport) -> Asked:
+        """Return what a report with a record at least tells."""
+        first = report.records[0]
+        return cls(
+            scenario=first.scenario,
+            seed=first.seed,
+            draws=max(record.draws for record in report.records),
+            dataset=first.dataset.sha256,
+            network=first.model.sha256,
+            surrogate=None if first.surrogate is None else first.surrogate.sha256,
+            defenses={r.defense: r.defense_repr for r in report.records},
+            attacks={r.attack: r.parameters for r in report.records if r.attack is not None},
+            versions=first.provenance.versions,
+            code=first.provenance.code,
+            device=first.provenance.machine.device.partition(":")[0],
+        )
+
+    def differences(self, here: Asked) -> str:
+        """Say what another evaluation, here, is asked for instead."""
+        shown, others = [], []
+        for part in fields(self):
+            old, new = getattr(self, part.name), getattr(here, part.name)
+            if _plain(old) == _plain(new):
+                continue
+            if part.name in self.SHOWN:
+                shown.append(f"`{part.name}` is {old!r} there and {new!r} here")
+            else:
+                others.append(f"other {part.metadata.get('words', part.name)}")
+        return ", ".join(shown + others)
+
+
 def check_output(
-    folder: Path | None, key: str, overwrite: bool, asked: Mapping[str, Any] | None = None
+    folder: Path | None, key: str, overwrite: bool, asked: Asked | None = None
 ) -> None:
-    """Raise if the report of another evaluation would be lost.
-
-    Parameters
-    ----------
-    folder : Path or None
-        Of the evaluation.
-    key : str
-        Of the evaluation; see :class:`EvaluationReport`.
-    overwrite : bool
-        Whether another's may be replaced.
-    asked : mapping, optional
-        What determines it, as :func:`asked_for` has it of a report: to tell what differs.
-
-    Raises
-    ------
-    ValueError
-        A file of that name, a report that cannot be read, or that of another evaluation.
-
-    Examples
-    --------
-    >>> check_output(None, "", False)
-    """
+    """Raise if the report of an evaluation with another key would be lost; `asked` says why."""
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
@@ -141,59 +132,18 @@ def check_output(
     except (OSError, ValueError) as error:
         raise ValueError(
             f"'{path}' is no report that can be read: {str(error).partition(';')[0]}; name another "
-            "`output`, or give `overwrite=True` (--overwrite) to replace it: finished parts are "
-            "kept"
+            "`output`, or give `overwrite=True` to replace it: finished parts are kept"
         ) from error
     if report.key != key:
+        other = "it has another key"
+        if asked is not None and report.records:
+            other = Asked.of(report).differences(asked)
+        unknown = "other `batch_size`, or something else that it does not tell"
         raise ValueError(
-            f"'{path}' is the report of another evaluation: {_differences(report, asked)}; name "
-            "another `output`, or give `overwrite=True` (--overwrite) to replace it: finished "
-            "parts are kept"
+            f"'{path}' is the report of another evaluation: {other or unknown}; name another "
+            "`output`, or give `overwrite=True` to replace it: finished parts are kept"
         )
-
-
-def asked_for(report: EvaluationReport) -> dict[str, Any]:
-    """Return what determines an evaluation, as far as its report tells.
-
-    Parameters
-    ----------
-    report : EvaluationReport
-        With a record at least.
-    """
-    first = report.records[0]
-    return {
-        "scenario": first.scenario,
-        "seed": first.seed,
-        "draws": max(record.draws for record in report.records),
-        "data set": first.dataset.sha256,
-        "network": first.model.sha256,
-        "surrogate": None if first.surrogate is None else first.surrogate.sha256,
-        "defences": {record.defense: record.defense_repr for record in report.records},
-        "attacks": {record.attack: record.parameters for record in report.records if record.attack},
-        "versions of packages": first.provenance.versions,
-        "code": first.provenance.code,
-        "device": first.provenance.machine.device.partition(":")[0],
-    }
 
 
 def _plain(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)  # where tuples and lists are the same
-
-
-#: Fields whose values say something to a reader.
-_SHOWN = ("scenario", "seed", "draws")
-
-
-def _differences(report: EvaluationReport, here: Mapping[str, Any] | None) -> str:
-    """Say what an evaluation differs in from that of a report."""
-    if not report.records or here is None:
-        return "it has another key"
-    there = asked_for(report)
-    changed = [name for name in there if _plain(there[name]) != _plain(here[name])]
-    found = [
-        f"`{name}` is {there[name]!r} there and {here[name]!r} here"
-        for name in changed
-        if name in _SHOWN
-    ]
-    found += [f"other {name}" for name in changed if name not in _SHOWN]
-    return ", ".join(found) or "other `batch_size`, or something else that it does not tell"

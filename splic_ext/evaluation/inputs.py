@@ -14,7 +14,7 @@ from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.attacks.target import in_train_mode
 from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
 from splic_ext.models import build_model, load_weights
-from splic_ext.runs.inputs import check_outputs
+from splic_ext.runs.inputs import check_logits
 
 __all__ = [
     "SCENARIOS",
@@ -23,6 +23,7 @@ __all__ = [
     "load_network",
     "named_attacks",
     "named_defenses",
+    "one_line",
 ]
 
 #: Scenario -> what is attacked.
@@ -103,7 +104,7 @@ def _named(
     if isinstance(given, Mapping):
         pairs = list(given.items())
     elif isinstance(given, Sequence):
-        pairs = [(item if isinstance(item, str) else _one_line(item), item) for item in given]
+        pairs = [(item if isinstance(item, str) else one_line(item), item) for item in given]
     else:
         raise TypeError(
             f"`{parameter}` must be a list or a dict, got {type(given).__name__}; "
@@ -127,28 +128,13 @@ def _named(
     return found
 
 
-def _one_line(item: Any) -> str:
+def one_line(item: Any) -> str:
+    """Return the repr, without line breaks."""
     return " ".join(repr(item).split())
 
 
 def check_scenario(scenario: str, surrogate: nn.Module | None) -> None:
-    """Raise unless the scenario is known, and has a surrogate if and only if it needs one.
-
-    Parameters
-    ----------
-    scenario : str
-        One of :data:`SCENARIOS`.
-    surrogate : nn.Module or None
-
-    Raises
-    ------
-    ValueError
-        As said.
-
-    Examples
-    --------
-    >>> check_scenario("gray", None)
-    """
+    """Raise unless the scenario is known, and has a surrogate if and only if it needs one."""
     if not isinstance(scenario, str) or scenario not in SCENARIOS:
         raise ValueError(
             f"`scenario` must be one of {', '.join(SCENARIOS)}, got {scenario!r}; choose one"
@@ -168,26 +154,7 @@ def check_scenario(scenario: str, surrogate: nn.Module | None) -> None:
 def check_network(
     parameter: str, network: Any, images: torch.Tensor, labels: npt.NDArray[Any]
 ) -> None:
-    """Raise unless a network is ready to classify these images.
-
-    Parameters
-    ----------
-    parameter : str
-        Names it in messages.
-    network : object
-        What a caller passed.
-    images : tensor of shape (N, C, H, W)
-        Some images, on the device of the network.
-    labels : ndarray of shape (M,)
-        All labels.
-
-    Raises
-    ------
-    TypeError
-        No module, or one of another dtype.
-    ValueError
-        It is in train mode, random, returns something other than logits, or has too few classes.
-    """
+    """Raise unless a network is ready to classify these images, some of those with the labels."""
     if not isinstance(network, nn.Module):
         raise TypeError(
             f"`{parameter}` must be a torch.nn.Module, got {type(network).__name__}; wrap it in one"
@@ -208,7 +175,7 @@ def check_network(
             f"`{parameter}` must take images of float32, got weights of {', '.join(sorted(own))}; "
             f"convert it with `{parameter}.float()`"
         ) from error
-    check_outputs(parameter, logits, len(images), labels)
+    check_logits(parameter, logits, len(images), int(labels.max()))
     held = any(isinstance(part, RandomDefense) for part in network.modules())
     slack = ROUNDING * float(logits.abs().nan_to_num(0.0, 0.0, 0.0).max())
     if held or not torch.allclose(logits, again, rtol=0.0, atol=slack, equal_nan=True):

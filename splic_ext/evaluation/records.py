@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from splic_ext.evaluation.statistics import (
     majority_accuracy,
     mean_accuracy,
 )
+from splic_ext.runs.clock import Spent
 from splic_ext.runs.plain import decode, encode
 from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
 
@@ -50,7 +51,7 @@ class Perturbation:
 
 
 @dataclass(frozen=True)
-class Seconds:
+class Seconds(Spent):
     """Where the time went.
 
     Attributes
@@ -67,16 +68,6 @@ class Seconds:
     defense: float = 0.0
     network: float = 0.0
     rest: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.attack + self.defense + self.network + self.rest
-
-    def __add__(self, other: Seconds) -> Seconds:
-        return Seconds(
-            *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
-        )
 
 
 @dataclass(frozen=True)
@@ -248,12 +239,5 @@ def worst_case(records: Sequence[Record], name: str = "worst case") -> Record:
         right=tuple(int(count) for count in np.min([record.right for record in records], axis=0)),
         voted=tuple(bool(vote) for vote in np.all([record.voted for record in records], axis=0)),
         perturbation=None,
-        seconds=_sum(record.seconds for record in records),
+        seconds=sum((record.seconds for record in records), Seconds()),
     )
-
-
-def _sum(seconds: Iterable[Seconds]) -> Seconds:
-    total = Seconds()
-    for part in seconds:
-        total += part
-    return total

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Any, ClassVar
 
 from splic_ext.evaluation.records import Record, Seconds
-from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
+from splic_ext.runs.plain import Versioned, decode, encode
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]
 
@@ -18,7 +17,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
+class EvaluationReport(Versioned):
     """The records of an evaluation.
 
     Attributes
@@ -38,6 +37,8 @@ class EvaluationReport:
     records: tuple[Record, ...]
     seconds: Seconds
     notes: tuple[str, ...] = field(default=())
+
+    schema: ClassVar[tuple[int, str, str]] = (SCHEMA_VERSION, "an evaluation report", "report")
 
     def select(self, *, defense: str | None = None, attack: str | None = "") -> tuple[Record, ...]:
         """Return some of the records.
@@ -75,45 +76,13 @@ class EvaluationReport:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> EvaluationReport:
-        """Return the report that :meth:`to_json` wrote.
-
-        Parameters
-        ----------
-        text : str
-
-        Raises
-        ------
-        ValueError
-            No JSON, another version of the schema, or not as it was written.
-        """
-        with told_if_nested("an evaluation report"):
-            values = read_versioned(text, SCHEMA_VERSION, "an evaluation report")
-            records = values.pop("records", None)
-            if not isinstance(records, list):
-                raise ValueError("`records` of an evaluation report must be a list; it is damaged")
-            report = decode(cls, {**values, "records": []}, "report")
-            return replace(
-                report,
-                records=tuple(
-                    Record.from_dict(record, f"records[{i}]") for i, record in enumerate(records)
-                ),
-            )
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> EvaluationReport:
-        """Read a report from a file.
-
-        Parameters
-        ----------
-        path : path
-            ``report.json`` of an evaluation's folder.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no such file.
-        ValueError
-            As :meth:`from_json`.
-        """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+    def _from_values(cls, values: dict[str, Any], where: str) -> EvaluationReport:
+        records = values.pop("records", None)
+        if not isinstance(records, list):
+            raise ValueError("`records` of an evaluation report must be a list; it is damaged")
+        return replace(
+            decode(cls, {**values, "records": []}, where),
+            records=tuple(
+                Record.from_dict(record, f"records[{i}]") for i, record in enumerate(records)
+            ),
+        )

@@ -135,23 +135,10 @@ def wilson_interval(
 def count_votes(
     predictions: npt.NDArray[Any], labels: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Compare the predictions of several draws with the labels.
+    """Return in how many draws each image is right, and whether the label wins the vote.
 
-    Parameters
-    ----------
-    predictions : ndarray of shape (N, K), integer
-        Class of each image in each draw.
-    labels : ndarray of shape (N,), integer
+    `predictions` has shape (N, K); a tie is wrong.
 
-    Returns
-    -------
-    right : ndarray of shape (N,), int64
-        In how many draws the image is right.
-    voted : ndarray of shape (N,), bool
-        Whether the label has more votes than any other class; a tie is wrong.
-
-    Examples
-    --------
     >>> count_votes(np.array([[1, 0, 1, 0], [1, 0, 2, 1]]), np.array([1, 1]))
     (array([2, 2]), array([False,  True]))
     """

@@ -27,16 +27,7 @@ HEADER = (
 def table_rows(report: EvaluationReport, *, short: bool = False) -> list[tuple[str, ...]]:
     """Return one row of text for each record, in the columns of :data:`HEADER`.
 
-    Parameters
-    ----------
-    report : EvaluationReport
-    short : bool, default False
-        Give the interval of the mean alone.
-
-    Returns
-    -------
-    list of tuple of str
-        Accuracies with their 95 % intervals; largest L-inf and mean L2 of the perturbations.
+    If `short`, with the interval of the mean alone.
     """
     return [_row(record, short) for record in report.records]
 
@@ -57,29 +48,13 @@ def _row(record: Record, short: bool) -> tuple[str, ...]:
 
 
 def percent(accuracy: Accuracy, *, short: bool = False) -> str:
-    """Return an accuracy in % with its interval, or without if `short`.
-
-    Examples
-    --------
-    >>> percent(Accuracy(0.5, 0.25, 0.75, 12))
-    '50.0 [25.0, 75.0]'
-    """
+    """Return an accuracy in % with its interval, or without if `short`."""
     value, low, high = (f"{100 * v:.1f}" for v in (accuracy.value, accuracy.low, accuracy.high))
     return value if short else f"{value} [{low}, {high}]"
 
 
 def summary(report: EvaluationReport) -> str:
-    """Say in a line what was evaluated, and where the time of the run went.
-
-    Parameters
-    ----------
-    report : EvaluationReport
-        With at least one record.
-
-    Returns
-    -------
-    str
-    """
+    """Say in a line what was evaluated, and where the time of the run went."""
     first, seconds = report.records[0], report.seconds
     data, surrogate = first.dataset, first.surrogate
     split = "" if data.split is None else f" ({data.split})"
@@ -109,17 +84,10 @@ def to_markdown(report: EvaluationReport) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    r"""Return the lines of a Markdown table.
+    r"""Return the lines of a Markdown table, header first, with some columns aligned to the left.
 
-    Parameters
-    ----------
-    rows : sequence of sequence of str
-        The header first. Bars are escaped, and line breaks become spaces.
-    left : int, default 1
-        Columns that are aligned to the left.
+    Bars are escaped, and line breaks become spaces.
 
-    Examples
-    --------
     >>> print(*markdown_table([["a", "b"], ["x|y", "1"]]), sep="\n")
     | a | b |
     | --- | ---: |

@@ -87,12 +87,12 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
     other = [key for key, value in given.items() if value.shape != own[key].shape]
     if other:
         key, classes = other[0], _other_classes([(given[key], own[key]) for key in other])
-        fix = "`num_classes` (--classes) and the widths of the file"
+        fix = "the `num_classes` and the widths of the file"
         if classes is not None:
-            fix = f"`num_classes={classes}` (--classes {classes})"
+            fix = f"`num_classes={classes}`"
         raise ValueError(
             f"the weights file '{path}' has `{key}` of shape {tuple(given[key].shape)}, expected "
-            f"{tuple(own[key].shape)}; build the network with the {fix}"
+            f"{tuple(own[key].shape)}; build the network with {fix}"
         )
     model.load_state_dict(own | given)
     return model

@@ -16,7 +16,7 @@ from splic_ext.experiments import Point
 from splic_ext.report.entries import SMOKE, address
 from splic_ext.report.figures import draw_diagrams
 from splic_ext.report.views import Block, Cell, Entry, Line, Table, one_line
-from splic_ext.runs.plain import decode, read_versioned, told_if_nested
+from splic_ext.runs.plain import decode, not_too_deep, read_versioned
 
 __all__ = [
     "BATCHES",
@@ -127,7 +127,7 @@ class BenchmarkRun:
     def from_json(cls, text: str) -> BenchmarkRun:
         """Return the run that a text in JSON holds."""
         what = "a result of the benchmarks"
-        with told_if_nested(what):
+        with not_too_deep(what):
             values = read_versioned(text, SCHEMA_VERSION, what)
             if isinstance(values.get("machine"), dict):
                 values["machine"].setdefault("gpu", None)  # of machines that have one
@@ -184,7 +184,7 @@ class TuningRun:
     def from_json(cls, text: str) -> TuningRun:
         """Return the search that a text in JSON holds."""
         what = "the search for a preset"
-        with told_if_nested(what):
+        with not_too_deep(what):
             values = read_versioned(text, SCHEMA_VERSION, what)
             shown = {key: value for key, value in values.items() if key not in OTHERS}
             machine = values.get("machine")

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from splic_ext.evaluation import EvaluationReport
 from splic_ext.experiments import ExperimentResult
 from splic_ext.report.benchmarks import BenchmarkRun, TuningRun
-from splic_ext.runs.plain import told_if_nested
+from splic_ext.runs.plain import not_too_deep
 from splic_ext.training.records import TrainingRecord
 
 __all__ = ["Collection", "NoResultError", "Source", "Unread", "collect"]
@@ -200,7 +200,7 @@ def _read(path: Path, *, named: bool) -> tuple[str | None, Any]:
     except UnicodeDecodeError:
         raise ValueError("it is no text in UTF-8") from None
     try:
-        with told_if_nested("a file of results"):
+        with not_too_deep("a file of results"):
             values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is damaged, or no JSON: {error}") from None

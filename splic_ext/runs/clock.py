@@ -5,31 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
+from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "Spent"]
+
+Kind = TypeVar("Kind", bound="Spent")
 
 
 class Clock:
     """Measures phases; the rest is what is left of the time since it was made.
 
-    The time of a phase within another counts for the inner one alone.
+    The time of a phase within another counts for the inner one alone. The device is waited for at
+    both ends of a phase.
 
-    Parameters
-    ----------
-    device : torch.device
-        Waited for at both ends of a phase.
-
-    Attributes
-    ----------
-    phases : dict
-        Name -> seconds so far, without those of an open phase.
-    open : list of str
-        Phases that are open, the innermost last.
-
-    Examples
-    --------
     >>> clock = Clock(torch.device("cpu"))
     >>> with clock.phase("attack"), clock.phase("defense"):
     ...     time.sleep(0.01)
@@ -40,8 +33,8 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._began = self._since = time.perf_counter()
-        self.open: list[str] = []
-        self.phases: dict[str, float] = {}
+        self.open: list[str] = []  # the innermost phase last
+        self.phases: dict[str, float] = {}  # without the time of an open one
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -73,3 +66,24 @@ class Clock:
             name = self.open[-1]
             self.phases[name] = self.phases.get(name, 0.0) + now - self._since
         self._since = now
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by phase: a subclass has a field for each phase, and one for the rest."""
+
+    @classmethod
+    def of(cls: type[Kind], clock: Clock) -> Kind:
+        """Return what a clock has measured so far."""
+        values: dict[str, Any] = {**clock.phases, "rest": clock.rest}
+        return cls(**values)
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return reduce(add, (getattr(self, part.name) for part in fields(self)), 0.0)
+
+    def __add__(self: Kind, other: Kind) -> Kind:
+        return type(self)(
+            *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
+        )

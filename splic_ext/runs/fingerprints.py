@@ -44,69 +44,19 @@ CODE = ("attacks", "evaluation", "models", *DEFENSE_CODE)
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of plain values.
-
-    Parameters
-    ----------
-    values : mapping
-        Of what JSON can hold; the order of the keys does not matter.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Examples
-    --------
-    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    True
-    """
+    """Return the SHA-256 of what JSON can hold; the order of the keys does not matter."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Return a seed that depends on all parts, and is unrelated to that of other parts.
-
-    Parameters
-    ----------
-    *parts : int or str
-        Say what the seed is for.
-
-    Returns
-    -------
-    int
-        In [0, 2**63).
-
-    Examples
-    --------
-    >>> derive_seed(0, "draw", 1) == derive_seed(0, "draw", 1)
-    True
-    >>> derive_seed(0, "draw", 1) == derive_seed(0, "draw", 2)
-    False
-    """
+    """Return a seed in [0, 2**63) that depends on all parts, unrelated to that of other parts."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def fingerprint_arrays(*arrays: npt.NDArray[Any]) -> str:
-    """Return the SHA-256 of arrays: dtypes, shapes and values.
-
-    Parameters
-    ----------
-    *arrays : ndarray
-        Of any layout.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Examples
-    --------
-    >>> fingerprint_arrays(np.zeros(3)) == fingerprint_arrays(np.zeros((3, 1)))
-    False
-    """
+    """Return the SHA-256 of arrays: dtypes, shapes and values."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -115,26 +65,7 @@ def fingerprint_arrays(*arrays: npt.NDArray[Any]) -> str:
 
 
 def fingerprint_weights(module: nn.Module) -> str:
-    """Return the SHA-256 of the weights and buffers of a module, by name.
-
-    Parameters
-    ----------
-    module : nn.Module
-        On any device.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits; independent of the device.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 2)
-    >>> before = fingerprint_weights(layer)
-    >>> _ = nn.init.zeros_(layer.bias)
-    >>> before == fingerprint_weights(layer)
-    False
-    """
+    """Return the SHA-256 of the weights and buffers of a module, by name, on any device."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
@@ -148,22 +79,9 @@ def fingerprint_weights(module: nn.Module) -> str:
 
 
 def fingerprint_module(module: nn.Module) -> str:
-    """Return the SHA-256 of a network or a defence: its class, repr and weights.
+    """Return the SHA-256 of a network or a defence: classes, repr and weights.
 
-    Parameters
-    ----------
-    module : nn.Module
-        Of one's own class, its repr should show its parameters.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Examples
-    --------
-    >>> fingerprint_module(nn.ReLU()) == fingerprint_module(nn.Tanh())
-    False
+    The repr of a class of one's own should show its parameters.
     """
     kinds = [f"{type(part).__module__}.{type(part).__qualname__}" for part in module.modules()]
     return fingerprint(
@@ -176,22 +94,6 @@ def code_fingerprint(patterns: tuple[str, ...] = CODE) -> str:
     """Return the SHA-256 of the code of this package that decides a result.
 
     Two checkouts of one version may differ in it: what other code has computed is not reused.
-
-    Parameters
-    ----------
-    patterns : tuple of str, optional
-        Folders and files of the package: :data:`CODE`, :data:`DEFENSE_CODE` or
-        :data:`TRAINING_CODE`.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Raises
-    ------
-    ValueError
-        A pattern matches no file: the code has moved, and would not be covered.
     """
     folder = Path(splic_ext.__file__).parent
     digest = hashlib.sha256()
@@ -211,18 +113,7 @@ def code_fingerprint(patterns: tuple[str, ...] = CODE) -> str:
 
 @cache
 def package_versions() -> dict[str, str | None]:
-    """Return the versions of this package and of those that results may depend on.
-
-    Returns
-    -------
-    dict
-        Distribution -> version, None where it is not installed.
-
-    Examples
-    --------
-    >>> package_versions()["splic_ext"] == splic_ext.__version__
-    True
-    """
+    """Return the versions of this package and of those that results may depend on, or None."""
     versions: dict[str, str | None] = {"splic_ext": splic_ext.__version__}
     for name in PACKAGES:
         try:

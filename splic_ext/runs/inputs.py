@@ -4,39 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, RandomDefense
+from splic_ext.errors import ShapeError
 from splic_ext.runs.fingerprints import fingerprint_arrays
 from splic_ext.runs.records import DatasetInfo
 
 __all__ = [
     "MOST_SHARED",
     "check_dataset",
-    "check_outputs",
+    "check_logits",
     "count_shared_images",
     "describe_dataset",
     "is_random",
     "resolve_device",
 ]
 
+#: Share of the test images that may be among the training images: large data sets hold a few twice.
+MOST_SHARED = 0.01
+
 
 def check_dataset(dataset: Any) -> None:
-    """Raise unless `dataset` is a Dataset that holds an image at least.
-
-    Parameters
-    ----------
-    dataset : object
-        What a caller passed.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As said.
-    """
+    """Raise unless `dataset` is a Dataset that holds an image at least."""
     if not isinstance(dataset, Dataset):
         raise TypeError(
             f"`dataset` must be a Dataset, got {type(dataset).__name__}; make one with "
@@ -47,18 +39,7 @@ def check_dataset(dataset: Any) -> None:
 
 
 def describe_dataset(dataset: Dataset) -> DatasetInfo:
-    """Return what a record says of images.
-
-    Parameters
-    ----------
-    dataset : Dataset
-
-    Examples
-    --------
-    >>> from splic_ext.data import load_dataset
-    >>> describe_dataset(load_dataset("digits", limit=3)).split
-    'test'
-    """
+    """Return what a record says of images."""
     name, slash, split = dataset.name.partition("/")
     return DatasetInfo(
         name=name,
@@ -69,61 +50,34 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
     )
 
 
-def check_outputs(parameter: str, logits: Any, count: int, labels: npt.NDArray[Any]) -> None:
-    """Raise unless what a network returned are logits for all classes.
+def check_logits(parameter: str, logits: Any, count: int, largest: int, fewest: int = 1) -> None:
+    """Raise unless a network returned logits (count, K), K at least `fewest` and above the labels.
 
-    Parameters
-    ----------
-    parameter : str
-        Names the network in messages.
-    logits : object
-        What it returned.
-    count : int
-        Number of images that it was given.
-    labels : ndarray of shape (M,)
-        All labels.
-
-    Raises
-    ------
-    ValueError
-        As said.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> check_outputs("model", torch.zeros(2, 10), 2, np.array([3, 9]))
+    `parameter` names the network in messages.
     """
     shape = tuple(getattr(logits, "shape", ()))
-    if not isinstance(logits, torch.Tensor) or len(shape) != 2 or shape[0] != count:
-        raise ValueError(
-            f"`{parameter}` must return logits of shape (N, K) = ({count}, K), got "
-            f"{shape or type(logits).__name__}; wrap it in a module that does"
+    if (
+        not isinstance(logits, torch.Tensor)
+        or len(shape) != 2
+        or shape[0] != count
+        or shape[1] < fewest
+    ):
+        raise ShapeError(
+            f"`{parameter}` must return logits of shape (N, K) = ({count}, at least {fewest}), got "
+            f"{shape or type(logits).__name__}; wrap it in a module that does",
+            shape,
+            f"({count}, K)",
         )
-    if int(labels.max()) >= shape[1]:
+    if largest >= shape[1]:
         raise ValueError(
-            f"`{parameter}` has {shape[1]} outputs, but there is the label {int(labels.max())}; "
+            f"`{parameter}` has {shape[1]} outputs, but there is the label {largest}; "
             "give a network and images of the same classes"
         )
 
 
 def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
-    """Say whether a defence draws fresh masks in each forward.
+    """Say whether a defence draws fresh masks in each forward, after trying it on images.
 
-    Parameters
-    ----------
-    name : str
-        Names it in messages.
-    defense : Defense
-    images : tensor of shape (N, C, H, W)
-        To try it on.
-
-    Raises
-    ------
-    ValueError
-        It is random in a way that cannot be repeated, or returns NaN or infinity.
-
-    Examples
-    --------
     >>> from splic_ext.defenses import defense_from_spec
     >>> images = torch.rand(1, 1, 8, 8)
     >>> [is_random(spec, defense_from_spec(spec), images) for spec in ("tv", "usvt", "usvt:seed=1")]
@@ -143,24 +97,8 @@ def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
     return False
 
 
-#: Share of the test images that may be among the training images: large data sets hold a few twice.
-MOST_SHARED = 0.01
-
-
 def count_shared_images(first: Dataset, second: Dataset) -> int:
-    """Return how many images of a data set are also in another, to the byte.
-
-    Parameters
-    ----------
-    first, second : Dataset
-
-    Examples
-    --------
-    >>> from splic_ext.data import load_dataset
-    >>> digits = load_dataset("digits", limit=10)
-    >>> count_shared_images(digits.first(5), digits)
-    5
-    """
+    """Return how many images of a data set are also in another, to the byte."""
     if first.images.shape[1:] != second.images.shape[1:]:
         return 0
     known = {image.tobytes() for image in second.images}
@@ -170,21 +108,7 @@ def count_shared_images(first: Dataset, second: Dataset) -> int:
 def resolve_device(device: Any, model: nn.Module | str) -> torch.device:
     """Return the device to work on: that asked for, else that of the network, else the CPU.
 
-    Parameters
-    ----------
-    device : str, torch.device or None
-    model : nn.Module or str
-        A name has no device.
-
-    Raises
-    ------
-    ValueError
-        There is no such device here.
-
-    Examples
-    --------
-    >>> resolve_device(None, nn.Linear(2, 2))
-    device(type='cpu')
+    A network may be a name, which has no device.
     """
     if device is None:
         tensors = list(model.state_dict().values()) if isinstance(model, nn.Module) else []

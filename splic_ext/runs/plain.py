@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["decode", "encode", "read_versioned", "told_if_nested"]
+__all__ = ["Versioned", "decode", "encode", "not_too_deep", "read_versioned"]
 
 Kind = TypeVar("Kind")
+Record = TypeVar("Record", bound="Versioned")
+
+NOTHING: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({})
 
 
 def encode(value: Any) -> Any:
-    """Return a dataclass, or what it holds, as dicts, lists and plain values.
-
-    Parameters
-    ----------
-    value : object
-        A dataclass, mapping, sequence or plain value, as deep as it likes.
-
-    Examples
-    --------
-    >>> from splic_ext.runs.records import NetworkInfo
-    >>> encode((NetworkInfo("digits_cnn", "4f..."), None))
-    [{'name': 'digits_cnn', 'sha256': '4f...'}, None]
-    """
+    """Return a dataclass, or what it holds, as dicts, lists and plain values."""
     if is_dataclass(value):
         return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -38,24 +31,10 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[Kind], values: Any, where: str) -> Kind:
-    """Return what :func:`encode` made plain.
+    """Return what :func:`encode` made plain; `where` names it in messages.
 
-    Parameters
-    ----------
-    kind : type
-        A dataclass; its fields may be dataclasses, tuples, dicts, optional or plain.
-    values : object
-        What JSON gave.
-    where : str
-        Names the place in messages.
+    Fields of the dataclass may be dataclasses, tuples, dicts, optional or plain.
 
-    Raises
-    ------
-    ValueError
-        A key is missing or unknown, or a value is of another kind.
-
-    Examples
-    --------
     >>> from splic_ext.runs.records import NetworkInfo
     >>> decode(NetworkInfo, {"name": "digits_cnn", "sha256": "4f..."}, "model")
     NetworkInfo(name='digits_cnn', sha256='4f...')
@@ -65,8 +44,8 @@ def decode(kind: type[Kind], values: Any, where: str) -> Kind:
 
 
 @contextmanager
-def told_if_nested(what: str) -> Iterator[None]:
-    """Turn the error of what is nested too deeply into one that names the file."""
+def not_too_deep(what: str) -> Iterator[None]:
+    """Turn the error of Python for JSON that is nested too deeply into one that names the file."""
     try:
         yield
     except RecursionError:
@@ -74,32 +53,12 @@ def told_if_nested(what: str) -> Iterator[None]:
 
 
 def read_versioned(
-    text: str,
-    version: int,
-    what: str,
-    older: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({}),
+    text: str, version: int, what: str, older: Mapping[int, Mapping[str, Any]] = NOTHING
 ) -> dict[str, Any]:
     """Return the object that a text in JSON holds, without its "schema_version".
 
-    Parameters
-    ----------
-    text : str
-    version : int
-        Of the schema; another one is refused.
-    what : str
-        Names the file in messages.
-    older : mapping, optional
-        Earlier version that is read as well -> the keys that it lacks, with their values.
+    `older` has the earlier versions that are read as well, with the keys that they lack.
 
-    Raises
-    ------
-    ValueError
-        No JSON, or another version.
-
-    Examples
-    --------
-    >>> read_versioned('{"schema_version": 1, "key": 3}', 1, "a report")
-    {'key': 3}
     >>> read_versioned('{"schema_version": 1, "key": 3}', 2, "a report", {1: {"new": []}})
     {'key': 3, 'new': []}
     """
@@ -117,6 +76,52 @@ def read_versioned(
         )
     result: dict[str, Any] = values
     return result
+
+
+class Versioned:
+    """A dataclass with a form in JSON that has a version."""
+
+    #: Version of the schema, and what messages call the whole and its top.
+    schema: ClassVar[tuple[int, str, str]]
+
+    @classmethod
+    def from_json(cls: type[Record], text: str) -> Record:
+        """Return what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+
+        Raises
+        ------
+        ValueError
+            No JSON, another version of the schema, or not as it was written.
+        """
+        version, what, where = cls.schema
+        with not_too_deep(what):
+            return cls._from_values(read_versioned(text, version, what), where)
+
+    @classmethod
+    def load(cls: type[Record], path: str | os.PathLike[str]) -> Record:
+        """Read a file that holds what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        path : path
+            ``report.json`` of an evaluation's folder, ``training.json`` of a training's.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            As :meth:`from_json`.
+        """
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+    @classmethod
+    def _from_values(cls: type[Record], values: dict[str, Any], where: str) -> Record:
+        return decode(cls, values, where)
 
 
 def _decode(kind: Any, values: Any, where: str) -> Any:

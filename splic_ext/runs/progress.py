@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import TracebackType
 from typing import Any
 
-__all__ = ["Progress", "ProgressBar"]
+__all__ = ["Progress", "ProgressBar", "progress_of"]
 
 
 @dataclass
 class Progress:
     """Counts images by kind of work, each with a speed of its own, and estimates the time left.
 
-    Parameters
-    ----------
-    plan : mapping
-        Kind of work -> number of images that it will see.
+    `plan` is the number of images that each kind of work will see.
 
-    Examples
-    --------
     >>> progress = Progress({"attack": 20, "score": 20})
     >>> progress.time_left is None
     True
@@ -66,28 +60,12 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Do nothing."""
 
 
 class ProgressBar(Progress):
-    """Shows itself on a terminal's standard error stream, where Rich is installed.
-
-    Parameters
-    ----------
-    plan : mapping
-        As for :class:`Progress`.
-
-    Examples
-    --------
-    >>> with ProgressBar({"score": 10}) as progress:
-    ...     progress.advance("score", 10, 0.5)
-    """
+    """Shows itself on a terminal's standard error stream, where Rich is installed."""
 
     def __init__(self, plan: Mapping[str, int]) -> None:
         super().__init__(plan)
@@ -120,15 +98,15 @@ class ProgressBar(Progress):
             self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def progress_of(plan: Mapping[str, int], *, shown: bool) -> Progress:
+    """Return the progress of a plan, with a bar or without."""
+    return ProgressBar(plan) if shown else Progress(plan)
 
 
 def _clock(seconds: float) -> str:

@@ -26,15 +26,7 @@ PHASES = ("attack", "defense", "network")
 
 @dataclass(frozen=True)
 class Part:
-    """What was computed for one batch, and how long it took.
-
-    Attributes
-    ----------
-    arrays : dict
-        Name -> array.
-    seconds : dict
-        Phase -> time; one of :data:`PHASES`.
-    """
+    """What was computed for one batch, and the seconds of each of :data:`PHASES`."""
 
     arrays: Mapping[str, npt.NDArray[Any]]
     seconds: Mapping[str, float]
@@ -45,26 +37,12 @@ class PartStore:
     """A folder of parts, each a ``.npz`` file named after the hash of what determines it.
 
     A file appears at once, when it is finished, so that a process may be killed at any time, and
-    several may work in one folder. A file that is damaged, or not what its name says, is told of
-    by a warning and counts as missing.
+    several may work in one folder. A file that is damaged, or not what its name says, gives a
+    warning and counts as missing.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        Made when the first part is written; None keeps nothing.
+    `folder` is made when the first part is written; without one nothing is kept. `notes` are what
+    was warned of.
 
-    Attributes
-    ----------
-    notes : list of str
-        What was warned of.
-
-    Raises
-    ------
-    OSError
-        In :meth:`put`: the file cannot be written; what is there is kept.
-
-    Examples
-    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = PartStore(Path(folder))
@@ -96,12 +74,8 @@ class PartStore:
     ) -> Part | None:
         """Return a part, or None if it is not there or not to be used.
 
-        Parameters
-        ----------
-        description : mapping
-            All that determines the part, as plain values; "kind" is one of them.
-        expected : mapping
-            Name -> dtype and shape of its arrays.
+        `description` is all that determines it, as plain values, with a "kind"; `expected` has the
+        dtypes and shapes of its arrays.
         """
         path = self.path(description)
         if path is None or not path.exists():
@@ -121,14 +95,7 @@ class PartStore:
         return part
 
     def put(self, description: Mapping[str, Any], part: Part) -> None:
-        """Write a part, in place of any that is there.
-
-        Parameters
-        ----------
-        description : mapping
-            As in :meth:`get`.
-        part : Part
-        """
+        """Write a part, in place of any that is there; if that fails, what is there is kept."""
         path = self.path(description)
         if path is None:
             return

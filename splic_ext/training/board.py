@@ -6,7 +6,6 @@ import warnings
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from splic_ext.training.records import EpochRecord
@@ -18,25 +17,10 @@ MISSING = "no logs for TensorBoard, which is not installed; the extra `train` ha
 
 
 class Board:
-    """Writes a line to TensorBoard's curves after each epoch.
+    """Writes TensorBoard's curves after each epoch, given a folder and where it is installed.
 
-    Parameters
-    ----------
-    folder : Path or None
-        Of the logs; None, or where TensorBoard is not installed: nothing is written.
-    first : int
-        Epochs that are finished already: what an earlier run wrote beyond them is hidden.
-
-    Attributes
-    ----------
-    notes : list of str
-        What the record should tell.
-
-    Examples
-    --------
-    >>> with Board(None, 0) as board:
-    ...     board.notes
-    []
+    `first` epochs are finished already: what an earlier run wrote beyond them is hidden. `notes`
+    are what the record should tell.
     """
 
     def __init__(self, folder: Path | None, first: int) -> None:
@@ -80,12 +64,7 @@ class Board:
     def __enter__(self) -> Board:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         if self._writer is not None:
             self._guarded(self._writer.close)

@@ -38,19 +38,9 @@ class DamagedError(ValueError):
 class Checkpoint:
     """All that a training needs to go on.
 
-    Attributes
-    ----------
-    identity : dict
-        What determines the training: the same there and here, or it is another one.
-    environment : dict
-        What decides its rounding: versions, device, threads, processes.
-    position : Position
-    scaler : dict
-        Of the loss, for float16.
-    averaged : int
-        Updates that the running average has seen.
-    tensors : dict
-        Name -> tensor: "model/...", "momentum/...", "average/...".
+    `identity` and `environment` are those of the plan; `scaler` is that of the loss, for float16;
+    `averaged` counts the updates that the running average has seen. Names of tensors are
+    "model/...", "momentum/...", "average/...".
     """
 
     identity: dict[str, Any]
@@ -61,35 +51,35 @@ class Checkpoint:
     tensors: dict[str, torch.Tensor]
 
     @classmethod
-    def of(
-        cls, trainer: Trainer, identity: dict[str, Any], environment: dict[str, Any]
-    ) -> Checkpoint:
+    def of(cls, trainer: Trainer) -> Checkpoint:
         """Return the present state of a training."""
-        tensors = _prefixed("model/", trainer.network.state_dict())
-        for name, part in trainer.network.named_parameters():
-            buffer = trainer.optimizer.state.get(part, {}).get("momentum_buffer")
+        learner, plan = trainer.learner, trainer.plan
+        tensors = _prefixed("model/", learner.network.state_dict())
+        for name, part in learner.network.named_parameters():
+            buffer = learner.optimizer.state.get(part, {}).get("momentum_buffer")
             if buffer is not None:
                 tensors[f"momentum/{name}"] = buffer
         averaged = 0
-        if trainer.average is not None:
-            tensors |= _prefixed("average/", trainer.average.module.state_dict())
-            averaged = int(trainer.average.n_averaged)
-        scaler = trainer.scaler.state_dict()
-        return cls(identity, environment, trainer.position, scaler, averaged, tensors)
+        if learner.average is not None:
+            tensors |= _prefixed("average/", learner.average.module.state_dict())
+            averaged = int(learner.average.n_averaged)
+        scaler = learner.scaler.state_dict()
+        return cls(plan.identity, plan.environment, trainer.position, scaler, averaged, tensors)
 
     def restore(self, trainer: Trainer) -> None:
         """Put a training of the same identity into this state."""
-        trainer.network.load_state_dict(_part("model/", self.tensors))
-        for name, part in trainer.network.named_parameters():
+        learner = trainer.learner
+        learner.network.load_state_dict(_part("model/", self.tensors))
+        for name, part in learner.network.named_parameters():
             saved = self.tensors.get(f"momentum/{name}")
             if saved is not None:
                 buffer = torch.empty_like(part, requires_grad=False).copy_(saved)
-                trainer.optimizer.state[part]["momentum_buffer"] = buffer
-        if trainer.average is not None:
-            trainer.average.module.load_state_dict(_part("average/", self.tensors))
-            trainer.average.n_averaged.fill_(self.averaged)
+                learner.optimizer.state[part]["momentum_buffer"] = buffer
+        if learner.average is not None:
+            learner.average.module.load_state_dict(_part("average/", self.tensors))
+            learner.average.n_averaged.fill_(self.averaged)
         if self.scaler:
-            trainer.scaler.load_state_dict(self.scaler)
+            learner.scaler.load_state_dict(self.scaler)
         trainer.position = self.position
 
     @property
@@ -102,17 +92,7 @@ class Checkpoint:
         )
 
     def write(self, path: Path) -> None:
-        """Write the file, in place of any that is there.
-
-        Parameters
-        ----------
-        path : Path
-
-        Raises
-        ------
-        OSError
-            It cannot be written; what is there is kept.
-        """
+        """Write the file, in place of any that is there; if that fails, what is there is kept."""
         meta = {
             "schema_version": VERSION,
             "identity": self.identity,
@@ -126,19 +106,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path, identity: Mapping[str, Any]) -> Checkpoint:
-        """Return what a file holds.
-
-        Parameters
-        ----------
-        path : Path
-        identity : mapping
-            Of the training that wants to go on.
-
-        Raises
-        ------
-        ValueError
-            It is damaged, of another schema, or of another training.
-        """
+        """Return what a file holds, if it is of the training that wants to go on."""
         try:
             with safe_open(path, framework="pt") as file:
                 meta = json.loads((file.metadata() or {})[META])
@@ -154,7 +122,7 @@ class Checkpoint:
             raise DamagedError(
                 f"the checkpoint '{path}' must have the schema version {VERSION}, got "
                 f"{version!r}; go on with the version of splic_ext that wrote it, or give "
-                "`overwrite=True` (--overwrite) to begin anew"
+                "`overwrite=True` to begin anew"
             )
         if not intact:
             raise _refused(path, "is damaged (the checksum is wrong)")
@@ -162,7 +130,7 @@ class Checkpoint:
         if other:
             raise ValueError(
                 f"the checkpoint '{path}' is of another training: {other}; name another `output`, "
-                "or give `overwrite=True` (--overwrite) to begin anew"
+                "or give `overwrite=True` to begin anew"
             )
         try:
             position = decode(Position, meta["position"], "position")
@@ -173,19 +141,8 @@ class Checkpoint:
 
 
 def differences(there: Any, here: Mapping[str, Any]) -> str:
-    """Say in which respects two trainings differ; an empty text if in none.
+    """Say in which respects two identities of trainings differ; an empty text if in none.
 
-    Parameters
-    ----------
-    there, here : mapping
-        Identities of the trainings, of which "options" is a mapping itself.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
     >>> here = {"options": {"epochs": 3, "seed": 0}, "dataset": "4f..."}
     >>> differences({"options": {"epochs": 5, "seed": 0}, "dataset": "a0..."}, here)
     '`epochs` is 5 there and 3 here, another dataset'
@@ -210,22 +167,7 @@ def differences(there: Any, here: Mapping[str, Any]) -> str:
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], meta: dict[str, str] | None = None
 ) -> None:
-    """Write a file of safetensors at once, in place of any that is there.
-
-    Parameters
-    ----------
-    path : Path
-        Its folders are made.
-    tensors : mapping
-        Name -> tensor, on any device.
-    meta : dict, optional
-        Of strings, for the header.
-
-    Raises
-    ------
-    OSError
-        It cannot be written; what is there is kept.
-    """
+    """Write a file of safetensors at once, as :func:`write_text` does; `meta` is for the header."""
     # Copies: safetensors takes neither shared memory nor other layouts.
     plain = {
         name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
@@ -235,7 +177,7 @@ def write_tensors(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file at once, as :func:`write_tensors` does."""
+    """Write a text file at once; if that fails, what is there is kept."""
     _write(path, text.encode())
 
 
@@ -252,8 +194,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _refused(path: Path, reason: str) -> DamagedError:
     return DamagedError(
-        f"the checkpoint '{path}' {reason}; put back a copy, or give `overwrite=True` "
-        "(--overwrite) to begin anew"
+        f"the checkpoint '{path}' {reason}; put back a copy, or give `overwrite=True` to begin anew"
     )
 
 

@@ -41,27 +41,11 @@ class Copies:
 
     A file is named after the hash of what determines it: the images, the defence, the seed, the
     number of the copy, and the code of the defences. Beside it stands a ``.json`` with the same
-    in words, and its checksum. One that is damaged, or not what its name says, is told of by a
-    warning and made anew. Blocks of a copy that is not finished are kept too.
+    in words, and its checksum. One that is damaged, or not what its name says, gives a warning
+    and is made anew. Blocks of a copy that is not finished are kept too.
 
-    Parameters
-    ----------
-    folder : Path
-        Made when there is need; several processes may share it.
-    data : Dataset
-    options : TrainingOptions
-        Their defence, seed, and number of copies.
-    processes : Processes
-        Share the work.
-    device : torch.device
-        Of the defence.
-
-    Attributes
-    ----------
-    count : int
-        How many there are: one, if the defence has no fresh masks.
-    notes : list of str
-        What was warned of.
+    `folder` is made when there is need, and trainings may share it. `count` is one, if the defence
+    has no fresh masks; `notes` are what was warned of.
     """
 
     def __init__(
@@ -94,25 +78,7 @@ class Copies:
         return [self.open(number, progress) for number in range(self.count)]
 
     def open(self, number: int, progress: Progress) -> npt.NDArray[np.uint8]:
-        """Return a copy, memory-mapped, and make it if it is not there.
-
-        Parameters
-        ----------
-        number : int
-            From 0 on.
-        progress : Progress
-            Counts the images as "copies".
-
-        Returns
-        -------
-        ndarray of shape (N, C, H, W), uint8
-            Not to be changed.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written; finished blocks are kept.
-        """
+        """Return a copy, memory-mapped and not to be changed; make it if it is not there."""
         description = self._common | {"copy": number}
         path = self.folder / f"copy-{fingerprint(description)[:40]}.npy"
         found = self._read(path, description)

@@ -33,22 +33,7 @@ LOCK = ".lock"
 
 
 class TrainingFolder:
-    """The folder of a training.
-
-    Parameters
-    ----------
-    path : Path or None
-        Made when something is written; None keeps nothing.
-    identity : dict
-        What determines the training.
-    environment : dict
-        What decides its rounding.
-
-    Attributes
-    ----------
-    notes : list of str
-        What was warned of.
-    """
+    """The folder of a training; without a path nothing is kept. `notes` are what was warned of."""
 
     def __init__(
         self, path: Path | None, identity: dict[str, Any], environment: dict[str, Any]
@@ -66,17 +51,8 @@ class TrainingFolder:
     ) -> tuple[TrainingRecord | None, Checkpoint | None]:
         """Return the record of the same training if it is finished, or else its checkpoint.
 
-        Parameters
-        ----------
-        network : nn.Module
-            Gets the weights of a finished training.
-        overwrite : bool
-            Whether what is damaged, or of another training, counts as missing.
-
-        Raises
-        ------
-        ValueError
-            Something is damaged, or of another training.
+        The network gets the weights of a finished training. With `overwrite`, what is damaged, or
+        of another training, counts as missing.
         """
         folder = self.path
         if folder is None:
@@ -93,7 +69,7 @@ class TrainingFolder:
             if (folder / WEIGHTS).exists():
                 raise ValueError(
                     f"'{folder / WEIGHTS}' is not of this training; name another `output`, or give "
-                    "`overwrite=True` (--overwrite) to replace it"
+                    "`overwrite=True` to replace it"
                 )
         except DamagedError as error:
             if not overwrite:
@@ -110,15 +86,7 @@ class TrainingFolder:
     def held(self, overwrite: bool) -> Iterator[None]:
         """Keep other processes from training into the folder; a killed one lets it go.
 
-        Parameters
-        ----------
-        overwrite : bool
-            Whether a result that has appeared since :meth:`find` looked may go.
-
-        Raises
-        ------
-        ValueError
-            Another process trains into it.
+        With `overwrite`, a result may go that has appeared since :meth:`find` looked.
         """
         if self.path is None:
             yield
@@ -142,13 +110,7 @@ class TrainingFolder:
             lock.release()
 
     def clear(self, overwrite: bool) -> None:
-        """Remove the files of another training, so that a new one can be taken up.
-
-        Parameters
-        ----------
-        overwrite : bool
-            Whether logs may go that no training has left behind.
-        """
+        """Remove the files of another training, with `overwrite` also logs that none has left."""
         if self.path is None:
             return
         remove_stale(self.path)
@@ -178,7 +140,7 @@ class TrainingFolder:
         except ValueError as error:
             raise DamagedError(
                 f"'{folder / RECORD}' cannot be read: {error}; name another `output`, or give "
-                "`overwrite=True` (--overwrite) to begin anew"
+                "`overwrite=True` to begin anew"
             ) from error
         if record.key != fingerprint(self.identity):
             there = {
@@ -191,7 +153,7 @@ class TrainingFolder:
             other = differences(there, here) or f"another network{hint}"
             raise ValueError(
                 f"'{folder / RECORD}' is of another training: {other}; name another `output`, or "
-                "give `overwrite=True` (--overwrite) to begin anew"
+                "give `overwrite=True` to begin anew"
             )
         trial = copy.deepcopy(network)  # the network itself may have to begin anew
         try:
@@ -199,12 +161,12 @@ class TrainingFolder:
         except (FileNotFoundError, ValueError) as error:
             raise DamagedError(
                 f"the training of '{folder / RECORD}' has lost its weights: {error}; put them "
-                "back, or give `overwrite=True` (--overwrite) to begin anew"
+                "back, or give `overwrite=True` to begin anew"
             ) from error
         if fingerprint_weights(trial) != record.model.sha256:
             raise DamagedError(
                 f"'{folder / WEIGHTS}' does not hold the weights of '{folder / RECORD}'; put them "
-                "back, or give `overwrite=True` (--overwrite) to begin anew"
+                "back, or give `overwrite=True` to begin anew"
             )
         network.load_state_dict(trial.state_dict())
         made = {"versions": record.provenance.versions, "code": record.provenance.code}

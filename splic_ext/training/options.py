@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from splic_ext.attacks import Attack, attack_from_spec
-from splic_ext.checks import check_bool, check_integer, check_number
+from splic_ext.checks import MOST, check_bool, check_fields, check_integer, check_number
 from splic_ext.defenses import Defense, defense_from_spec
 
 __all__ = ["PRECISIONS", "SCHEDULES", "TrainingOptions"]
@@ -18,8 +18,6 @@ SCHEDULES = ("cosine", "step")
 
 #: What forward and backward passes are computed in.
 PRECISIONS = ("float32", "bfloat16", "float16")
-
-_MOST = 2**31 - 1
 
 #: Fields that records and checkpoints of the first versions lack -> what they stand for there.
 LATER: Mapping[str, Any] = MappingProxyType({"adversarial_warmup_epochs": 0.0})
@@ -122,8 +120,8 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("epochs", 1, _MOST),
-            ("batch_size", 1, _MOST),
+            ("epochs", 1, MOST),
+            ("batch_size", 1, MOST),
             ("crop", 0, 512),
             ("copies", 0, 2**20),
             ("seed", 0, 2**64 - 1),
@@ -194,17 +192,7 @@ class TrainingOptions:
         TypeError, ValueError
             No mapping, an unknown field, or a value that the constructor refuses.
         """
-        if not isinstance(values, Mapping):
-            raise TypeError(
-                f"training options must be a mapping of names to values, got "
-                f"{type(values).__name__}; pass what `to_dict` returned"
-            )
-        known = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise TypeError(
-                    f"unknown field {name!r} of training options; known are {', '.join(known)}"
-                )
+        check_fields("training options", values, [field.name for field in fields(cls)])
         return cls(**values)
 
     def _set(self, name: str, value: Any) -> None:

@@ -27,22 +27,10 @@ PATIENCE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Processes:
-    """One process among those that train together.
+    """One process among those that train together; number 0 writes the files.
 
-    Attributes
-    ----------
-    rank : int
-        Its number; 0 writes the files.
-    count : int
-        How many there are.
-
-    Examples
-    --------
-    >>> alone = Processes()
-    >>> alone.part(3, 10), alone.first
-    (slice(3, 10, None), True)
-    >>> Processes(1, 2).part(3, 10)
-    slice(6, 10, None)
+    >>> Processes().part(3, 10), Processes(1, 2).part(3, 10)
+    (slice(3, 10, None), slice(6, 10, None))
     """
 
     rank: int = 0
@@ -54,7 +42,7 @@ class Processes:
         return self.rank == 0
 
     def part(self, start: int, stop: int) -> slice:
-        """Return this process's part of a range: all get equally much, give or take one."""
+        """Return this process's part of a range; sizes differ by one at most."""
         size = stop - start
         begin, end = (start + size * (self.rank + k) // self.count for k in (0, 1))
         return slice(begin, end)
@@ -105,16 +93,6 @@ def join_processes(device: torch.device) -> Processes:
     """Return the processes of ``torchrun``, after joining them, or this one alone.
 
     They stay together for further trainings, until this process ends.
-
-    Parameters
-    ----------
-    device : torch.device
-        CUDA devices speak NCCL, others gloo.
-
-    Examples
-    --------
-    >>> join_processes(torch.device("cpu"))
-    Processes(rank=0, count=1)
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -131,18 +109,8 @@ def join_processes(device: torch.device) -> Processes:
 def limited_threads(threads: int | None) -> Iterator[None]:
     """Let torch and the solver use at most that many threads, for a while, in this process.
 
-    Parameters
-    ----------
-    threads : int or None
-        None leaves all as it is; but each of several processes gets its share of the processors
-        for the solver, as torchrun sees to it for torch.
-
-    Examples
-    --------
-    >>> from splic_ext.completion import default_threads
-    >>> with limited_threads(1):
-    ...     torch.get_num_threads(), default_threads()
-    (1, 1)
+    None leaves all as it is; but each of several processes gets its share of the processors for
+    the solver, as torchrun sees to it for torch.
     """
     before, name = torch.get_num_threads(), "SPLIC_NUM_THREADS"
     solver = os.environ.get(name)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from torch import nn
 
-from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
+from splic_ext.runs.clock import Spent
+from splic_ext.runs.plain import Versioned, decode, encode
 from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
 from splic_ext.training.options import LATER, TrainingOptions
 
@@ -27,7 +26,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class EpochSeconds:
+class EpochSeconds(Spent):
     """Where the time of an epoch went.
 
     Attributes
@@ -49,16 +48,6 @@ class EpochSeconds:
     network: float = 0.0
     test: float = 0.0
     rest: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.defense + self.attack + self.network + self.test + self.rest
-
-    def __add__(self, other: EpochSeconds) -> EpochSeconds:
-        return EpochSeconds(
-            *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
-        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +79,7 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class TrainingRecord:
+class TrainingRecord(Versioned):
     """How a network was trained, and how that went.
 
     Attributes
@@ -126,47 +115,18 @@ class TrainingRecord:
     provenance: Provenance
     notes: tuple[str, ...] = field(default=())
 
+    schema: ClassVar[tuple[int, str, str]] = (SCHEMA_VERSION, "a training record", "training")
+
     def to_json(self) -> str:
         """Return the record as JSON, which :meth:`from_json` reads."""
         values = {"schema_version": SCHEMA_VERSION, **encode(self)}
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> TrainingRecord:
-        """Return the record that :meth:`to_json` wrote.
-
-        Parameters
-        ----------
-        text : str
-
-        Raises
-        ------
-        ValueError
-            No JSON, another version of the schema, or not as it was written.
-        """
-        with told_if_nested("a training record"):
-            values = read_versioned(text, SCHEMA_VERSION, "a training record")
-            if isinstance(values.get("options"), dict):
-                values["options"] = {**LATER, **values["options"]}
-            return decode(cls, values, "training")
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TrainingRecord:
-        """Read a record from a file.
-
-        Parameters
-        ----------
-        path : path
-            ``training.json`` of a training's folder.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no such file.
-        ValueError
-            As :meth:`from_json`.
-        """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+    def _from_values(cls, values: dict[str, Any], where: str) -> TrainingRecord:
+        if isinstance(values.get("options"), dict):
+            values["options"] = {**LATER, **values["options"]}
+        return decode(cls, values, where)
 
 
 @dataclass(frozen=True, eq=False)

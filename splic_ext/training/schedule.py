@@ -23,18 +23,8 @@ def learning_rate_at(options: TrainingOptions, epochs_done: float) -> float:
 
     or, for ``"step"``, :math:`\eta`, a tenth of it from E / 2 on, and a hundredth from 3 E / 4 on.
 
-    Parameters
-    ----------
-    options : TrainingOptions
-    epochs_done : float
-        t, in [0, E), at the middle of the update: never 0 exactly.
+    `epochs_done` is t at the middle of the update: never 0 exactly.
 
-    Returns
-    -------
-    float
-
-    Examples
-    --------
     >>> options = TrainingOptions(epochs=8, learning_rate=0.2, schedule="step", warmup_epochs=2)
     >>> [round(learning_rate_at(options, t), 3) for t in (0.5, 1.5, 3, 4, 7)]
     [0.05, 0.15, 0.2, 0.02, 0.002]
@@ -52,20 +42,6 @@ def learning_rate_at(options: TrainingOptions, epochs_done: float) -> float:
 def attack_at(options: TrainingOptions, attack: Attack, epochs_done: float) -> Attack:
     """Return the attack of an update: with a smaller radius and smaller steps, while they grow.
 
-    Parameters
-    ----------
-    options : TrainingOptions
-    attack : Attack
-        The one of `options`.
-    epochs_done : float
-        As for :func:`learning_rate_at`.
-
-    Returns
-    -------
-    Attack
-
-    Examples
-    --------
     >>> options = TrainingOptions(epochs=8, adversarial="bpda", adversarial_warmup_epochs=4)
     >>> attack_at(options, options.build_attack(), 2.0)
     BPDA(norm='linf', epsilon=4/255, steps=7, step_size=1/255, restarts=1, random_start=True, seed=0)

@@ -19,7 +19,7 @@ from splic_ext.experiments.results.layout import (
     rows_to_csv,
 )
 from splic_ext.experiments.results.rows import Gallery, Point, Row
-from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
+from splic_ext.runs.plain import decode, encode, not_too_deep, read_versioned
 from splic_ext.runs.store import write_bytes, write_text
 
 __all__ = ["SCHEMA_VERSION", "ExperimentResult"]
@@ -107,7 +107,7 @@ class ExperimentResult:
             No JSON, another version of the schema, or not as it was written.
         """
         what = "the result of an experiment"
-        with told_if_nested(what):
+        with not_too_deep(what):
             return decode(cls, read_versioned(text, SCHEMA_VERSION, what, OLDER), "result")
 
     def to_csv(self) -> str:

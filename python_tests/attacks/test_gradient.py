@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 
 attacks = pytest.importorskip("splic_ext.attacks")
 defenses = pytest.importorskip("splic_ext.defenses")
-from splic_ext.attacks.apgd import checkpoints  # noqa: E402
+from splic_ext.attacks.gradient import checkpoints  # noqa: E402
 from splic_ext.attacks.losses import LOSSES, Best, dlr, margin, measure, measure_gradient  # noqa: E402
 from splic_ext.attacks.streams import Streams  # noqa: E402
 from splic_ext.attacks.target import Target  # noqa: E402

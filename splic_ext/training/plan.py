@@ -1,0 +1,164 @@
+"""What a training is asked for, checked: nothing here changes while it runs but the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from splic_ext.data import Dataset
+from splic_ext.models import build_model
+from splic_ext.runs.fingerprints import (
+    TRAINING_CODE,
+    code_fingerprint,
+    derive_seed,
+    fingerprint,
+    fingerprint_weights,
+    package_versions,
+)
+from splic_ext.runs.inputs import (
+    MOST_SHARED,
+    check_logits,
+    count_shared_images,
+    describe_dataset,
+    is_random,
+)
+from splic_ext.runs.records import DatasetInfo
+from splic_ext.training.batches import batch_bounds
+from splic_ext.training.options import TrainingOptions
+from splic_ext.training.processes import Processes
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A training that can run; its network is on the device, with the weights to begin with."""
+
+    network: nn.Module
+    name: str
+    data: Dataset
+    test: Dataset | None
+    options: TrainingOptions
+    #: Folder of the defended copies.
+    cache: Path | None
+    device: torch.device
+    processes: Processes
+    command: str | None
+    #: What records say of the images.
+    dataset_info: DatasetInfo
+    test_info: DatasetInfo | None
+    #: What determines the training: the same there and here, or it is another one.
+    identity: dict[str, Any]
+    #: What decides its rounding.
+    environment: dict[str, Any]
+
+
+def make_plan(
+    model: str | nn.Module,
+    data: Dataset,
+    test: Dataset | None,
+    options: TrainingOptions,
+    cache: Path | None,
+    device: torch.device,
+    processes: Processes,
+    command: str | None,
+) -> Plan:
+    """Build the network if it is a name, and check that all of it goes together."""
+    if isinstance(model, str):
+        torch.manual_seed(derive_seed(options.seed, "weights"))
+        network = build_model(model, len(data.classes))
+    else:
+        network = model
+    network.to(device)
+    _check_sizes(data, test, options, processes)
+    if options.copies and cache is None:
+        raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
+    _try(network, options, device, [part for part in (data, test) if part is not None])
+    processes.spread([*network.parameters(), *network.buffers()])
+    weights = None if isinstance(model, str) else fingerprint_weights(network)
+    dataset_info = describe_dataset(data)
+    test_info = None if test is None else describe_dataset(test)
+    return Plan(
+        network=network,
+        name=model if isinstance(model, str) else type(model).__name__,
+        data=data,
+        test=test,
+        options=options,
+        cache=cache,
+        device=device,
+        processes=processes,
+        command=command,
+        dataset_info=dataset_info,
+        test_info=test_info,
+        identity={
+            "options": options.identity(),
+            "architecture": _architecture(network),
+            "initialisation": weights,
+            "data set": dataset_info.sha256,
+            "test set": None if test_info is None else test_info.sha256,
+        },
+        environment={
+            "versions": package_versions(),
+            "code": code_fingerprint(TRAINING_CODE),
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "processes": processes.count,
+        },
+    )
+
+
+def _check_sizes(
+    data: Dataset, test: Dataset | None, options: TrainingOptions, processes: Processes
+) -> None:
+    side = min(data.images.shape[2:])
+    if options.crop >= side:
+        raise ValueError(
+            f"`crop` must be less than the side of the images, {side}, got {options.crop}; "
+            "choose less, 1 for 8 x 8 digits"
+        )
+    sizes = np.diff(batch_bounds(len(data), options.batch_size))
+    if sizes.min() < processes.count:
+        raise ValueError(
+            f"`batch_size` must give each of the {processes.count} processes an image, "
+            f"got {options.batch_size}, batches of {sizes.min()} and more; use a larger one, "
+            "or fewer processes"
+        )
+    shared = 0 if test is None else count_shared_images(test, data)
+    if test is not None and shared > MOST_SHARED * len(test):
+        raise ValueError(
+            f"`test` must have images that are not learnt, got {shared} of "
+            f"{len(test)} that are among the training images; give other images"
+        )
+
+
+def _try(
+    network: nn.Module, options: TrainingOptions, device: torch.device, parts: list[Dataset]
+) -> None:
+    """Raise unless defence and network take two images of each data set."""
+    defense = options.build_defense().to(device)
+    for data in parts:
+        few = torch.from_numpy(data.first(2).to_float()).to(device)
+        is_random(options.defense, defense, few)
+        with torch.no_grad():
+            logits = network.eval()(few)
+        check_logits("model", logits, len(few), int(data.labels.max()))
+
+
+def _architecture(network: nn.Module) -> str:
+    """Return the SHA-256 of the classes, parameters and shapes of a network."""
+    return fingerprint(
+        {
+            "kinds": [f"{type(m).__module__}.{type(m).__qualname__}" for m in network.modules()],
+            "repr": repr(network),
+            "shapes": {
+                name: f"{value.dtype}{tuple(value.shape)}"
+                for name, value in network.state_dict().items()
+                if isinstance(value, torch.Tensor)
+            },
+        }
+    )
