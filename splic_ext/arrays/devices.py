@@ -1,81 +1,19 @@
-"""Arrays on CUDA devices: their memory, and the library that they come from."""
+"""Arrays on CUDA devices: what is asked of the library that they come from."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-__all__ = ["DeviceMemory", "Library", "Placement", "is_foreign", "library_of", "memory_on"]
+from splic_ext.arrays.memory import Memory
+
+__all__ = ["Library", "Placement", "is_foreign", "library_of", "library_on"]
 
 #: What DLPack calls the legacy default stream, and the CUDA runtime takes as its handle.
 LEGACY_STREAM = 1
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceMemory:
-    """Memory of a CUDA device laid out as an array: what a NumPy view is on the CPU.
-
-    Attributes
-    ----------
-    pointer : int
-        Address of the first element.
-    shape, strides : tuple of int
-        Strides in bytes, of any sign; 0 where an axis repeats.
-    itemsize : int
-        Bytes of an element.
-    index : int
-        Number of the device.
-    read_only : bool
-        Whether its library forbids to write to it.
-    owner : object
-        Keeps the memory alive.
-    """
-
-    pointer: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    itemsize: int
-    index: int
-    read_only: bool = False
-    owner: Any = None
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    def moved(self, axis: int, place: int) -> DeviceMemory:
-        """Return the same memory with an axis moved."""
-        order = list(range(self.ndim))
-        order.insert(place % self.ndim, order.pop(axis % self.ndim))
-        return replace(
-            self,
-            shape=tuple(self.shape[i] for i in order),
-            strides=tuple(self.strides[i] for i in order),
-        )
-
-    def expanded(self, count: int) -> DeviceMemory:
-        """Return the same memory with axes of length 1 before the others."""
-        return replace(self, shape=(1,) * count + self.shape, strides=(0,) * count + self.strides)
-
-    def broadcast_to(self, shape: tuple[int, ...]) -> DeviceMemory:
-        """Return the same memory with axes of length 1 repeated."""
-        strides = tuple(
-            0 if here == 1 else stride
-            for here, stride in zip(self.shape, self.strides, strict=True)
-        )
-        return replace(self, shape=shape, strides=strides)
-
-    def extent(self) -> tuple[int, int]:
-        """Return the first address and the one beyond the last."""
-        if 0 in self.shape:
-            return self.pointer, self.pointer
-        spans = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
-        low = self.pointer + sum(span for span in spans if span < 0)
-        return low, self.pointer + sum(span for span in spans if span > 0) + self.itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +52,7 @@ class Library(Protocol):
     def stream(self, index: int) -> int:
         """Return the handle of the caller's current stream on a device."""
 
-    def memory(self, array: Any) -> DeviceMemory:
+    def memory(self, array: Any) -> Memory:
         """Return the memory of an array, which is ready on the current stream."""
 
     def empty_like(self, array: Any) -> Any:
@@ -150,13 +88,12 @@ class TorchLibrary:
         handle: int = self._torch.cuda.current_stream(index).cuda_stream
         return handle
 
-    def memory(self, array: Any) -> DeviceMemory:
+    def memory(self, array: Any) -> Memory:
         bits = array.detach().resolve_neg()
         size = bits.element_size()
         strides = tuple(stride * size for stride in bits.stride())
-        return DeviceMemory(
-            bits.data_ptr(), tuple(bits.shape), strides, size, self.index(bits), owner=bits
-        )
+        shape = tuple(bits.shape)
+        return Memory(bits.data_ptr(), shape, strides, size, self.index(bits), owner=bits)
 
     def empty_like(self, array: Any) -> Any:
         with self._torch.inference_mode(array.is_inference()):
@@ -194,8 +131,8 @@ class CuPyLibrary:
             handle: int = self._cupy.cuda.get_current_stream().ptr
         return handle
 
-    def memory(self, array: Any) -> DeviceMemory:
-        return DeviceMemory(
+    def memory(self, array: Any) -> Memory:
+        return Memory(
             array.data.ptr,
             tuple(array.shape),
             tuple(array.strides),
@@ -243,12 +180,12 @@ class DLPackLibrary:
     def stream(self, index: int) -> int:
         return self._stream
 
-    def memory(self, array: Any) -> DeviceMemory:
+    def memory(self, array: Any) -> Memory:
         if isinstance(array, _native().DeviceArray):
             shared = _native().Shared(array.__dlpack__())
         else:
             shared = _native().Shared(self._capsule(array))
-        return DeviceMemory(
+        return Memory(
             shared.pointer,
             tuple(shared.shape),
             tuple(shared.strides),
@@ -267,7 +204,7 @@ class DLPackLibrary:
     def empty_like(self, array: Any) -> Any:
         memory = self.memory(array)
         return _native().DeviceArray(
-            list(memory.shape), memory.owner.dtype, memory.itemsize, memory.index
+            list(memory.shape), memory.owner.dtype, memory.itemsize, memory.device
         )
 
     def copy(self, array: Any) -> Any:
@@ -287,13 +224,7 @@ def _native() -> Any:
 
 
 def library_of(array: Any) -> Library:
-    """Return the library of an array on a CUDA device; imports none.
-
-    Parameters
-    ----------
-    array : object
-        A torch tensor, a CuPy array or another DLPack array.
-    """
+    """Return the library of an array on a CUDA device; imports none."""
     torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
     if torch is not None and isinstance(array, torch.Tensor):
         return TorchLibrary(torch)
@@ -302,24 +233,15 @@ def library_of(array: Any) -> Library:
     return DLPackLibrary()
 
 
-def is_foreign(array: Any, like: Library) -> bool:
-    """Whether an array is not of a library, or of one of which nothing is known."""
+def is_foreign(array: Any, like: Any) -> bool:
+    """Whether an array is not of the library of another, or of one of which nothing is known."""
     library = library_of(array)
-    return type(library) is not type(like) or library.waits
+    return library.waits or type(library) is not type(library_of(like))
 
 
-def memory_on(array: Any, stream: int, like: Library) -> DeviceMemory:
-    """Return the memory of an array, ready on a stream of the library of another array.
-
-    Parameters
-    ----------
-    array : object
-        As in :func:`library_of`.
-    stream : int
-        A handle; 0 is the legacy default stream.
-    like : Library
-        That of the other array.
-    """
+def library_on(array: Any, like: Any) -> Library:
+    """Return the library by which an array is made ready on the current stream of another."""
+    library = library_of(like)
     if not is_foreign(array, like):
-        return like.memory(array)
-    return DLPackLibrary(stream or LEGACY_STREAM).memory(array)
+        return library
+    return DLPackLibrary(library.stream(library.index(like)) or LEGACY_STREAM)

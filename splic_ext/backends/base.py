@@ -71,7 +71,7 @@ class Problem:
     source, target : ndarray of shape (N, C, H, W)
         Input and output views of any strides; the output may be the input itself. Their dtype
         is that of the batch, or uint16 holding the bits of bfloat16. A
-        :class:`~splic_ext.arrays.devices.DeviceMemory` if there is a `placement`, and so is `mask`.
+        :class:`~splic_ext.arrays.memory.Memory` if there is a `placement`, and so is `mask`.
     dtype : str
         "uint8", "float16", "bfloat16", "float32" or "float64".
     mask : ndarray of shape (N, C, H, W), bool, or None

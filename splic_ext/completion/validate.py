@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays.devices import DeviceMemory, library_of, memory_on
 from splic_ext.arrays.dtypes import decode
-from splic_ext.arrays.views import (
-    ArrayView,
-    Memory,
-    broadcast,
-    channel_first,
-    overlaps_itself,
-    view_array,
-)
+from splic_ext.arrays.memory import Memory
+from splic_ext.arrays.views import ArrayView, view_array
 from splic_ext.backends.base import CompletionInfo
 from splic_ext.checks import out_of_range
 from splic_ext.errors import ShapeError
@@ -52,10 +45,9 @@ def check_out(out: Any, source: ArrayView) -> ArrayView:
             str(source.shape),
         )
     memory = result.memory()
-    writable = not memory.read_only if isinstance(memory, DeviceMemory) else memory.flags.writeable
-    if not writable:
+    if memory.read_only:
         raise ValueError("`out` must be writable, got a read-only array; pass a copy")
-    if overlaps_itself(memory):
+    if memory.overlaps_itself():
         raise ValueError(
             f"`out` must have memory of its own for every element, got strides "
             f"{memory.strides} for the shape {memory.shape}; make it contiguous"
@@ -63,8 +55,8 @@ def check_out(out: Any, source: ArrayView) -> ArrayView:
     return result
 
 
-def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) -> Memory:
-    """Return the memory of `mask` in the shape of the images, or raise if it does not fit them."""
+def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) -> ArrayView:
+    """Return the view of `mask`, or raise unless it fits the images."""
     view = view_array("mask", mask)
     if view.place != source.place:
         raise ValueError(
@@ -98,12 +90,7 @@ def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) 
             shape,
             expected,
         )
-    if isinstance(images, DeviceMemory):
-        library = library_of(source.array)
-        bits: Memory = memory_on(mask, library.stream(images.index), library)
-    else:
-        bits = view.host
-    return broadcast(channel_first("mask", bits, channel_axis), images.shape)
+    return view
 
 
 def check_sides(sides: tuple[int, ...], shape: tuple[int, ...]) -> None:

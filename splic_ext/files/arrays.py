@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.dtypes import DTYPES
+from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import channel_first, looks_channel_last
 from splic_ext.options import MAX_SIDE
 
@@ -200,7 +201,7 @@ def complete_npy(
         The disk is full.
     """
     array = np.lib.format.open_memmap(source, mode="r")
-    images = channel_first("array", array, channel_axis)
+    images = _images(array, channel_axis)
     _check_dtype(array)
     completed = np.lib.format.open_memmap(
         target,
@@ -210,7 +211,7 @@ def complete_npy(
         fortran_order=array.flags.fnc,
     )
     _allocate(target)
-    into = channel_first("array", completed, channel_axis)
+    into = _images(completed, channel_axis)
     complete_images(images, into, solve, first_index, progress, threads)
     completed.flush()
     return [LAST] if looks_channel_last(array.shape, channel_axis) else []
@@ -264,11 +265,11 @@ def complete_npz(
             name = member.filename.removesuffix(".npy")
             if array.ndim in (3, 4) and array.dtype.name in DTYPES:
                 completed = np.empty_like(array)
-                images = channel_first("array", array, channel_axis)
+                images = _images(array, channel_axis)
                 try:
                     complete_images(
                         images,
-                        channel_first("array", completed, channel_axis),
+                        _images(completed, channel_axis),
                         solve,
                         first_index,
                         progress,
@@ -297,6 +298,11 @@ def _allocate(path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise  # else a file system that cannot do it
+
+
+def _images(array: npt.NDArray[Any], channel_axis: int) -> npt.NDArray[Any]:
+    """Return a view of shape (N, C, H, W)."""
+    return channel_first("array", Memory.of(array), channel_axis).numpy()
 
 
 def _check_dtype(array: npt.NDArray[Any]) -> None:
