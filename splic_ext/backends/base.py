@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
+from splic_ext.arrays.dtypes import largest_value
 from splic_ext.masks import anchor_threshold
 from splic_ext.options import SolverOptions
 
@@ -106,6 +108,20 @@ class Problem:
     info: CompletionInfo
     placement: Placement | None = None
 
+    @classmethod
+    def of(
+        cls, source: Any, dtype: str, options: SolverOptions, data_range: float, **others: Any
+    ) -> Problem:
+        """Return a problem, with the rank and the largest value that follow from the rest."""
+        return cls(
+            source=source,
+            dtype=dtype,
+            options=options.replace(rank=options.resolve_rank(*source.shape[2:])),
+            data_range=data_range,
+            largest=largest_value(dtype, data_range),
+            **others,
+        )
+
     def native_parameters(self) -> dict[str, Any]:
         """Return the arguments of every compiled solver besides arrays."""
         return {
@@ -163,13 +179,26 @@ class BackendInfo:
     algorithms: tuple[str, ...] = ("auto",)
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """One solver. A back end that cannot run still imports, and says why in :meth:`info`."""
 
     name: str
+    #: Whether it has a gradient; complete_differentiable() takes another back end, or torch.
+    differentiates: bool = False
 
+    @abstractmethod
     def info(self) -> BackendInfo:
         """Describe the back end; cheap enough to call before every solve."""
 
+    @abstractmethod
     def solve(self, problem: Problem) -> None:
         """Complete the batch into ``problem.target`` and fill in ``problem.info``."""
+
+    def differentiate(self, problem: Problem, cotangent: Any, cut_width: float) -> None:
+        """Write the gradient by the images into ``problem.target``.
+
+        The images have been completed with the same arguments, so that they need no check.
+        `cotangent` is the gradient by their completion, an array like the target; `cut_width` is 0,
+        or the width of a smooth rank cut in the backward pass.
+        """
+        raise NotImplementedError(self.name)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
 from splic_ext.backends import cusolver
-from splic_ext.backends.base import BackendInfo, Problem
+from splic_ext.backends.base import Backend, BackendInfo, Problem
 from splic_ext.checks import out_of_range
 from splic_ext.errors import BackendUnavailableError
 from splic_ext.options import Algorithm
@@ -63,7 +63,7 @@ def _status() -> dict[str, Any]:
     return dict(_cuda.status())
 
 
-class CUDABackend:
+class CUDABackend(Backend):
     """Completes arrays of a CUDA device where they are, and those of the CPU on the first one."""
 
     name = "cuda"

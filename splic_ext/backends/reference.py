@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.dtypes import decode, encode
-from splic_ext.backends.base import DIVERGED, BackendInfo, CompletionInfo, Problem
+from splic_ext.backends.base import DIVERGED, Backend, BackendInfo, CompletionInfo, Problem
 from splic_ext.masks import bernoulli_masks
 from splic_ext.options import GradientStep, SolverOptions, TVGradient
 
@@ -153,7 +153,7 @@ def _complete_once(
     return np.clip(X.reshape(images.shape), 0.0, problem.largest)
 
 
-class ReferenceBackend:
+class ReferenceBackend(Backend):
     """NumPy in float64, one batched LAPACK call for each iteration."""
 
     name = "numpy"

@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
-from splic_ext.arrays.dtypes import DTYPES, default_data_range, largest_value, nearest_range
+from splic_ext.arrays.dtypes import DTYPES, default_data_range, nearest_range
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import ArrayView, channel_first, looks_channel_last, view_array
 from splic_ext.backends import get_backend
@@ -17,6 +17,7 @@ from splic_ext.completion.validate import (
     check_mask,
     check_out,
     check_sides,
+    check_single,
     check_values,
 )
 from splic_ext.options import SolverOptions
@@ -224,14 +225,11 @@ def complete(
             f"`batch` of shape {source.shape} looks channel last; pass channel_axis=-1",
             stacklevel=2,
         )
-    count, _, height, width = images.shape
+    count = images.shape[0]
     result = source.empty_like() if out is None else check_out(out, source)
     given = None if mask is None else check_mask(mask, source, images, channel_axis)
-    if given is not None and solver_options.n_masks > 1:
-        raise ValueError(
-            f"`n_masks` must be 1 with a given `mask`, got {solver_options.n_masks}: all the "
-            "completions would be the same; leave `mask` out to draw several"
-        )
+    if given is not None:
+        check_single(solver_options)
     info = CompletionInfo.empty(count, 2 if solver_options.alternate else 1)
     if count > 0:
         check_sides(images.shape, source.shape)
@@ -247,16 +245,15 @@ def complete(
             if given is not None and anchors is not None and anchors.may_overlap(target):
                 anchors = _spread(given.copied(), source, images, channel_axis)
         chosen.solve(
-            Problem(
-                source=images.exported(),
+            Problem.of(
+                images.exported(),
+                source.dtype,
+                solver_options,
+                data_range,
                 target=target.exported(),
-                dtype=source.dtype,
                 mask=None if anchors is None else anchors.exported(),
                 seed=seed,
                 first_index=first_index,
-                options=solver_options.replace(rank=solver_options.resolve_rank(height, width)),
-                data_range=data_range,
-                largest=largest_value(source.dtype, data_range),
                 threads=threads,
                 info=info,
                 placement=placement,

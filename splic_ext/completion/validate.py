@@ -15,7 +15,15 @@ from splic_ext.checks import out_of_range
 from splic_ext.errors import ShapeError
 from splic_ext.options import MAX_SIDE, SolverOptions
 
-__all__ = ["check_converged", "check_mask", "check_out", "check_sides", "check_values"]
+__all__ = [
+    "check_converged",
+    "check_mask",
+    "check_mask_place",
+    "check_out",
+    "check_sides",
+    "check_single",
+    "check_values",
+]
 
 #: Most entries of one image: the solvers count them in 32 bits.
 MAX_ENTRIES = 2**31 - 1
@@ -58,11 +66,7 @@ def check_out(out: Any, source: ArrayView) -> ArrayView:
 def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) -> ArrayView:
     """Return the view of `mask`, or raise unless it fits the images."""
     view = view_array("mask", mask)
-    if view.place != source.place:
-        raise ValueError(
-            f"`mask` must be on the device of `batch`, {source.place!r}, got {view.place!r}; "
-            "move one of them"
-        )
+    check_mask_place(view.place, source.place)
     if view.dtype != "bool":
         raise TypeError(
             f"`mask` must be of bool (True = anchor pixel, kept), got {view.dtype}; "
@@ -91,6 +95,23 @@ def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) 
             expected,
         )
     return view
+
+
+def check_mask_place(place: str, batch: str) -> None:
+    """Raise unless the device of the mask is that of the batch."""
+    if place != batch:
+        raise ValueError(
+            f"`mask` must be on the device of `batch`, {batch!r}, got {place!r}; move one of them"
+        )
+
+
+def check_single(options: SolverOptions) -> None:
+    """Raise if several completions are asked for with one given mask."""
+    if options.n_masks > 1:
+        raise ValueError(
+            f"`n_masks` must be 1 with a given `mask`, got {options.n_masks}: all the "
+            "completions would be the same; leave `mask` out to draw several"
+        )
 
 
 def check_sides(sides: tuple[int, ...], shape: tuple[int, ...]) -> None:
