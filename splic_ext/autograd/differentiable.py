@@ -23,6 +23,7 @@ from splic_ext.completion.validate import (
     check_values,
 )
 from splic_ext.errors import ShapeError
+from splic_ext.masks import count_up
 from splic_ext.options import SolverOptions
 
 __all__ = ["SURROGATE_WIDTH", "Gradient", "complete_differentiable"]
@@ -133,7 +134,7 @@ def complete_differentiable(
         check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)
     if mask is not None:
         return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
-    indices = np.array([(first_index + i) % 2**64 for i in range(len(batch))], dtype=np.uint64)
+    indices = count_up(first_index, len(batch))
     total = torch.zeros_like(batch)
     for stream in range(solver_options.n_masks):
         drawn = masks_on(
