@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from splic_ext.atomic import write_text
 from splic_ext.attacks import Attack
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
@@ -39,7 +40,7 @@ from splic_ext.runs.inputs import check_dataset, describe_dataset, is_random, re
 from splic_ext.runs.machine import describe_machine
 from splic_ext.runs.progress import Progress, ProgressBar
 from splic_ext.runs.records import NetworkInfo, Provenance
-from splic_ext.runs.store import PartStore, write_text
+from splic_ext.runs.store import PartStore
 
 __all__ = ["evaluate"]
 

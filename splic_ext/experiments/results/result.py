@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from splic_ext.atomic import write_bytes, write_text
 from splic_ext.evaluation import DatasetInfo, Provenance
 from splic_ext.experiments.results.layout import (
     head,
@@ -19,7 +20,6 @@ from splic_ext.experiments.results.layout import (
 )
 from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.runs.plain import decode, encode, read_versioned, told_if_nested
-from splic_ext.runs.store import write_bytes, write_text
 
 __all__ = ["SCHEMA_VERSION", "ExperimentResult", "Gallery", "Point", "Row"]
 
