@@ -121,9 +121,7 @@ def test_a_file_that_cannot_be_written_is_told_of(tmp_path):
     write_text(tmp_path / "deep" / "a.txt", "old")
     write_text(tmp_path / "deep" / "a.txt", "é")
     assert (tmp_path / "deep" / "a.txt").read_bytes() == "é".encode()
-    with pytest.raises(
-        OSError, match=r"results cannot be written to '.*a.txt.b': .*; make room"
-    ):
+    with pytest.raises(OSError, match=r"results cannot be written to '.*a.txt.b': .*; make room"):
         write_text(tmp_path / "deep" / "a.txt" / "b", "")
     with pytest.raises(OSError, match=r"^no .*a.txt.b: "):
         write_bytes(tmp_path / "deep" / "a.txt" / "b", b"", "no {path}: {reason}")
