@@ -12,13 +12,7 @@ __all__ = ["check_bool", "check_integer", "check_number", "out_of_range", "short
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """Return a text for a message: of a longer one than `most` the beginning and the end.
-
-    Examples
-    --------
-    >>> shortened("1" * 5000, 20)
-    '111111111...11111111'
-    """
+    """Return a text for a message: of a longer one than `most` the beginning and the end."""
     if len(text) <= most:
         return text
     end = (most - 3) // 2

@@ -56,16 +56,10 @@ def philox4x32(
 def philox_rounds(
     words: Sequence[Any], key: tuple[int, int], rounds: int, number: Callable[[int], Any]
 ) -> list[Any]:
-    """Return the four words of Philox4x32 from four arrays of any library.
+    """Return the four words of Philox4x32, given those of the counters in arrays of any library.
 
-    Parameters
-    ----------
-    words : sequence of four arrays
-        The counters, in integers of 64 bits, whose products may wrap.
-    key, rounds
-        As for :func:`philox4x32`.
-    number : callable
-        Makes the constants what the arrays go with.
+    They are integers of 64 bits, whose products may wrap; `number` makes a constant that goes with
+    them.
     """
     low, high = key
     first_factor, second_factor = map(number, _MULTIPLIERS)

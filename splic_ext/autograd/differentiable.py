@@ -13,7 +13,7 @@ from splic_ext.arrays.dtypes import nearest_range
 from splic_ext.autograd.masks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import backend_info, get_backend, gradient_backends
-from splic_ext.backends.base import Backend, CompletionInfo, Problem
+from splic_ext.backends.base import Backend, Problem
 from splic_ext.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, complete, default_threads, resolve_options
 from splic_ext.completion.validate import (
@@ -115,15 +115,12 @@ def complete_differentiable(
     cut_width = 0.0 if gradient == "exact" else SURROGATE_WIDTH
     chosen = _find_backend(backend, batch.device.type)
     if chosen is not None:
-        arguments = {
-            "options": solver_options,
-            "seed": seed,
-            "first_index": first_index,
-            "data_range": data_range,
-            "threads": default_threads() if threads is None else threads,
-        }
+        threads = default_threads() if threads is None else threads
+        others = {"seed": seed, "first_index": first_index, "threads": threads}
         apply: Any = _Native.apply
-        completed: Tensor = apply(batch, mask, chosen, arguments, cut_width)
+        completed: Tensor = apply(
+            batch, mask, chosen, solver_options, data_range, others, cut_width
+        )
         return completed
     if threads is not None:
         check_integer("threads", threads, 1, MAX_THREADS)
@@ -171,13 +168,17 @@ class _Native(torch.autograd.Function):
         batch: Tensor,
         mask: Tensor | None,
         backend: Backend,
-        arguments: dict[str, Any],
+        options: SolverOptions,
+        data_range: float,
+        others: dict[str, int],
         cut_width: float,
     ) -> Tensor:
         """Complete, and keep the images alone."""
         ctx.save_for_backward(batch, mask)
-        ctx.backend, ctx.arguments, ctx.cut_width = backend, arguments, cut_width
-        completed: Tensor = complete(batch.detach(), mask, backend=backend.name, **arguments)
+        ctx.backend, ctx.options, ctx.data_range = backend, options, data_range
+        ctx.others, ctx.cut_width = others, cut_width
+        known: dict[str, Any] = {"backend": backend.name, "options": options, **others}
+        completed: Tensor = complete(batch.detach(), mask, data_range=data_range, **known)
         return completed
 
     @staticmethod
@@ -186,25 +187,20 @@ class _Native(torch.autograd.Function):
         """Complete again, and go back."""
         batch, mask = ctx.saved_tensors
         images = batch.detach().numpy()
-        gradient = np.empty(images.shape, images.dtype)
+        gradient, dtype = np.empty(images.shape, images.dtype), str(images.dtype)
         if gradient.size > 0:
-            arguments, dtype = ctx.arguments, str(images.dtype)
-            data_range = nearest_range(arguments["data_range"], dtype)
             problem = Problem.of(
                 images,
                 dtype,
-                arguments["options"],
-                data_range,
+                ctx.options,
+                nearest_range(ctx.data_range, dtype),
                 target=gradient,
                 mask=None if mask is None else mask.numpy(),
-                seed=arguments["seed"],
-                first_index=arguments["first_index"],
-                threads=arguments["threads"],
-                info=CompletionInfo.empty(len(images), 2 if arguments["options"].alternate else 1),
+                **ctx.others,
             )
             cotangent = grads[0].numpy().astype(images.dtype, copy=False)
             ctx.backend.differentiate(problem, cotangent, ctx.cut_width)
-        return torch.from_numpy(gradient), None, None, None, None
+        return torch.from_numpy(gradient), *[None] * 6
 
 
 def _check_batch(batch: Any) -> None:

@@ -68,58 +68,37 @@ class CompletionInfo:
 class Problem:
     """A validated batch, as handed to :meth:`Backend.solve`.
 
-    Attributes
-    ----------
-    source, target : ndarray of shape (N, C, H, W)
-        Input and output views of any strides; the output may be the input itself. Their dtype
-        is that of the batch, or uint16 holding the bits of bfloat16. A
-        :class:`~splic_ext.arrays.memory.Memory` if there is a `placement`, and so is `mask`.
-    dtype : str
-        "uint8", "float16", "bfloat16", "float32" or "float64".
-    mask : ndarray of shape (N, C, H, W), bool, or None
-        A given mask (strides may be 0); None: draw it.
-    seed, first_index : int
-        Of the drawn masks, in [0, 2**64).
-    options : SolverOptions
-        With `rank` resolved to an integer.
-    data_range : float
-        Positive; the data lie in [0, data_range].
-    largest : float
-        The result is clipped to [0, largest]: the data range, or what the dtype can hold.
-    threads : int
-        Most threads to use, at least 1.
-    info : CompletionInfo
-        Filled in by the solver, unless the placement wants no records.
-    placement : Placement or None
-        Of a batch on a device, whose values have not been checked: where and how. A back end that
-        takes arrays of the CPU alone gets None.
+    `source`, `target` and `mask` are NumPy views of shape (N, C, H, W) and of any strides; the
+    target may be the source itself. bfloat16 comes as its bits, in uint16. With a `placement` all
+    are :class:`~splic_ext.arrays.memory.Memory`, and the values have not been checked.
     """
 
     source: Any
     target: Any
-    dtype: str
-    mask: Any
-    seed: int
+    dtype: str  # "uint8", "float16", "bfloat16", "float32" or "float64"
+    mask: Any  # of bool; None: to be drawn
+    seed: int  # this and the next: in [0, 2**64)
     first_index: int
-    options: SolverOptions
+    options: SolverOptions  # with `rank` resolved to an integer
     data_range: float
-    largest: float
+    largest: float  # the result is clipped to [0, largest]: data range, or what the dtype can hold
     threads: int
-    info: CompletionInfo
-    placement: Placement | None = None
+    info: CompletionInfo  # to be filled in, unless the placement wants no records
+    placement: Placement | None = None  # None on the CPU
 
     @classmethod
     def of(
         cls, source: Any, dtype: str, options: SolverOptions, data_range: float, **others: Any
     ) -> Problem:
-        """Return a problem, with the rank and the largest value that follow from the rest."""
+        """Return a problem, with what follows from the rest: rank, largest value, empty records."""
+        count, _, height, width = source.shape
         return cls(
             source=source,
             dtype=dtype,
-            options=options.replace(rank=options.resolve_rank(*source.shape[2:])),
+            options=options.replace(rank=options.resolve_rank(height, width)),
             data_range=data_range,
             largest=largest_value(dtype, data_range),
-            **others,
+            **{"info": CompletionInfo.empty(count, 2 if options.alternate else 1), **others},
         )
 
     def native_parameters(self) -> dict[str, Any]:
@@ -136,16 +115,8 @@ class Problem:
 
     def native_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that `solve` of every compiled module takes."""
-        return {
-            "source": self.source,
-            "target": self.target,
-            "mask": self.mask,
-            **self.native_parameters(),
-            "iterations": self.info.iterations,
-            "residual": self.info.residual,
-            "delta": self.info.delta,
-            "seconds": self.info.seconds,
-        }
+        arrays = {"source": self.source, "target": self.target, "mask": self.mask}
+        return {**arrays, **self.native_parameters(), **vars(self.info)}
 
 
 @dataclass(frozen=True)

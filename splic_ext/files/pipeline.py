@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 
 from splic_ext.atomic import atomic_path
 from splic_ext.backends import get_backend
-from splic_ext.files.arrays import ARRAY_SUFFIXES, complete_images, complete_npy, complete_npz
+from splic_ext.files.arrays import (
+    ARRAY_SUFFIXES,
+    Calls,
+    Progress,
+    complete_images,
+    complete_npy,
+    complete_npz,
+)
 from splic_ext.files.images import ImageFileError, Picture, no_pillow_limit
 from splic_ext.files.plan import Job, is_supported
 from splic_ext.files.reporting import Reporter, Tally
@@ -148,17 +154,11 @@ class _Pipeline:
 
     def _large(self, loaded: Loaded) -> None:
         """Complete an image tile by tile."""
-        pixels, data_range = loaded.picture.pixels, loaded.picture.data_range
-        target = np.empty_like(pixels)
+        picture = loaded.picture
+        target = np.empty_like(picture.pixels)
+        planes, into = (np.moveaxis(p, -1, 0)[None] for p in (picture.pixels, target))
         with self.tally.pieces(loaded.job) as progress:
-            complete_images(
-                np.moveaxis(pixels, -1, 0)[None],
-                np.moveaxis(target, -1, 0)[None],
-                partial(self._solve, data_range=data_range),
-                loaded.job.index,
-                progress,
-                self.settings.n_threads,
-            )
+            complete_images(planes, into, self._calls(loaded.job, picture.data_range, progress))
             write(loaded, target, self.settings.overwrite)
 
     def _array(self, job: Job) -> None:
@@ -166,23 +166,21 @@ class _Pipeline:
         settings = self.settings
         run = complete_npy if job.source.suffix.lower() == ".npy" else complete_npz
         with self.tally.pieces(job) as progress:
+            calls = self._calls(job, settings.data_range, progress)
             with atomic_path(job.target, overwrite=settings.overwrite) as temporary:
-                found = run(
-                    job.source,
-                    temporary,
-                    partial(self._solve, data_range=settings.data_range),
-                    first_index=job.index,
-                    channel_axis=settings.channel_axis,
-                    progress=progress,
-                    threads=settings.n_threads,
-                )
-            for text in found:
+                notes = run(job.source, temporary, calls, settings.channel_axis)
+            for text in notes:
                 self.tally.reporter.note(job.source, text)
 
-    def _solve(self, batch: Pixels, first_index: int, *, data_range: float | None) -> Pixels:
-        """Complete one piece of a large image or an array, and wait for it."""
-        last, threads = np.moveaxis(batch, 1, -1), self.settings.n_threads
-        future = self.solver.submit(
-            complete_batch, last, first_index, threads, data_range, self.settings
-        )
-        return np.moveaxis(future.result(), -1, 1)
+    def _calls(self, job: Job, data_range: float | None, progress: Progress) -> Calls:
+        """Return how the pieces of a file are completed: one after the other, each waited for."""
+        threads = self.settings.n_threads
+
+        def solve(batch: Pixels, first_index: int) -> Pixels:
+            last = np.moveaxis(batch, 1, -1)
+            future = self.solver.submit(
+                complete_batch, last, first_index, threads, data_range, self.settings
+            )
+            return np.moveaxis(future.result(), -1, 1)
+
+        return Calls(solve, job.index, progress, threads)
