@@ -36,11 +36,6 @@ def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
     The name comes back in lower case with hyphens, keys with underscores. A first item without "="
     is the value of `preset`. Spaces around the parts do not count, and commas in quotation marks
     are no separators.
-
-    >>> parse_spec("pgd:epsilon=8/255, steps=40, random-start=false")
-    ('pgd', {'epsilon': 0.03137254901960784, 'steps': 40, 'random_start': False})
-    >>> parse_spec("Soft_Impute:recommended,tv_weight=0.1")
-    ('soft-impute', {'preset': 'recommended', 'tv_weight': 0.1})
     """
     if not isinstance(text, str):
         raise TypeError(
@@ -102,11 +97,7 @@ def _read(key: str, value: str, shown: str) -> Value:
 
 
 def parse_value(text: str) -> Value:
-    """Read a value: a number, a fraction, true, false or none in any case, or else a string.
-
-    >>> [parse_value(text) for text in ("7", "1e-3", "3/4", "True", "none", "exact", "'7'")]
-    [7, 0.001, 0.75, True, None, 'exact', '7']
-    """
+    """Read a value: a number, a fraction, true, false or none in any case, or else a string."""
     if _INTEGER.fullmatch(text):
         if len(text) > _DIGITS:
             raise ValueError(f"an integer must have at most {_DIGITS} digits, got {len(text)}")

@@ -83,8 +83,6 @@ class Memory:
 
     def expanded(self, count: int) -> Memory:
         """Return the same memory with axes of length 1 before the others."""
-        if count == 0:
-            return self
         return self._laid_out((1,) * count + self.shape, (0,) * count + self.strides)
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Memory:

@@ -135,8 +135,7 @@ def complete_differentiable(
     total = torch.zeros_like(batch)
     for stream in range(solver_options.n_masks):
         drawn = masks_on(
-            batch.device,
-            tuple(batch.shape),
+            batch,
             indices,
             anchor_fraction=solver_options.anchor_fraction,
             seed=seed,

@@ -21,11 +21,7 @@ __all__ = ["image_indices", "masks_on"]
 
 
 def image_indices(index: int | torch.Tensor | None, count: int) -> npt.NDArray[np.uint64]:
-    """Return the index of each of `count` images, given that of the first, or of each.
-
-    >>> image_indices(5, 3)
-    array([5, 6, 7], dtype=uint64)
-    """
+    """Return the index of each of `count` images, given that of the first, or of each."""
     if not isinstance(index, torch.Tensor):
         first = 0 if index is None else check_integer("index", index, 0, 2**64 - 1)
         return count_up(first, count)
@@ -48,8 +44,7 @@ def image_indices(index: int | torch.Tensor | None, count: int) -> npt.NDArray[n
 
 
 def masks_on(
-    device: torch.device,
-    shape: tuple[int, ...],
+    images: torch.Tensor,
     indices: npt.NDArray[np.uint64],
     *,
     anchor_fraction: float,
@@ -57,38 +52,30 @@ def masks_on(
     stream: int = 0,
     channels: Channels = "stacked",
 ) -> torch.Tensor:
-    """Draw the masks of images of any indices, of shape (N, C, H, W) or (N, 1, H, W).
+    """Draw the masks of images of any indices, of shape (N, C, H, W) or (N, 1, H, W), beside them.
 
     The bits are those of :func:`splic_ext.masks.bernoulli_masks`. On the CPU that function draws
     them; for another device only the indices go there, and the masks are made where they are used.
-
-    >>> indices = np.array([3, 0], np.uint64)
-    >>> masks_on(torch.device("cpu"), (2, 1, 1, 4), indices, anchor_fraction=0.5, seed=7).int()
-    tensor([[[[0, 1, 1, 0]]],
-    <BLANKLINE>
-    <BLANKLINE>
-            [[[0, 0, 1, 1]]]], dtype=torch.int32)
     """
-    _, n_channels, height, width = shape
-    if device.type == "cpu":
-        parts = [
-            bernoulli_masks(
-                (run.stop - run.start, n_channels, height, width),
-                anchor_fraction=anchor_fraction,
-                seed=seed,
-                first_index=int(indices[run.start]),
-                stream=stream,
-                channels=channels,
-            )
-            for run in consecutive_runs(indices)
-        ]
-        return torch.from_numpy(np.concatenate(parts))
-    return draw(device, shape, indices, anchor_fraction, seed, stream, channels)
+    if images.device.type != "cpu":
+        return draw(images, indices, anchor_fraction, seed, stream, channels)
+    _, *sides = images.shape
+    parts = [
+        bernoulli_masks(
+            (run.stop - run.start, *sides),
+            anchor_fraction=anchor_fraction,
+            seed=seed,
+            first_index=int(indices[run.start]),
+            stream=stream,
+            channels=channels,
+        )
+        for run in consecutive_runs(indices)
+    ]
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def draw(
-    device: torch.device,
-    shape: tuple[int, ...],
+    images: torch.Tensor,
     indices: npt.NDArray[np.uint64],
     anchor_fraction: float,
     seed: int,
@@ -96,7 +83,8 @@ def draw(
     channels: Channels,
 ) -> torch.Tensor:
     """Draw the masks with torch; see :func:`masks_on`."""
-    count, n_channels, height, width = shape
+    count, n_channels, height, width = images.shape
+    device = images.device
     planes = n_channels if channels == "stacked" else 1
     bits = planes * height * width
     halves = [indices & np.uint64(0xFFFFFFFF), indices >> np.uint64(32)]

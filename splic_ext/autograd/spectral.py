@@ -106,10 +106,6 @@ def shrink_spectrum(matrices: Tensor, threshold: Tensor, rank: int | None = None
 
     Of matrices of shape (N, m, n) and thresholds of shape (N,), differentiable in both; the rank
     cut is taken as constant.
-
-    >>> matrices = torch.diag(torch.tensor([3.0, 2.0, 1.0]))[None]
-    >>> shrink_spectrum(matrices, torch.tensor([1.0])).diagonal(dim1=1, dim2=2)
-    tensor([[2., 1., 0.]])
     """
     most = min(matrices.shape[-2:])
     apply: Any = _Shrink.apply

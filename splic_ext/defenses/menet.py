@@ -74,8 +74,7 @@ class MatrixEstimation(RandomDefense):
         """Mask the images and estimate them."""
         count, channels, height, width = images.shape
         masks = masks_on(
-            images.device,
-            tuple(images.shape),
+            images,
             image_indices(index, count),
             anchor_fraction=self.anchor_fraction,
             seed=self.draw(),

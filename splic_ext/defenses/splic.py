@@ -104,8 +104,7 @@ class SPLIC(RandomDefense):
         parts = consecutive_runs(indices)
         if len(parts) > 1 and options.n_masks == 1:
             drawn = masks_on(
-                images.device,
-                tuple(images.shape),
+                images,
                 indices,
                 anchor_fraction=options.anchor_fraction,
                 seed=seed,

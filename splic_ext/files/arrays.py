@@ -93,24 +93,20 @@ def _pieces(shape: tuple[int, int, int, int], threads: int) -> Iterator[_Piece]:
             tile = (rows.stop - rows.start, columns.stop - columns.start)
             by_shape.setdefault(tile, []).append((rows, columns))
     n_tiles = sum(map(len, by_shape.values()))
-    offset = 0
+    after = 0
     for tile, group in by_shape.items():
         step = images_per_call(channels, *tile, threads)
+        first, after = after, after + len(group) * count
         if count == 1:
             for start in range(0, len(group), step):
                 tiles = group[start : start + step]
-                yield _Piece(offset + start, slice(0, 1), tiles, len(tiles) / n_tiles)
-        else:
-            for number, tile_at in enumerate(group):
-                for start in range(0, count, step):
-                    stop = min(start + step, count)
-                    yield _Piece(
-                        offset + number * count + start,
-                        slice(start, stop),
-                        [tile_at],
-                        (stop - start) / n_tiles,
-                    )
-        offset += len(group) * count
+                yield _Piece(first + start, slice(0, 1), tiles, len(tiles) / n_tiles)
+            continue
+        for number, tile_at in enumerate(group):
+            for start in range(0, count, step):
+                run = slice(start, min(start + step, count))
+                offset = first + number * count + start
+                yield _Piece(offset, run, [tile_at], (run.stop - start) / n_tiles)
 
 
 def complete_images(images: npt.NDArray[Any], target: npt.NDArray[Any], calls: Calls) -> None:
