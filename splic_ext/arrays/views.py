@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays.devices import (
-    DLPackLibrary,
-    Placement,
-    is_foreign,
-    library_of,
-    library_on,
-)
+from splic_ext.arrays.devices import DLPackArray, Placement, beside, is_foreign, on_device
 from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.arrays.memory import Memory
 from splic_ext.errors import ShapeError
@@ -63,23 +56,23 @@ class ArrayView:
         """The device, with its number where there may be several: "cpu", "cuda:1"."""
         if self.device != "cuda":
             return self.device
-        return f"cuda:{library_of(self.array).index(self.array)}"
+        return f"cuda:{on_device(self.array).index}"
 
-    def memory(self, beside: ArrayView | None = None) -> Memory:
+    def memory(self, partner: ArrayView | None = None) -> Memory:
         """Return the memory of the array.
 
-        That of a CUDA device is ready on the current stream of its library, or of that of an
-        array `beside` which it is used.
+        That of a CUDA device is ready on the current stream of its library, or of that of a
+        `partner` with which it is used.
         """
         if self.device != "cuda":
             return Memory.of(self.host)
-        library = library_of(self.array) if beside is None else library_on(self.array, beside.array)
-        return library.memory(self.array)
+        array = on_device(self.array)
+        return (array if partner is None else beside(array, on_device(partner.array))).memory()
 
     def copied(self) -> ArrayView:
         """Return a copy of the memory of the array."""
         if self.device == "cuda":
-            return view_array("copy", library_of(self.array).copy(self.array))
+            return view_array("copy", on_device(self.array).copy())
         bits = self.host.copy("K")
         return ArrayView(bits, bits, self.dtype, self.device)
 
@@ -87,16 +80,15 @@ class ArrayView:
         """Return where and how the array is completed; None on the CPU."""
         if self.device != "cuda":
             return None
-        library = library_of(self.array)
-        index = library.index(self.array)
-        scratch = partial(library.scratch, index=index)
-        return Placement(index, library.stream(index), scratch, reads or library.waits)
+        array = on_device(self.array)
+        return Placement(array.index, array.stream(), array.scratch, reads or array.waits)
 
     def wait_for(self, other: ArrayView) -> None:
         """Wait for the device where the library of another array may reuse its memory too early."""
-        if self.device == "cuda" and is_foreign(other.array, self.array):
-            library = library_of(self.array)
-            library.wait(library.index(self.array))
+        if self.device == "cuda":
+            array = on_device(self.array)
+            if is_foreign(on_device(other.array), array):
+                array.wait()
 
     def same_kind(self, other: ArrayView) -> bool:
         """Whether both are arrays of one library."""
@@ -108,7 +100,7 @@ class ArrayView:
     def empty_like(self) -> ArrayView:
         """Return an uninitialised array of the same container, dtype, shape and layout."""
         if self.device == "cuda":
-            empty = library_of(self.array).empty_like(self.array)
+            empty = on_device(self.array).empty_like()
             return ArrayView(empty, None, self.dtype, self.device)
         if isinstance(self.array, np.ndarray):
             return view_array("out", np.empty_like(self.array, subok=False))
@@ -161,7 +153,7 @@ def view_array(name: str, array: Any) -> ArrayView:
         if kind != 1:
             device = {2: "cuda", 3: "cuda", 10: "rocm", 13: "cuda"}.get(kind, f"dlpack:{kind}")
             dtype = str(getattr(array, "dtype", "unknown")).rpartition(".")[2]
-            if device == "cuda" and isinstance(library_of(array), DLPackLibrary):
+            if device == "cuda" and isinstance(on_device(array), DLPackArray):
                 _check_namespace(name, array)
             return ArrayView(array, None, dtype, device)
         _check_namespace(name, array)

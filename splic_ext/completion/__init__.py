@@ -269,7 +269,7 @@ def complete(
 
 def _spread(mask: ArrayView, source: ArrayView, images: Memory, channel_axis: int) -> Memory:
     """Return the memory of a mask in the shape of the images, ready where `source` is."""
-    anchors = channel_first("mask", mask.memory(beside=source), channel_axis)
+    anchors = channel_first("mask", mask.memory(source), channel_axis)
     return anchors.broadcast_to(images.shape)
 
 
