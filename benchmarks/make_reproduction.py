@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from splic_ext.atomic import write_text
 from splic_ext.evaluation.tables import markdown_table, percent
 from splic_ext.experiments.bench import PAPER_ITERATIONS
 from splic_ext.experiments.registry import EXPERIMENTS
@@ -23,7 +24,6 @@ from splic_ext.experiments.results.rows import Point, Row
 from splic_ext.experiments.tables import paper
 from splic_ext.experiments.tables.gray_box import METHODS
 from splic_ext.experiments.tables.trained import BLACK_BOX, WHITE_BOX
-from splic_ext.runs.store import write_text
 
 #: Data of the paper -> how the page calls it.
 DATA = {"cifar10": "CIFAR-10", "svhn": "SVHN"}

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from splic_ext.atomic import atomic_path
+from splic_ext.atomic import atomic_path, write_bytes, write_text
 
 
 def write_and(path, then, **options):
@@ -115,3 +115,13 @@ def test_a_durable_file_where_folders_cannot_be_opened(tmp_path, monkeypatch):
         patch.setattr(os, "open", refuse)
         write_and(tmp_path / "y.txt", lambda: None, durable=True)
     assert (tmp_path / "y.txt").read_text() == "new"
+
+
+def test_a_file_that_cannot_be_written_is_told_of(tmp_path):
+    write_text(tmp_path / "deep" / "a.txt", "old")
+    write_text(tmp_path / "deep" / "a.txt", "é")
+    assert (tmp_path / "deep" / "a.txt").read_bytes() == "é".encode()
+    with pytest.raises(OSError, match=r"results cannot be written to '.*a.txt.b': .*; make room"):
+        write_text(tmp_path / "deep" / "a.txt" / "b", "")
+    with pytest.raises(OSError, match=r"^no .*a.txt.b: "):
+        write_bytes(tmp_path / "deep" / "a.txt" / "b", b"", "no {path}: {reason}")

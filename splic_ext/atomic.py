@@ -10,30 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["atomic_path", "remove_stale"]
+__all__ = ["atomic_path", "remove_stale", "telling", "write_bytes", "write_text"]
 
 #: A temporary file of this age, in seconds, was left by a process that was killed.
 STALE = 3600.0
+
+#: What is said of results that cannot be written; see :func:`telling`.
+RESULTS = (
+    "the results cannot be written to '{path}': {reason}; make room or name another folder, and "
+    "run it again: what is finished is kept"
+)
 
 
 @contextmanager
 def atomic_path(target: Path, *, overwrite: bool = False, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `target`, and move it there once the block has succeeded.
 
-    Parameters
-    ----------
-    target : Path
-        The file to make; its folders are made too.
-    overwrite : bool, default False
-        Whether a file may be there already.
-    durable : bool, default False
-        Whether the file is to be whole after a power failure too: it waits for the disk, for
-        milliseconds.
-
-    Raises
-    ------
-    FileExistsError
-        A file is there; checked again when the block ends.
+    The folders of the target are made. `durable`: the file is whole after a power failure too; it
+    waits for the disk, for milliseconds. FileExistsError is raised before the block and after it.
     """
     if not overwrite and os.path.lexists(target):
         raise _exists(target)
@@ -56,14 +50,28 @@ def atomic_path(target: Path, *, overwrite: bool = False, durable: bool = False)
         temporary.unlink(missing_ok=True)
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove temporary files that killed processes left in a folder an hour ago or more.
+@contextmanager
+def telling(path: Path, failure: str) -> Iterator[None]:
+    """Have an OSError say `failure`, a text with {path} and {reason}."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(failure.format(path=path, reason=error.strerror or error)) from error
 
-    Parameters
-    ----------
-    folder : Path
-        Need not exist.
-    """
+
+def write_bytes(path: Path, content: bytes, failure: str = RESULTS) -> None:
+    """Write a file at once and durably, in place of any that is there; see :func:`telling`."""
+    with telling(path, failure), atomic_path(path, overwrite=True, durable=True) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str, failure: str = RESULTS) -> None:
+    """Write a text in UTF-8 as :func:`write_bytes` does."""
+    write_bytes(path, text.encode(), failure)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder an hour ago or more."""
     for path in folder.glob(".splic-*.tmp"):
         with suppress(OSError):  # another process may have been faster
             if time.time() - path.stat().st_mtime > STALE:

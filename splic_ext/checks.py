@@ -24,13 +24,7 @@ MOST = 2**31 - 1
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """Return a text for a message: of a longer one than `most` the beginning and the end.
-
-    Examples
-    --------
-    >>> shortened("1" * 5000, 20)
-    '111111111...11111111'
-    """
+    """Return a text for a message: of a longer one than `most` the beginning and the end."""
     if len(text) <= most:
         return text
     end = (most - 3) // 2

@@ -31,43 +31,30 @@ _FEATURES = (
 )
 
 
-def cpu_features() -> list[str] | None:
-    """Return the vector instruction sets of this processor; None where Linux does not tell.
-
-    Examples
-    --------
-    >>> features = cpu_features()
-    >>> features is None or all(isinstance(name, str) for name in features)
-    True
-    """
+def _cpuinfo() -> list[tuple[str, str]]:
+    """Return what Linux tells of all processors; nothing elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    flags: set[str] = set()
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            flags.update(value.split())
-    return [name for name in _FEATURES if name in flags]
+        return []
+    parts = (line.partition(":") for line in text.splitlines())
+    return [(name.strip(), value.strip()) for name, _, value in parts]
+
+
+def cpu_features() -> list[str] | None:
+    """Return the vector instruction sets of this processor; None where Linux does not tell."""
+    found = _cpuinfo()
+    flags = {
+        flag for name, value in found if name in ("flags", "Features") for flag in value.split()
+    }
+    return [name for name in _FEATURES if name in flags] if found else None
 
 
 def cpu_name() -> str:
-    """Return the model name of the processor; family and model too, where Linux tells them.
-
-    Examples
-    --------
-    >>> isinstance(cpu_name(), str)
-    True
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    """Return the model name of the processor; family and model too, where Linux tells them."""
+    found = dict(reversed(_cpuinfo()))  # of the first
+    if not found:
         return platform.processor() or platform.machine()
-    found: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        found.setdefault(key.strip(), value.strip())
     name = found.get("model name", platform.machine())
     if "cpu family" in found:
         name += f" (family {found['cpu family']}, model {found['model']})"
@@ -75,18 +62,7 @@ def cpu_name() -> str:
 
 
 def describe_installation(version: str) -> dict[str, Any]:
-    """Collect what ``splic-ext info`` shows; made of dicts, lists, strings, numbers and None.
-
-    Parameters
-    ----------
-    version : str
-        Of the package.
-
-    Raises
-    ------
-    ValueError
-        ``SPLIC_NUM_THREADS`` is not a positive integer.
-    """
+    """Collect what ``splic-ext info`` shows; made of dicts, lists, strings, numbers and None."""
     return {
         "version": version,
         "python": platform.python_version(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, get_args
 
 import numpy as np
@@ -55,16 +56,10 @@ def philox4x32(
 def philox_rounds(
     words: Sequence[Any], key: tuple[int, int], rounds: int, number: Callable[[int], Any]
 ) -> list[Any]:
-    """Return the four words of Philox4x32 from four arrays of any library.
+    """Return the four words of Philox4x32, given those of the counters in arrays of any library.
 
-    Parameters
-    ----------
-    words : sequence of four arrays
-        The counters, in integers of 64 bits, whose products may wrap.
-    key, rounds
-        As for :func:`philox4x32`.
-    number : callable
-        Makes the constants what the arrays go with.
+    They are integers of 64 bits, whose products may wrap; `number` makes a constant that goes with
+    them.
     """
     low, high = key
     first_factor, second_factor = map(number, _MULTIPLIERS)
@@ -148,7 +143,7 @@ def bernoulli_masks(
     n_bits = planes * height * width
     n_blocks = -(-n_bits // 4)
     counter = np.zeros((count, n_blocks, 4), dtype=np.uint32)
-    index = np.array([(first_index + i) & (2**64 - 1) for i in range(count)], dtype=np.uint64)
+    index = count_up(first_index, count)
     counter[..., 0] = np.arange(n_blocks, dtype=np.uint32)
     counter[..., 1] = stream
     counter[..., 2] = (index & np.uint64(_LOW)).astype(np.uint32)[:, None]
@@ -162,3 +157,14 @@ def bernoulli_masks(
 def anchor_threshold(anchor_fraction: float) -> int:
     """Return the number in [0, 2**32] below which a random word makes an anchor."""
     return round(anchor_fraction * 2**32)
+
+
+def count_up(first_index: int, count: int) -> npt.NDArray[np.uint64]:
+    """Return the indices of a batch whose first image has that index; 0 follows the largest."""
+    return np.array([(first_index + i) % 2**64 for i in range(count)], dtype=np.uint64)
+
+
+def consecutive_runs(indices: npt.NDArray[np.uint64]) -> list[slice]:
+    """Return the parts of `indices` that count up by one."""
+    edges = np.flatnonzero(indices[1:] != indices[:-1] + np.uint64(1)) + 1
+    return [slice(start, stop) for start, stop in pairwise([0, *edges.tolist(), len(indices)])]

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext import autograd  # noqa: E402
 from splic_ext.autograd import spectral_backward  # noqa: E402
+from splic_ext.backends import get_backend  # noqa: E402
 
 SHORT = {"rank": 2, "max_iterations": 9, "inner_iterations": 4, "tolerance": 0.0}
 VARIANTS = {
@@ -323,3 +324,10 @@ def test_several_masks_and_a_given_one():
     images, mask = images_and_mask((1, 1, 8, 8))
     with pytest.raises(ValueError, match="`n_masks` must be 1 with a given `mask`, got 3"):
         autograd.complete_differentiable(images, mask, options=SolverOptions(n_masks=3))
+
+
+def test_each_back_end_says_whether_it_has_a_gradient():
+    found = {name: get_backend(name, "cpu") for name in splic_ext.available_backends()}
+    assert {name for name, known in found.items() if known.differentiates} <= {"cpu"}
+    with pytest.raises(NotImplementedError, match="numpy"):
+        found["numpy"].differentiate(None, None, 0.0)

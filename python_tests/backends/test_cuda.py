@@ -12,7 +12,7 @@ import pytest
 
 import splic_ext
 from splic_ext import SolverOptions
-from splic_ext.arrays.devices import DeviceMemory
+from splic_ext.arrays.memory import Memory
 from splic_ext.backends.cuda import workspace_bytes
 
 
@@ -72,7 +72,7 @@ def test_a_device_that_is_not_there(info):
     module = pytest.importorskip("splic_ext._cuda", reason="the CUDA module was not built")
     if info.available:
         pytest.skip("there is a GPU")
-    memory = DeviceMemory(4096, (1, 1, 8, 8), (256, 256, 32, 4), 4, 0)
+    memory = Memory(4096, (1, 1, 8, 8), (256, 256, 32, 4), 4, 0)
     with pytest.raises(RuntimeError, match=r"the CUDA operation cuda\w+ failed: .+ \(cudaError"):
         module.DeviceBatch(
             memory,

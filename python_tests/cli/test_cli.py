@@ -38,7 +38,7 @@ def seen(monkeypatch):
         caught.append(arguments)
         return batch
 
-    monkeypatch.setattr("splic_ext.files.pipeline.complete", spy)
+    monkeypatch.setattr("splic_ext.files.work.complete", spy)
     return caught
 
 

@@ -56,7 +56,7 @@ def test_many_images_go_in_few_calls(tmp_path, monkeypatch):
         calls.append((len(batch), arguments["first_index"]))
         return batch
 
-    monkeypatch.setattr("splic_ext.files.pipeline.complete", counting)
+    monkeypatch.setattr("splic_ext.files.work.complete", counting)
     complete_files(tmp_path / "in", "-o", tmp_path / "out")
     assert sorted(calls) == [(44, 256), (256, 0)]
 
@@ -222,7 +222,7 @@ def test_a_failing_write_leaves_nothing(tmp_path, monkeypatch):
         stream.write(b"half of a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("splic_ext.files.pipeline.encode_picture", fail)
+    monkeypatch.setattr("splic_ext.files.work.encode_picture", fail)
     output = complete_files(tmp_path / "a.png", "-o", tmp_path / "out", code=1)
     assert "a.png: No space left on device" in output
     assert files_below(tmp_path / "out") == []

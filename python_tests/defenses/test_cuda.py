@@ -77,7 +77,7 @@ def test_masks_drawn_on_the_device(gpu):
     for channels in ("stacked", "separate"):
         arguments = {"anchor_fraction": 0.3, "seed": 2**63 + 5, "stream": 2, "channels": channels}
         drawn = [
-            masks_on(gpu.device(place), (4, 3, 9, 7), indices, **arguments)
+            masks_on(gpu.empty(4, 3, 9, 7, device=place), indices, **arguments)
             for place in ("cpu", "cuda")
         ]
         assert gpu.equal(drawn[0], drawn[1].cpu())

@@ -9,7 +9,7 @@ import splic_ext
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 defenses = pytest.importorskip("splic_ext.defenses")
-spectral = pytest.importorskip("splic_ext.defenses.spectral")
+spectral = pytest.importorskip("splic_ext.autograd.spectral")
 
 SEED = 11
 

@@ -197,11 +197,11 @@ def test_a_full_disk_leaves_what_was_there(result, tmp_path, monkeypatch):
     path = result.save(tmp_path)[0]
     before = path.read_bytes()
 
-    def fill_up(path, text, **_):
-        path.write_bytes(text[:20].encode())
+    def fill_up(path, content):
+        path.write_text(content[:20].decode())
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fill_up)
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
     with pytest.raises(OSError, match=r"cannot be written to '.*made.json': No space left on devi"):
         make_result().save(tmp_path)
     assert path.read_bytes() == before

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import splic_ext
-from splic_ext.files.arrays import complete_images, complete_npy, complete_npz, tile_spans
+from splic_ext.files.arrays import Calls, complete_images, complete_npy, complete_npz, tile_spans
 
 RNG = np.random.default_rng(3)
 FAST = splic_ext.SolverOptions(max_iterations=2)
@@ -44,9 +44,8 @@ def numbered(calls):
 def test_every_tile_of_every_image_has_an_index_of_its_own(shape):
     calls, done = [], []
     target = np.full(shape, -1.0)
-    complete_images(
-        np.zeros(shape), target, numbered(calls), 10, lambda *step: done.append(step), threads=1
-    )
+    how = Calls(numbered(calls), 10, lambda *step: done.append(step), threads=1)
+    complete_images(np.zeros(shape), target, how)
     tiles = {}
     for image in range(shape[0]):
         for rows in tile_spans(shape[2]):
@@ -67,9 +66,8 @@ def test_pieces_do_not_depend_on_the_number_of_threads():
     results = []
     for threads in (1, 7, 64):
         target = np.zeros(shape, np.float32)
-        complete_images(
-            np.zeros(shape, np.float32), target, numbered([]), 0, lambda *_: None, threads
-        )
+        how = Calls(numbered([]), 0, lambda *_: None, threads)
+        complete_images(np.zeros(shape, np.float32), target, how)
         results.append(target)
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
@@ -85,16 +83,12 @@ def real_solver(options):
     return solve
 
 
+def quiet(solve, first_index=0):
+    return Calls(solve, first_index, lambda *_: None, threads=1)
+
+
 def run_file(function, source, target, channel_axis=-3, first_index=0):
-    return function(
-        source,
-        target,
-        real_solver(FAST),
-        first_index=first_index,
-        channel_axis=channel_axis,
-        progress=lambda *_: None,
-        threads=1,
-    )
+    return function(source, target, quiet(real_solver(FAST), first_index), channel_axis)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "<f4", ">f4", "float64"])
@@ -157,22 +151,16 @@ def failing(kind):
 def test_a_bad_tile_is_counted_from_the_first_of_its_call(kind):
     image = np.zeros((1, 1, 3, 1024))
     with pytest.raises(kind, match=r"no, image 0 \(tiles of one image, counted from tile 0\)"):
-        complete_images(image, image, failing(kind), 7, lambda *_: None, threads=1)
+        complete_images(image, image, quiet(failing(kind), 7))
     small = np.zeros((1, 1, 3, 3))
     with pytest.raises(kind, match=r"no, image 0$"):
-        complete_images(small, small, failing(kind), 7, lambda *_: None, threads=1)
+        complete_images(small, small, quiet(failing(kind), 7))
 
 
 def test_divergence_in_an_archive_names_the_array(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((1, 4, 4)))
     with pytest.raises(ArithmeticError, match="array 'x' of the archive: no, image 0"):
-        complete_npz(
-            tmp_path / "a.npz",
-            tmp_path / "b.npz",
-            failing(ArithmeticError),
-            progress=lambda *_: None,
-            threads=1,
-        )
+        complete_npz(tmp_path / "a.npz", tmp_path / "b.npz", quiet(failing(ArithmeticError)))
 
 
 def test_arrays_that_look_channel_last_are_noted(tmp_path):
@@ -181,14 +169,8 @@ def test_arrays_that_look_channel_last_are_noted(tmp_path):
     np.savez(tmp_path / "a.npz", x=array)
     for axis in (-3, -1):
         for function, suffix in ((complete_npy, "npy"), (complete_npz, "npz")):
-            notes = function(
-                tmp_path / f"a.{suffix}",
-                tmp_path / f"b.{suffix}",
-                lambda batch, _: batch,
-                channel_axis=axis,
-                progress=lambda *_: None,
-                threads=1,
-            )
+            files = (tmp_path / f"{name}.{suffix}" for name in "ab")
+            notes = function(*files, quiet(lambda batch, _: batch), axis)
             told = [note for note in notes if "give --channel-axis -1" in note]
             assert len(told) == (axis == -3)
 

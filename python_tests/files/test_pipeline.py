@@ -5,8 +5,9 @@ import pytest
 from helpers.cli import FAST_OPTIONS, damage, files_below, save_png
 from PIL import Image
 
-from splic_ext.files.pipeline import JobSettings, run_jobs
+from splic_ext.files.pipeline import run_jobs
 from splic_ext.files.plan import plan_jobs
+from splic_ext.files.settings import JobSettings
 
 
 class Recorder:
@@ -76,7 +77,7 @@ def test_writing_that_fails_in_any_way_stops_nothing(tmp_path, monkeypatch):
     def fail(picture, completed, stream):
         raise LookupError("what was that?")
 
-    monkeypatch.setattr("splic_ext.files.pipeline.encode_picture", fail)
+    monkeypatch.setattr("splic_ext.files.work.encode_picture", fail)
     recorder = run(tmp_path)
     assert recorder.failures == [(name, "what was that?") for name in ("a.png", "b.png", "c.png")]
     assert files_below(tmp_path / "out") == []

@@ -1,81 +1,20 @@
-"""Arrays on CUDA devices: their memory, and the library that they come from."""
+"""Arrays on CUDA devices, as the libraries that they come from know them."""
 
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["DeviceMemory", "Library", "Placement", "is_foreign", "library_of", "memory_on"]
+from splic_ext.arrays.memory import Memory
+
+__all__ = ["OnDevice", "Placement", "beside", "is_foreign", "on_device"]
 
 #: What DLPack calls the legacy default stream, and the CUDA runtime takes as its handle.
 LEGACY_STREAM = 1
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceMemory:
-    """Memory of a CUDA device laid out as an array: what a NumPy view is on the CPU.
-
-    Attributes
-    ----------
-    pointer : int
-        Address of the first element.
-    shape, strides : tuple of int
-        Strides in bytes, of any sign; 0 where an axis repeats.
-    itemsize : int
-        Bytes of an element.
-    index : int
-        Number of the device.
-    read_only : bool
-        Whether its library forbids to write to it.
-    owner : object
-        Keeps the memory alive.
-    """
-
-    pointer: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    itemsize: int
-    index: int
-    read_only: bool = False
-    owner: Any = None
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    def moved(self, axis: int, place: int) -> DeviceMemory:
-        """Return the same memory with an axis moved."""
-        order = list(range(self.ndim))
-        order.insert(place % self.ndim, order.pop(axis % self.ndim))
-        return replace(
-            self,
-            shape=tuple(self.shape[i] for i in order),
-            strides=tuple(self.strides[i] for i in order),
-        )
-
-    def expanded(self, count: int) -> DeviceMemory:
-        """Return the same memory with axes of length 1 before the others."""
-        return replace(self, shape=(1,) * count + self.shape, strides=(0,) * count + self.strides)
-
-    def broadcast_to(self, shape: tuple[int, ...]) -> DeviceMemory:
-        """Return the same memory with axes of length 1 repeated."""
-        strides = tuple(
-            0 if here == 1 else stride
-            for here, stride in zip(self.shape, self.strides, strict=True)
-        )
-        return replace(self, shape=shape, strides=strides)
-
-    def extent(self) -> tuple[int, int]:
-        """Return the first address and the one beyond the last."""
-        if 0 in self.shape:
-            return self.pointer, self.pointer
-        spans = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
-        low = self.pointer + sum(span for span in spans if span < 0)
-        return low, self.pointer + sum(span for span in spans if span > 0) + self.itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,183 +40,163 @@ class Placement:
     reads: bool
 
 
-class Library(Protocol):
-    """What is asked of a library of arrays on CUDA devices."""
+class OnDevice(ABC):
+    """An array on a CUDA device, and what its library can do there."""
 
     #: Whether the work has to be done when complete() returns: the library knows of no stream on
     #: which it could wait for it.
-    waits: bool
+    waits = False
 
-    def index(self, array: Any) -> int:
-        """Return the number of the device of an array."""
+    def __init__(self, array: Any, index: int) -> None:
+        self.array, self.index = array, index
 
-    def stream(self, index: int) -> int:
-        """Return the handle of the caller's current stream on a device."""
+    @abstractmethod
+    def stream(self) -> int:
+        """Return the handle of the caller's current stream on the device."""
 
-    def memory(self, array: Any) -> DeviceMemory:
-        """Return the memory of an array, which is ready on the current stream."""
+    @abstractmethod
+    def memory(self) -> Memory:
+        """Return the memory of the array, which is ready on the current stream."""
 
-    def empty_like(self, array: Any) -> Any:
+    @abstractmethod
+    def empty_like(self) -> Any:
         """Return an array of the same shape, dtype, device and, if it may be, layout."""
 
-    def copy(self, array: Any) -> Any:
+    @abstractmethod
+    def copy(self) -> Any:
         """Return a copy, made on the current stream."""
 
-    def scratch(self, size: int, index: int) -> tuple[Any, int]:
+    @abstractmethod
+    def scratch(self, size: int) -> tuple[Any, int]:
         """Allocate memory in the order of the current stream; see :class:`Placement`."""
 
-    def wait(self, index: int) -> None:
-        """Wait for the caller's current stream on a device."""
+    @abstractmethod
+    def wait(self) -> None:
+        """Wait for the caller's current stream on the device."""
 
 
-class TorchLibrary:
-    """Tensors of torch: its streams, and its caching allocator.
+class TorchTensor(OnDevice):
+    """A tensor of torch: its streams, and its caching allocator.
 
     The allocator knows of all memory, reuses what torch has freed, and works while a CUDA graph is
     captured; memory of CUDA's own pools would be out of its reach.
     """
 
-    waits = False
-
-    def __init__(self, torch: Any) -> None:
+    def __init__(self, tensor: Any, torch: Any) -> None:
+        super().__init__(tensor, tensor.device.index)
         self._torch = torch
 
-    def index(self, array: Any) -> int:
-        index: int = array.device.index
-        return index
-
-    def stream(self, index: int) -> int:
-        handle: int = self._torch.cuda.current_stream(index).cuda_stream
+    def stream(self) -> int:
+        handle: int = self._torch.cuda.current_stream(self.index).cuda_stream
         return handle
 
-    def memory(self, array: Any) -> DeviceMemory:
-        bits = array.detach().resolve_neg()
+    def memory(self) -> Memory:
+        bits = self.array.detach().resolve_neg()
         size = bits.element_size()
         strides = tuple(stride * size for stride in bits.stride())
-        return DeviceMemory(
-            bits.data_ptr(), tuple(bits.shape), strides, size, self.index(bits), owner=bits
-        )
+        return Memory(bits.data_ptr(), tuple(bits.shape), strides, size, self.index, owner=bits)
 
-    def empty_like(self, array: Any) -> Any:
-        with self._torch.inference_mode(array.is_inference()):
-            return self._torch.empty_like(array)
+    def empty_like(self) -> Any:
+        with self._torch.inference_mode(self.array.is_inference()):
+            return self._torch.empty_like(self.array)
 
-    def copy(self, array: Any) -> Any:
-        return array.detach().clone()
+    def copy(self) -> Any:
+        return self.array.detach().clone()
 
-    def scratch(self, size: int, index: int) -> tuple[Any, int]:
+    def scratch(self, size: int) -> tuple[Any, int]:
         torch = self._torch
         try:
-            block = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index))
+            block = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", self.index))
         except torch.cuda.OutOfMemoryError as error:
             raise MemoryError(str(error)) from None
         return block, block.data_ptr()
 
-    def wait(self, index: int) -> None:
-        self._torch.cuda.current_stream(index).synchronize()
+    def wait(self) -> None:
+        self._torch.cuda.current_stream(self.index).synchronize()
 
 
-class CuPyLibrary:
-    """Arrays of CuPy: its streams, and its memory pool."""
+class CuPyArray(OnDevice):
+    """An array of CuPy: its streams, and its memory pool."""
 
-    waits = False
-
-    def __init__(self, cupy: Any) -> None:
+    def __init__(self, array: Any, cupy: Any) -> None:
+        super().__init__(array, array.device.id)
         self._cupy = cupy
 
-    def index(self, array: Any) -> int:
-        index: int = array.device.id
-        return index
-
-    def stream(self, index: int) -> int:
-        with self._cupy.cuda.Device(index):
+    def stream(self) -> int:
+        with self._cupy.cuda.Device(self.index):
             handle: int = self._cupy.cuda.get_current_stream().ptr
         return handle
 
-    def memory(self, array: Any) -> DeviceMemory:
-        return DeviceMemory(
-            array.data.ptr,
-            tuple(array.shape),
-            tuple(array.strides),
-            array.itemsize,
-            self.index(array),
-            owner=array,
-        )
+    def memory(self) -> Memory:
+        array = self.array
+        shape, strides = tuple(array.shape), tuple(array.strides)
+        return Memory(array.data.ptr, shape, strides, array.itemsize, self.index, owner=array)
 
-    def empty_like(self, array: Any) -> Any:
-        with self._cupy.cuda.Device(self.index(array)):
-            return self._cupy.empty_like(array)
+    def empty_like(self) -> Any:
+        with self._cupy.cuda.Device(self.index):
+            return self._cupy.empty_like(self.array)
 
-    def copy(self, array: Any) -> Any:
-        with self._cupy.cuda.Device(self.index(array)):
-            return array.copy()
+    def copy(self) -> Any:
+        with self._cupy.cuda.Device(self.index):
+            return self.array.copy()
 
-    def scratch(self, size: int, index: int) -> tuple[Any, int]:
-        with self._cupy.cuda.Device(index):
+    def scratch(self, size: int) -> tuple[Any, int]:
+        with self._cupy.cuda.Device(self.index):
             try:
                 block = self._cupy.cuda.alloc(size)
             except self._cupy.cuda.memory.OutOfMemoryError as error:
                 raise MemoryError(str(error)) from None
         return block, block.ptr
 
-    def wait(self, index: int) -> None:
-        with self._cupy.cuda.Device(index):
+    def wait(self) -> None:
+        with self._cupy.cuda.Device(self.index):
             self._cupy.cuda.get_current_stream().synchronize()
 
 
-class DLPackLibrary:
-    """Arrays of any library, through DLPack, on the legacy default stream.
+class DLPackArray(OnDevice):
+    """An array of any library, through DLPack, on the legacy default stream unless told otherwise.
 
-    They may be immutable, and nobody says when their memory is freed or on which stream they are
-    used next: results are made in memory of our own, and finished before they are handed over.
+    It may be immutable, and nobody says when its memory is freed or on which stream it is used
+    next: results are made in memory of our own, and finished before they are handed over.
     """
 
     waits = True
 
-    def __init__(self, stream: int = LEGACY_STREAM) -> None:
+    def __init__(self, array: Any, stream: int = LEGACY_STREAM) -> None:
+        super().__init__(array, int(array.__dlpack_device__()[1]))
         self._stream = stream
 
-    def index(self, array: Any) -> int:
-        return int(array.__dlpack_device__()[1])
-
-    def stream(self, index: int) -> int:
+    def stream(self) -> int:
         return self._stream
 
-    def memory(self, array: Any) -> DeviceMemory:
-        if isinstance(array, _native().DeviceArray):
-            shared = _native().Shared(array.__dlpack__())
-        else:
-            shared = _native().Shared(self._capsule(array))
-        return DeviceMemory(
-            shared.pointer,
-            tuple(shared.shape),
-            tuple(shared.strides),
-            shared.itemsize,
-            int(shared.device[1]),
-            shared.read_only,
-            shared,
+    def memory(self) -> Memory:
+        ours = isinstance(self.array, _native().DeviceArray)
+        shared = _native().Shared(self.array.__dlpack__() if ours else self._capsule())
+        shape, strides, index = tuple(shared.shape), tuple(shared.strides), int(shared.device[1])
+        return Memory(
+            shared.pointer, shape, strides, shared.itemsize, index, shared.read_only, shared
         )
 
-    def _capsule(self, array: Any) -> Any:
+    def _capsule(self) -> Any:
         try:  # since version 1 it says whether the memory is read-only
-            return array.__dlpack__(stream=self._stream, max_version=(1, 0))
+            return self.array.__dlpack__(stream=self._stream, max_version=(1, 0))
         except TypeError:  # older libraries know no such argument
-            return array.__dlpack__(stream=self._stream)
+            return self.array.__dlpack__(stream=self._stream)
 
-    def empty_like(self, array: Any) -> Any:
-        memory = self.memory(array)
+    def empty_like(self) -> Any:
+        memory = self.memory()
         return _native().DeviceArray(
-            list(memory.shape), memory.owner.dtype, memory.itemsize, memory.index
+            list(memory.shape), memory.owner.dtype, memory.itemsize, memory.device
         )
 
-    def copy(self, array: Any) -> Any:
-        return array.__array_namespace__().asarray(array, copy=True)
+    def copy(self) -> Any:
+        return self.array.__array_namespace__().asarray(self.array, copy=True)
 
-    def scratch(self, size: int, index: int) -> tuple[Any, int]:
-        block = _native().DeviceArray([size], "uint8", 1, index)
+    def scratch(self, size: int) -> tuple[Any, int]:
+        block = _native().DeviceArray([size], "uint8", 1, self.index)
         return block, block.pointer
 
-    def wait(self, index: int) -> None:
+    def wait(self) -> None:
         """Do nothing: each call waits."""
 
 
@@ -286,40 +205,23 @@ def _native() -> Any:
     return import_module("splic_ext._cuda")
 
 
-def library_of(array: Any) -> Library:
-    """Return the library of an array on a CUDA device; imports none.
-
-    Parameters
-    ----------
-    array : object
-        A torch tensor, a CuPy array or another DLPack array.
-    """
+def on_device(array: Any) -> OnDevice:
+    """Open an array on a CUDA device; imports no library."""
     torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
     if torch is not None and isinstance(array, torch.Tensor):
-        return TorchLibrary(torch)
+        return TorchTensor(array, torch)
     if cupy is not None and isinstance(array, cupy.ndarray):
-        return CuPyLibrary(cupy)
-    return DLPackLibrary()
+        return CuPyArray(array, cupy)
+    return DLPackArray(array)
 
 
-def is_foreign(array: Any, like: Library) -> bool:
-    """Whether an array is not of a library, or of one of which nothing is known."""
-    library = library_of(array)
-    return type(library) is not type(like) or library.waits
+def is_foreign(array: OnDevice, other: OnDevice) -> bool:
+    """Whether an array is not of the library of another, or of one of which nothing is known."""
+    return array.waits or type(array) is not type(other)
 
 
-def memory_on(array: Any, stream: int, like: Library) -> DeviceMemory:
-    """Return the memory of an array, ready on a stream of the library of another array.
-
-    Parameters
-    ----------
-    array : object
-        As in :func:`library_of`.
-    stream : int
-        A handle; 0 is the legacy default stream.
-    like : Library
-        That of the other array.
-    """
-    if not is_foreign(array, like):
-        return like.memory(array)
-    return DLPackLibrary(stream or LEGACY_STREAM).memory(array)
+def beside(array: OnDevice, other: OnDevice) -> OnDevice:
+    """Return an array as one that gets ready on the current stream of another."""
+    if not is_foreign(array, other):
+        return array
+    return DLPackArray(array.array, other.stream() or LEGACY_STREAM)

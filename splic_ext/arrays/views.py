@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, TypeAlias, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays.devices import DeviceMemory, DLPackLibrary, library_of
+from splic_ext.arrays.devices import DLPackArray, Placement, beside, is_foreign, on_device
 from splic_ext.arrays.dtypes import DTYPES
+from splic_ext.arrays.memory import Memory
 from splic_ext.errors import ShapeError
 
-__all__ = [
-    "ArrayView",
-    "Memory",
-    "broadcast",
-    "channel_first",
-    "looks_channel_last",
-    "may_overlap",
-    "overlaps_itself",
-    "same_memory",
-    "view_array",
-]
-
-#: Memory laid out as an array, of the CPU or of a CUDA device.
-Memory: TypeAlias = npt.NDArray[Any] | DeviceMemory
+__all__ = ["ArrayView", "channel_first", "looks_channel_last", "view_array"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +56,39 @@ class ArrayView:
         """The device, with its number where there may be several: "cpu", "cuda:1"."""
         if self.device != "cuda":
             return self.device
-        return f"cuda:{library_of(self.array).index(self.array)}"
+        return f"cuda:{on_device(self.array).index}"
 
-    def memory(self) -> Memory:
-        """Return the memory of the array; that of a CUDA device is ready on the current stream."""
-        return library_of(self.array).memory(self.array) if self.device == "cuda" else self.host
+    def memory(self, partner: ArrayView | None = None) -> Memory:
+        """Return the memory of the array.
+
+        That of a CUDA device is ready on the current stream of its library, or of that of a
+        `partner` with which it is used.
+        """
+        if self.device != "cuda":
+            return Memory.of(self.host)
+        array = on_device(self.array)
+        return (array if partner is None else beside(array, on_device(partner.array))).memory()
 
     def copied(self) -> ArrayView:
-        """Return a copy of an array on a CUDA device."""
-        return view_array("batch", library_of(self.array).copy(self.array))
+        """Return a copy of the memory of the array."""
+        if self.device == "cuda":
+            return view_array("copy", on_device(self.array).copy())
+        bits = self.host.copy("K")
+        return ArrayView(bits, bits, self.dtype, self.device)
+
+    def placement(self, reads: bool) -> Placement | None:
+        """Return where and how the array is completed; None on the CPU."""
+        if self.device != "cuda":
+            return None
+        array = on_device(self.array)
+        return Placement(array.index, array.stream(), array.scratch, reads or array.waits)
+
+    def wait_for(self, other: ArrayView) -> None:
+        """Wait for the device where the library of another array may reuse its memory too early."""
+        if self.device == "cuda":
+            array = on_device(self.array)
+            if is_foreign(on_device(other.array), array):
+                array.wait()
 
     def same_kind(self, other: ArrayView) -> bool:
         """Whether both are arrays of one library."""
@@ -88,7 +100,7 @@ class ArrayView:
     def empty_like(self) -> ArrayView:
         """Return an uninitialised array of the same container, dtype, shape and layout."""
         if self.device == "cuda":
-            empty = library_of(self.array).empty_like(self.array)
+            empty = on_device(self.array).empty_like()
             return ArrayView(empty, None, self.dtype, self.device)
         if isinstance(self.array, np.ndarray):
             return view_array("out", np.empty_like(self.array, subok=False))
@@ -141,7 +153,7 @@ def view_array(name: str, array: Any) -> ArrayView:
         if kind != 1:
             device = {2: "cuda", 3: "cuda", 10: "rocm", 13: "cuda"}.get(kind, f"dlpack:{kind}")
             dtype = str(getattr(array, "dtype", "unknown")).rpartition(".")[2]
-            if device == "cuda" and isinstance(library_of(array), DLPackLibrary):
+            if device == "cuda" and isinstance(on_device(array), DLPackArray):
                 _check_namespace(name, array)
             return ArrayView(array, None, dtype, device)
         _check_namespace(name, array)
@@ -198,44 +210,6 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> ArrayView:
     return ArrayView(tensor, bits.numpy(), dtype, "cpu")
 
 
-def same_memory(first: Memory, second: Memory) -> bool:
-    """Whether two arrays of one shape are the same memory in the same layout."""
-    return _address(first) == _address(second) and first.strides == second.strides
-
-
-def may_overlap(first: Memory, second: Memory) -> bool:
-    """Whether two arrays may share memory; True in doubt."""
-    if isinstance(first, DeviceMemory) and isinstance(second, DeviceMemory):
-        (low, high), (start, end) = first.extent(), second.extent()
-        return low < end and start < high
-    return np.may_share_memory(first, second)
-
-
-def _address(memory: Memory) -> int:
-    if isinstance(memory, DeviceMemory):
-        return memory.pointer
-    address: int = memory.__array_interface__["data"][0]
-    return address
-
-
-def broadcast(memory: Memory, shape: tuple[int, ...]) -> Memory:
-    """Return the same memory with axes of length 1 repeated, read-only."""
-    if isinstance(memory, DeviceMemory):
-        return memory.broadcast_to(shape)
-    return np.broadcast_to(memory, shape)
-
-
-def overlaps_itself(bits: Memory) -> bool:
-    """Whether two elements may share memory: each axis must step over all shorter ones."""
-    span = bits.itemsize
-    for stride, length in sorted(zip(map(abs, bits.strides), bits.shape, strict=True)):
-        if length > 1:
-            if stride < span:
-                return True
-            span = stride * (length - 1) + span
-    return False
-
-
 def looks_channel_last(shape: tuple[int, ...], channel_axis: int) -> bool:
     """Tell whether an array read as channel first has 3 or 4 columns, and more channels than 4."""
     if len(shape) < 3 or channel_axis not in (-3, len(shape) - 3):
@@ -243,49 +217,26 @@ def looks_channel_last(shape: tuple[int, ...], channel_axis: int) -> bool:
     return shape[-1] in (3, 4) and shape[-3] > 4
 
 
-@overload
-def channel_first(name: str, bits: npt.NDArray[Any], channel_axis: int) -> npt.NDArray[Any]: ...
-
-
-@overload
-def channel_first(name: str, bits: Memory, channel_axis: int) -> Memory: ...
-
-
-def channel_first(name: str, bits: Memory, channel_axis: int) -> Memory:
-    """Return a view of shape (N, C, H, W) of an image, a colour image or a batch.
-
-    Raises
-    ------
-    TypeError
-        `channel_axis` is not an integer.
-    ShapeError
-        Another number of axes than 2, 3 or 4.
-    ValueError
-        `channel_axis` is neither the third-last nor the last axis.
-    """
-    if bits.ndim not in (2, 3, 4):
+def channel_first(name: str, memory: Memory, channel_axis: int) -> Memory:
+    """Return the memory of an image, a colour image or a batch in the shape (N, C, H, W)."""
+    ndim = len(memory.shape)
+    if ndim not in (2, 3, 4):
         expected = "(H, W), (C, H, W) or (N, C, H, W)"
         raise ShapeError(
-            f"`{name}` must have shape {expected}, got {bits.shape}; reshape it to 2, 3 or 4 axes",
-            bits.shape,
+            f"`{name}` must have shape {expected}, got {memory.shape}; reshape it to 2, 3 or 4 "
+            "axes",
+            memory.shape,
             expected,
         )
     if isinstance(channel_axis, bool) or not isinstance(channel_axis, (int, np.integer)):
         raise TypeError(f"`channel_axis` must be an integer, got {channel_axis!r}; use -3 or -1")
-    if bits.ndim == 2:
-        return _expanded(bits, 2)
+    if ndim == 2:
+        return memory.expanded(2)
     axis = int(channel_axis)
-    axis = axis - bits.ndim if axis >= 0 else axis
+    axis = axis - ndim if axis >= 0 else axis
     if axis not in (-3, -1):
         raise ValueError(
             f"`channel_axis` must be -3 (channel first) or -1 (channel last), got {channel_axis} "
-            f"for an array of {bits.ndim} axes; move it there with moveaxis"
+            f"for an array of {ndim} axes; move it there with moveaxis"
         )
-    first = bits.moved(axis, -3) if isinstance(bits, DeviceMemory) else np.moveaxis(bits, axis, -3)
-    return _expanded(first, 1) if first.ndim == 3 else first
-
-
-def _expanded(memory: Memory, count: int) -> Memory:
-    if isinstance(memory, DeviceMemory):
-        return memory.expanded(count)
-    return memory[(None,) * count]
+    return memory.moved(axis, -3).expanded(4 - ndim)

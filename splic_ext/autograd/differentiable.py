@@ -9,14 +9,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from splic_ext.arrays.dtypes import nearest_range
 from splic_ext.autograd.masks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
-from splic_ext.backends import get_backend
-from splic_ext.backends.cpu import BACKEND as CPU
+from splic_ext.backends import backend_info, get_backend, gradient_backends
+from splic_ext.backends.base import Backend, Problem
 from splic_ext.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, complete, default_threads, resolve_options
-from splic_ext.completion.validate import check_sides, check_values
+from splic_ext.completion.validate import (
+    check_mask_place,
+    check_sides,
+    check_single,
+    check_values,
+)
 from splic_ext.errors import ShapeError
+from splic_ext.masks import count_up
 from splic_ext.options import SolverOptions
 
 __all__ = ["SURROGATE_WIDTH", "Gradient", "complete_differentiable"]
@@ -26,8 +33,6 @@ Gradient: TypeAlias = Literal["exact", "surrogate"]
 
 #: Width of the sigmoid that stands for the rank cut, in units of the singular values around it.
 SURROGATE_WIDTH = 0.1
-
-_BACKENDS = ("auto", "cpu", "torch")
 
 
 def complete_differentiable(
@@ -100,7 +105,7 @@ def complete_differentiable(
     data_range = check_number("data_range", data_range, 0.0, above=True)
     for name, value, known in (
         ("gradient", gradient, get_args(Gradient)),
-        ("backend", backend, _BACKENDS),
+        ("backend", backend, ("auto", *gradient_backends(), "torch")),
     ):
         if not isinstance(value, str) or value not in known:
             expected = ", ".join(map(repr, known))
@@ -108,19 +113,14 @@ def complete_differentiable(
     if mask is not None:
         mask = _check_mask(mask, batch, solver_options)
     cut_width = 0.0 if gradient == "exact" else SURROGATE_WIDTH
-    native = batch.device.type == "cpu" and CPU.info().available
-    if backend == "cpu" or (backend == "auto" and native):
-        get_backend("cpu", batch.device.type)
+    chosen = _find_backend(backend, batch.device.type)
+    if chosen is not None:
         threads = default_threads() if threads is None else threads
+        others = {"seed": seed, "first_index": first_index, "threads": threads}
         apply: Any = _Native.apply
-        arguments = {
-            "options": solver_options,
-            "seed": seed,
-            "first_index": first_index,
-            "data_range": data_range,
-            "threads": threads,
-        }
-        completed: Tensor = apply(batch, mask, arguments, cut_width)
+        completed: Tensor = apply(
+            batch, mask, chosen, solver_options, data_range, others, cut_width
+        )
         return completed
     if threads is not None:
         check_integer("threads", threads, 1, MAX_THREADS)
@@ -131,12 +131,11 @@ def complete_differentiable(
         check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)
     if mask is not None:
         return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
-    indices = np.array([(first_index + i) % 2**64 for i in range(len(batch))], dtype=np.uint64)
+    indices = count_up(first_index, len(batch))
     total = torch.zeros_like(batch)
     for stream in range(solver_options.n_masks):
         drawn = masks_on(
-            batch.device,
-            tuple(batch.shape),
+            batch,
             indices,
             anchor_fraction=solver_options.anchor_fraction,
             seed=seed,
@@ -148,17 +147,37 @@ def complete_differentiable(
     return total / solver_options.n_masks
 
 
+def _find_backend(name: str, device: str) -> Backend | None:
+    """Return the back end that completes and differentiates; None where torch does."""
+    if name == "auto":
+        known = backend_info()
+        for candidate in gradient_backends():
+            if known[candidate].available and device in known[candidate].devices:
+                return get_backend(candidate, device)
+        return None
+    return None if name == "torch" else get_backend(name, device)
+
+
 class _Native(torch.autograd.Function):
-    """The compiled solver, and its gradient."""
+    """A back end's solver, and its gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, batch: Tensor, mask: Tensor | None, arguments: dict[str, Any], cut_width: float
+        ctx: Any,
+        batch: Tensor,
+        mask: Tensor | None,
+        backend: Backend,
+        options: SolverOptions,
+        data_range: float,
+        others: dict[str, int],
+        cut_width: float,
     ) -> Tensor:
         """Complete, and keep the images alone."""
         ctx.save_for_backward(batch, mask)
-        ctx.arguments, ctx.cut_width = arguments, cut_width
-        completed: Tensor = complete(batch.detach(), mask, backend="cpu", **arguments)
+        ctx.backend, ctx.options, ctx.data_range = backend, options, data_range
+        ctx.others, ctx.cut_width = others, cut_width
+        known: dict[str, Any] = {"backend": backend.name, "options": options, **others}
+        completed: Tensor = complete(batch.detach(), mask, data_range=data_range, **known)
         return completed
 
     @staticmethod
@@ -166,14 +185,21 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Complete again, and go back."""
         batch, mask = ctx.saved_tensors
-        by_batch = CPU.differentiate(
-            batch.detach().numpy(),
-            grads[0].numpy(),
-            None if mask is None else mask.numpy(),
-            cut_width=ctx.cut_width,
-            **ctx.arguments,
-        )
-        return torch.from_numpy(by_batch), None, None, None
+        images = batch.detach().numpy()
+        gradient, dtype = np.empty(images.shape, images.dtype), str(images.dtype)
+        if gradient.size > 0:
+            problem = Problem.of(
+                images,
+                dtype,
+                ctx.options,
+                nearest_range(ctx.data_range, dtype),
+                target=gradient,
+                mask=None if mask is None else mask.numpy(),
+                **ctx.others,
+            )
+            cotangent = grads[0].numpy().astype(images.dtype, copy=False)
+            ctx.backend.differentiate(problem, cotangent, ctx.cut_width)
+        return torch.from_numpy(gradient), *[None] * 6
 
 
 def _check_batch(batch: Any) -> None:
@@ -203,11 +229,7 @@ def _check_mask(mask: Any, batch: Tensor, options: SolverOptions) -> Tensor:
             f"`mask` must be a torch tensor of bool (True = anchor pixel, kept), got {kind}; "
             "convert it with `torch.as_tensor(mask) > 0`"
         )
-    if options.n_masks > 1:
-        raise ValueError(
-            f"`n_masks` must be 1 with a given `mask`, got {options.n_masks}: all the "
-            "completions would be the same; leave `mask` out to draw several"
-        )
+    check_single(options)
     shape = tuple(batch.shape)
     if mask.ndim != 4 or tuple(mask.shape) not in (shape, (shape[0], 1, *shape[2:])):
         raise ShapeError(
@@ -215,9 +237,5 @@ def _check_mask(mask: Any, batch: Tensor, options: SolverOptions) -> Tensor:
             tuple(mask.shape),
             str(shape),
         )
-    if mask.device != batch.device:
-        raise ValueError(
-            f"`mask` must be on the device of `batch`, {str(batch.device)!r}, got "
-            f"{str(mask.device)!r}; move one of them"
-        )
+    check_mask_place(str(mask.device), str(batch.device))
     return mask.expand(batch.shape)

@@ -1,11 +1,17 @@
-"""The vector-Jacobian product of a spectral function of a matrix, without autograd through svd."""
+"""Functions of the singular values of a matrix, with derivatives that stay finite.
+
+Without autograd through svd, whose derivative is infinite where singular values tie or vanish.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-__all__ = ["spectral_backward"]
+__all__ = ["shrink_spectrum", "spectral_backward"]
 
 
 def spectral_backward(
@@ -69,3 +75,54 @@ def spectral_backward(
     ratio = torch.where(zero, slope, g / torch.where(zero, 1.0, s))
     outer = (grad @ V - U @ E) * ratio.unsqueeze(-2)
     return (inner + outer) @ Vt
+
+
+class _Shrink(torch.autograd.Function):
+    """``U g(S) V'`` with ``g = max(s - threshold, 0)``, 0 beyond the first `rank` values."""
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor, threshold: Tensor, rank: int) -> Any:
+        """Decompose the squares, and keep the matrices alone."""
+        ctx.save_for_backward(matrices, threshold)
+        ctx.rank = rank
+        return _shrink_by_squares(matrices, threshold, rank)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Decompose the matrices, whose small singular values matter here."""
+        matrices, threshold = ctx.saved_tensors
+        u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+        kept = s > threshold[:, None]
+        kept[:, ctx.rank :] = False
+        gradient, slope = gradients[0], kept.to(s.dtype)
+        g = (s - threshold[:, None]) * slope
+        drop = -(slope * ((u.mT @ gradient) * vh).sum(-1)).sum(1)
+        return spectral_backward(u, s, vh, g, slope, gradient), drop, None
+
+
+def shrink_spectrum(matrices: Tensor, threshold: Tensor, rank: int | None = None) -> Tensor:
+    """Lower all singular values by the threshold of their matrix, to 0 at least, and cut the rank.
+
+    Of matrices of shape (N, m, n) and thresholds of shape (N,), differentiable in both; the rank
+    cut is taken as constant.
+    """
+    most = min(matrices.shape[-2:])
+    apply: Any = _Shrink.apply
+    result: Tensor = apply(matrices, threshold, most if rank is None else rank)
+    return result
+
+
+def _shrink_by_squares(matrices: Tensor, threshold: Tensor, rank: int) -> Tensor:
+    """Return it as a function of X X' in float64: what is small is cut all the same."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return _shrink_by_squares(matrices.mT, threshold, rank).mT
+    squares = matrices.double() @ matrices.double().mT
+    values, vectors = torch.linalg.eigh(squares)  # the largest come last
+    s = values.clamp(min=0.0).sqrt()
+    kept = s > threshold[:, None]
+    kept[:, : s.shape[1] - rank] = False
+    share = torch.where(kept, 1 - threshold[:, None] / torch.where(kept, s, 1.0), 0.0)
+    factor = (vectors * share[:, None]) @ vectors.mT
+    result: Tensor = factor.to(matrices.dtype) @ matrices
+    return result

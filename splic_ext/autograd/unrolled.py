@@ -197,25 +197,11 @@ class _Pass(torch.autograd.Function):
 def complete_unrolled(
     batch: Tensor, mask: Tensor, options: SolverOptions, data_range: float, cut_width: float
 ) -> Tensor:
-    """Complete images with given masks, on any device.
+    """Complete images (N, C, H, W) with given masks of that shape, on any device.
 
-    Parameters
-    ----------
-    batch : Tensor of shape (N, C, H, W), float32 or float64 in [0, data_range]
-        May require grad.
-    mask : Tensor of shape (N, C, H, W), bool
-        True = anchor. The second pass, if `options` alternates, takes its complement.
-    options : SolverOptions
-        `n_masks` is ignored.
-    data_range : float
-        The result is clipped to [0, data_range], where its gradient is that of a clamp.
-    cut_width : float
-        0: the rank cut is constant in the backward pass. Larger: it is a sigmoid there, of that
-        width in units of the middle between the singular values that it separates.
-
-    Returns
-    -------
-    Tensor of shape (N, C, H, W)
+    The result is clipped to [0, data_range], where its gradient is that of a clamp. `cut_width` is
+    0 where the rank cut is constant in the backward pass; else it is a sigmoid there, of that
+    width in units of the middle between the singular values that it separates.
     """
     count, channels, height, width = batch.shape
     rows = height * channels if options.channels == "stacked" else height

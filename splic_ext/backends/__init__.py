@@ -7,7 +7,7 @@ from importlib import import_module
 from splic_ext.backends.base import Backend, BackendInfo
 from splic_ext.errors import BackendUnavailableError
 
-__all__ = ["available_backends", "backend_info", "get_backend"]
+__all__ = ["available_backends", "backend_info", "get_backend", "gradient_backends"]
 
 #: Name -> module whose ``BACKEND`` is the back end, in the order in which "auto" tries them.
 _LOADERS = {
@@ -106,3 +106,8 @@ def get_backend(name: str, device: str) -> Backend:
             f"{device!r}; move the batch, or use backend='auto'"
         )
     return backend
+
+
+def gradient_backends() -> tuple[str, ...]:
+    """Return the names of the back ends that can differentiate, fastest first."""
+    return tuple(name for name in _LOADERS if _load(name).differentiates)

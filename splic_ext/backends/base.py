@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
+from splic_ext.arrays.dtypes import largest_value
 from splic_ext.masks import anchor_threshold
 from splic_ext.options import SolverOptions
 
@@ -66,45 +68,38 @@ class CompletionInfo:
 class Problem:
     """A validated batch, as handed to :meth:`Backend.solve`.
 
-    Attributes
-    ----------
-    source, target : ndarray of shape (N, C, H, W)
-        Input and output views of any strides; the output may be the input itself. Their dtype
-        is that of the batch, or uint16 holding the bits of bfloat16. A
-        :class:`~splic_ext.arrays.devices.DeviceMemory` if there is a `placement`, and so is `mask`.
-    dtype : str
-        "uint8", "float16", "bfloat16", "float32" or "float64".
-    mask : ndarray of shape (N, C, H, W), bool, or None
-        A given mask (strides may be 0); None: draw it.
-    seed, first_index : int
-        Of the drawn masks, in [0, 2**64).
-    options : SolverOptions
-        With `rank` resolved to an integer.
-    data_range : float
-        Positive; the data lie in [0, data_range].
-    largest : float
-        The result is clipped to [0, largest]: the data range, or what the dtype can hold.
-    threads : int
-        Most threads to use, at least 1.
-    info : CompletionInfo
-        Filled in by the solver, unless the placement wants no records.
-    placement : Placement or None
-        Of a batch on a device, whose values have not been checked: where and how. A back end that
-        takes arrays of the CPU alone gets None.
+    `source`, `target` and `mask` are NumPy views of shape (N, C, H, W) and of any strides; the
+    target may be the source itself. bfloat16 comes as its bits, in uint16. With a `placement` all
+    are :class:`~splic_ext.arrays.memory.Memory`, and the values have not been checked.
     """
 
     source: Any
     target: Any
-    dtype: str
-    mask: Any
-    seed: int
+    dtype: str  # "uint8", "float16", "bfloat16", "float32" or "float64"
+    mask: Any  # of bool; None: to be drawn
+    seed: int  # this and the next: in [0, 2**64)
     first_index: int
-    options: SolverOptions
+    options: SolverOptions  # with `rank` resolved to an integer
     data_range: float
-    largest: float
+    largest: float  # the result is clipped to [0, largest]: data range, or what the dtype can hold
     threads: int
-    info: CompletionInfo
-    placement: Placement | None = None
+    info: CompletionInfo  # to be filled in, unless the placement wants no records
+    placement: Placement | None = None  # None on the CPU
+
+    @classmethod
+    def of(
+        cls, source: Any, dtype: str, options: SolverOptions, data_range: float, **others: Any
+    ) -> Problem:
+        """Return a problem, with what follows from the rest: rank, largest value, empty records."""
+        count, _, height, width = source.shape
+        return cls(
+            source=source,
+            dtype=dtype,
+            options=options.replace(rank=options.resolve_rank(height, width)),
+            data_range=data_range,
+            largest=largest_value(dtype, data_range),
+            **{"info": CompletionInfo.empty(count, 2 if options.alternate else 1), **others},
+        )
 
     def native_parameters(self) -> dict[str, Any]:
         """Return the arguments of every compiled solver besides arrays."""
@@ -120,16 +115,8 @@ class Problem:
 
     def native_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that `solve` of every compiled module takes."""
-        return {
-            "source": self.source,
-            "target": self.target,
-            "mask": self.mask,
-            **self.native_parameters(),
-            "iterations": self.info.iterations,
-            "residual": self.info.residual,
-            "delta": self.info.delta,
-            "seconds": self.info.seconds,
-        }
+        arrays = {"source": self.source, "target": self.target, "mask": self.mask}
+        return {**arrays, **self.native_parameters(), **vars(self.info)}
 
 
 @dataclass(frozen=True)
@@ -163,13 +150,26 @@ class BackendInfo:
     algorithms: tuple[str, ...] = ("auto",)
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """One solver. A back end that cannot run still imports, and says why in :meth:`info`."""
 
     name: str
+    #: Whether it has a gradient; complete_differentiable() takes another back end, or torch.
+    differentiates: bool = False
 
+    @abstractmethod
     def info(self) -> BackendInfo:
         """Describe the back end; cheap enough to call before every solve."""
 
+    @abstractmethod
     def solve(self, problem: Problem) -> None:
         """Complete the batch into ``problem.target`` and fill in ``problem.info``."""
+
+    def differentiate(self, problem: Problem, cotangent: Any, cut_width: float) -> None:
+        """Write the gradient by the images into ``problem.target``.
+
+        The images have been completed with the same arguments, so that they need no check.
+        `cotangent` is the gradient by their completion, an array like the target; `cut_width` is 0,
+        or the width of a smooth rank cut in the backward pass.
+        """
+        raise NotImplementedError(self.name)

@@ -5,12 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from splic_ext.arrays.dtypes import nearest_range
-from splic_ext.backends.base import BackendInfo, CompletionInfo, Problem
-from splic_ext.options import SolverOptions
+from splic_ext.backends.base import Backend, BackendInfo, Problem
 
 __all__ = ["BACKEND"]
 
@@ -26,10 +21,11 @@ except ImportError as error:
     ) + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
 
 
-class CPUBackend:
+class CPUBackend(Backend):
     """Interleaved SIMD kernels, chosen by the instruction sets of this processor."""
 
     name = "cpu"
+    differentiates = True
 
     def info(self) -> BackendInfo:
         """Describe the back end, and say whether the native module was built."""
@@ -47,68 +43,21 @@ class CPUBackend:
         """Complete the batch in native code, without the GIL."""
         _core.solve(**problem.native_arguments(), threads=problem.threads)
 
-    def differentiate(
-        self,
-        images: npt.NDArray[Any],
-        cotangent: npt.NDArray[Any],
-        mask: npt.NDArray[np.bool_] | None,
-        *,
-        options: SolverOptions,
-        seed: int,
-        first_index: int,
-        data_range: float,
-        threads: int,
-        cut_width: float,
-    ) -> npt.NDArray[Any]:
-        """Return the gradient by the images, given that by their completion.
-
-        Parameters
-        ----------
-        images, cotangent : ndarray of shape (N, C, H, W), float32 or float64
-            The images have been completed with the same arguments, so that they need no check.
-        mask : ndarray of shape (N, C, H, W), bool, or None
-            None: drawn from `seed` and `first_index`.
-        options, seed, first_index, data_range, threads
-            As in :func:`splic_ext.complete`.
-        cut_width : float
-            0, or the width of a smooth rank cut in the backward pass.
-
-        Returns
-        -------
-        ndarray of shape (N, C, H, W)
-            Of the dtype of the images.
-        """
-        gradient = np.empty(images.shape, images.dtype)
-        if gradient.size == 0:
-            return gradient
-        height, width = images.shape[2:]
-        data_range = nearest_range(data_range, str(images.dtype))
-        problem = Problem(
-            source=images,
-            target=gradient,
-            dtype=str(images.dtype),
-            mask=mask,
-            seed=seed,
-            first_index=first_index,
-            options=options.replace(rank=options.resolve_rank(height, width)),
-            data_range=data_range,
-            largest=data_range,
-            threads=threads,
-            info=CompletionInfo.empty(len(images), 2 if options.alternate else 1),
-        )
+    def differentiate(self, problem: Problem, cotangent: Any, cut_width: float) -> None:
+        """Run the iterations again, keep them, and go back through them."""
         try:
             _core.solve(
                 **problem.native_arguments(),
-                threads=threads,
-                cotangent=cotangent.astype(images.dtype, copy=False),
+                threads=problem.threads,
+                cotangent=cotangent,
                 cut_width=cut_width,
             )
         except MemoryError:
             raise MemoryError(
                 f"too little memory for a gradient, which keeps all iterations of some images, "
-                f"with `max_iterations={options.max_iterations}`; use fewer iterations or `threads`"
+                f"with `max_iterations={problem.options.max_iterations}`; use fewer iterations or "
+                "`threads`"
             ) from None
-        return gradient
 
 
 BACKEND = CPUBackend()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
 from splic_ext.backends import cusolver
-from splic_ext.backends.base import BackendInfo, Problem
+from splic_ext.backends.base import Backend, BackendInfo, Problem
 from splic_ext.checks import out_of_range
 from splic_ext.errors import BackendUnavailableError
 from splic_ext.options import Algorithm
@@ -36,18 +36,7 @@ except ImportError as error:
 
 
 def workspace_bytes() -> int:
-    """Return the device memory that chunks may take, in bytes.
-
-    Raises
-    ------
-    ValueError
-        ``SPLIC_CUDA_WORKSPACE_MB`` is not a positive integer.
-
-    Examples
-    --------
-    >>> workspace_bytes() > 0
-    True
-    """
+    """Return the device memory that chunks may take, in bytes."""
     text = os.environ.get("SPLIC_CUDA_WORKSPACE_MB", "").strip() or str(DEFAULT_WORKSPACE_MB)
     value = int(text) if text.isdecimal() else 0
     if not 1 <= value <= MAX_WORKSPACE_MB:
@@ -63,7 +52,7 @@ def _status() -> dict[str, Any]:
     return dict(_cuda.status())
 
 
-class CUDABackend:
+class CUDABackend(Backend):
     """Completes arrays of a CUDA device where they are, and those of the CPU on the first one."""
 
     name = "cuda"
@@ -86,19 +75,7 @@ class CUDABackend:
         )
 
     def solve(self, problem: Problem) -> None:
-        """Complete the batch without the GIL; wait for the device if records are wanted.
-
-        Raises
-        ------
-        ValueError
-            A value of a batch on a device is out of range, if records are wanted.
-        ArithmeticError
-            cuSOLVER has failed on an image.
-        BackendUnavailableError
-            cuSOLVER is needed and cannot be loaded.
-        MemoryError
-            The device has too little memory for one image.
-        """
+        """Complete the batch without the GIL; wait for the device if records are wanted."""
         count = len(problem.info.seconds)
         failed = np.zeros(count, np.int32)
         place = problem.placement
@@ -113,15 +90,7 @@ class CUDABackend:
             )
         else:
             low, high = np.zeros(count), np.zeros(count)
-            records = {
-                "iterations": problem.info.iterations,
-                "residual": problem.info.residual,
-                "delta": problem.info.delta,
-                "seconds": problem.info.seconds,
-                "failed": failed,
-                "low": low,
-                "high": high,
-            }
+            records = {**vars(problem.info), "failed": failed, "low": low, "high": high}
             batch = _cuda.DeviceBatch(
                 problem.source,
                 problem.target,

@@ -32,11 +32,5 @@ def candidates() -> tuple[str, ...]:
 
 @cache
 def load(native: Any) -> dict[str, str]:
-    """Load the library into the compiled module, once; return its path and its version.
-
-    Raises
-    ------
-    RuntimeError
-        No file serves; says of each why not.
-    """
+    """Load the library into the compiled module, once; return its path and its version."""
     return dict(native.load_cusolver(list(candidates())))

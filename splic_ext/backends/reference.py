@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.dtypes import decode, encode
-from splic_ext.backends.base import DIVERGED, BackendInfo, CompletionInfo, Problem
+from splic_ext.backends.base import DIVERGED, Backend, BackendInfo, CompletionInfo, Problem
 from splic_ext.masks import bernoulli_masks
 from splic_ext.options import GradientStep, SolverOptions, TVGradient
 
@@ -42,14 +42,7 @@ def forward_difference_gradient(X: Array, axis: int, kind: TVGradient) -> Array:
 def tv_gradient(X: Array, height: int, kind: TVGradient = "exact") -> Array:
     """Gradient of the total-variation term C(X), eq. (6) (``"exact"``) or eq. (10) as printed.
 
-    Parameters
-    ----------
-    X : ndarray of shape (B, m, n)
-        Matrices of m / height stacked channels; the term never couples two channels.
-    height : int
-        Rows of one channel.
-    kind : {"exact", "forward"}
-        Four neighbours, or the two forward ones alone.
+    The matrices, of shape (B, m, n), stack m / height channels, of which it couples no two.
     """
     channels = X.reshape(X.shape[0], -1, height, X.shape[2])
     T = forward_difference_gradient(channels, -1, kind)
@@ -75,27 +68,10 @@ def complete_matrices(
 ) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
     """Complete a batch of matrices once: Algorithm 1.
 
-    A matrix without a single anchor is returned as it came, after 0 iterations.
-
-    Parameters
-    ----------
-    X : ndarray of shape (B, m, n), float64
-        Matrices; only the entries at anchors are used.
-    M : ndarray of shape (B, m, n), bool
-        True = anchor.
-    options : SolverOptions
-        With an integer `rank`.
-    height : int
-        Rows of one channel: m for a single channel.
-    data_range : float
-        Unit of the tolerance and of the literal gradient step.
-
-    Returns
-    -------
-    X : ndarray of shape (B, m, n)
-        The completed matrices.
-    iterations, residual, delta : ndarray of shape (B,)
-        As in :class:`splic_ext.CompletionInfo`.
+    Of `X`, of shape (B, m, n), only the anchors (`M` is True) are used; a matrix without one comes
+    back as it is, after 0 iterations. `height` is that of one channel; `data_range` the unit of the
+    tolerance and of the literal gradient step. Returns the matrices, and iterations, residual and
+    delta of each as in :class:`CompletionInfo`, in the unit of the data.
     """
     r, mu, lam = options.rank, options.step_size, options.tv_weight
     X_t = np.where(M, X, 0.0)  # line 1
@@ -153,7 +129,7 @@ def _complete_once(
     return np.clip(X.reshape(images.shape), 0.0, problem.largest)
 
 
-class ReferenceBackend:
+class ReferenceBackend(Backend):
     """NumPy in float64, one batched LAPACK call for each iteration."""
 
     name = "numpy"

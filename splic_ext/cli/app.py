@@ -28,8 +28,9 @@ from splic_ext.cli.reproduce import reproduce
 from splic_ext.cli.solver_flags import resolve_options, solver_flags
 from splic_ext.cli.train import train
 from splic_ext.diagnostics import describe_installation
-from splic_ext.files.pipeline import JobSettings, run_jobs
+from splic_ext.files.pipeline import run_jobs
 from splic_ext.files.plan import plan_jobs
+from splic_ext.files.settings import JobSettings
 
 __all__ = ["app"]
 

@@ -6,19 +6,9 @@ import os
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
-import numpy as np
-
-from splic_ext.arrays.devices import DeviceMemory, Placement, is_foreign, library_of
-from splic_ext.arrays.dtypes import DTYPES, default_data_range, largest_value, nearest_range
-from splic_ext.arrays.views import (
-    ArrayView,
-    Memory,
-    channel_first,
-    looks_channel_last,
-    may_overlap,
-    same_memory,
-    view_array,
-)
+from splic_ext.arrays.dtypes import DTYPES, default_data_range, nearest_range
+from splic_ext.arrays.memory import Memory
+from splic_ext.arrays.views import ArrayView, channel_first, looks_channel_last, view_array
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
 from splic_ext.checks import check_integer, check_number
@@ -27,6 +17,7 @@ from splic_ext.completion.validate import (
     check_mask,
     check_out,
     check_sides,
+    check_single,
     check_values,
 )
 from splic_ext.options import SolverOptions
@@ -234,35 +225,35 @@ def complete(
             f"`batch` of shape {source.shape} looks channel last; pass channel_axis=-1",
             stacklevel=2,
         )
-    count, _, height, width = images.shape
+    count = images.shape[0]
     result = source.empty_like() if out is None else check_out(out, source)
-    anchors = None if mask is None else check_mask(mask, source, images, channel_axis)
-    if anchors is not None and solver_options.n_masks > 1:
-        raise ValueError(
-            f"`n_masks` must be 1 with a given `mask`, got {solver_options.n_masks}: all the "
-            "completions would be the same; leave `mask` out to draw several"
-        )
+    given = None if mask is None else check_mask(mask, source, images, channel_axis)
+    if given is not None:
+        check_single(solver_options)
     info = CompletionInfo.empty(count, 2 if solver_options.alternate else 1)
     if count > 0:
         check_sides(images.shape, source.shape)
-        if not isinstance(images, DeviceMemory):
-            check_values(images, source.dtype, data_range)
+        placement = source.placement(return_info)
+        if placement is None:
+            check_values(images.numpy(), source.dtype, data_range)
+        target = channel_first("out", result.memory(), channel_axis)
+        anchors = None if given is None else _spread(given, source, images, channel_axis)
         if out is not None:
             result.will_change()
-        target = channel_first("out", result.memory(), channel_axis)
-        images, anchors, work = _apart(images, anchors, target, source, mask, channel_axis)
-        placement = _placement(source, images, return_info)
+            if not images.is_same(target) and images.may_overlap(target):
+                images = channel_first("batch", source.copied().memory(), channel_axis)
+            if given is not None and anchors is not None and anchors.may_overlap(target):
+                anchors = _spread(given.copied(), source, images, channel_axis)
         chosen.solve(
-            Problem(
-                source=images,
-                target=work,
-                dtype=source.dtype,
-                mask=anchors,
+            Problem.of(
+                images.exported(),
+                source.dtype,
+                solver_options,
+                data_range,
+                target=target.exported(),
+                mask=None if anchors is None else anchors.exported(),
                 seed=seed,
                 first_index=first_index,
-                options=solver_options.replace(rank=solver_options.resolve_rank(height, width)),
-                data_range=data_range,
-                largest=largest_value(source.dtype, data_range),
                 threads=threads,
                 info=info,
                 placement=placement,
@@ -270,53 +261,16 @@ def complete(
         )
         if placement is None or placement.reads:
             check_converged(info, solver_options)
-        elif mask is not None and is_foreign(mask, library_of(source.array)):
-            # Its library may reuse the memory of a mask that is gone, on a stream of its own.
-            library_of(source.array).wait(placement.index)
-        if not isinstance(target, DeviceMemory) and work is not target:
-            target[...] = work
+        elif given is not None:
+            source.wait_for(given)
     completed = source.convert(result) if out is None else out
     return (completed, info) if return_info else completed
 
 
-def _apart(
-    images: Memory,
-    anchors: Memory | None,
-    target: Memory,
-    source: ArrayView,
-    mask: Any,
-    channel_axis: int,
-) -> tuple[Memory, Memory | None, Any]:
-    """Return images, mask and target of which none is written to where another is read.
-
-    On the CPU the target may be one that has to be copied into the real one; on a device images
-    and mask are copied.
-    """
-    overlaps = not same_memory(images, target) and may_overlap(images, target)
-    if isinstance(target, DeviceMemory):
-        if overlaps:
-            images = channel_first("batch", source.copied().memory(), channel_axis)
-        if anchors is not None and may_overlap(anchors, target):
-            copy = library_of(mask).copy(mask)
-            anchors = check_mask(copy, source, images, channel_axis)
-        return images, anchors, target
-    work = np.empty_like(target) if overlaps else target
-    if anchors is not None and may_overlap(anchors, work):
-        anchors = np.array(anchors)
-    return images, anchors, work
-
-
-def _placement(source: ArrayView, images: Memory, reads: bool) -> Placement | None:
-    """Return where a batch on a device is completed; None for the CPU."""
-    if not isinstance(images, DeviceMemory):
-        return None
-    library, index = library_of(source.array), images.index
-    return Placement(
-        index=index,
-        stream=library.stream(index),
-        scratch=lambda size: library.scratch(size, index),
-        reads=reads or library.waits,
-    )
+def _spread(mask: ArrayView, source: ArrayView, images: Memory, channel_axis: int) -> Memory:
+    """Return the memory of a mask in the shape of the images, ready where `source` is."""
+    anchors = channel_first("mask", mask.memory(source), channel_axis)
+    return anchors.broadcast_to(images.shape)
 
 
 def default_threads() -> int:

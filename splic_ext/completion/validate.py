@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays.devices import DeviceMemory, library_of, memory_on
 from splic_ext.arrays.dtypes import decode
-from splic_ext.arrays.views import (
-    ArrayView,
-    Memory,
-    broadcast,
-    channel_first,
-    overlaps_itself,
-    view_array,
-)
+from splic_ext.arrays.memory import Memory
+from splic_ext.arrays.views import ArrayView, view_array
 from splic_ext.backends.base import CompletionInfo
 from splic_ext.checks import out_of_range
 from splic_ext.errors import ShapeError
 from splic_ext.options import MAX_SIDE, SolverOptions
 
-__all__ = ["check_converged", "check_mask", "check_out", "check_sides", "check_values"]
+__all__ = [
+    "check_converged",
+    "check_mask",
+    "check_mask_place",
+    "check_out",
+    "check_sides",
+    "check_single",
+    "check_values",
+]
 
 #: Most entries of one image: the solvers count them in 32 bits.
 MAX_ENTRIES = 2**31 - 1
@@ -52,10 +53,9 @@ def check_out(out: Any, source: ArrayView) -> ArrayView:
             str(source.shape),
         )
     memory = result.memory()
-    writable = not memory.read_only if isinstance(memory, DeviceMemory) else memory.flags.writeable
-    if not writable:
+    if memory.read_only:
         raise ValueError("`out` must be writable, got a read-only array; pass a copy")
-    if overlaps_itself(memory):
+    if memory.overlaps_itself():
         raise ValueError(
             f"`out` must have memory of its own for every element, got strides "
             f"{memory.strides} for the shape {memory.shape}; make it contiguous"
@@ -63,14 +63,10 @@ def check_out(out: Any, source: ArrayView) -> ArrayView:
     return result
 
 
-def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) -> Memory:
-    """Return the memory of `mask` in the shape of the images, or raise if it does not fit them."""
+def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) -> ArrayView:
+    """Return the view of `mask`, or raise unless it fits the images."""
     view = view_array("mask", mask)
-    if view.place != source.place:
-        raise ValueError(
-            f"`mask` must be on the device of `batch`, {source.place!r}, got {view.place!r}; "
-            "move one of them"
-        )
+    check_mask_place(view.place, source.place)
     if view.dtype != "bool":
         raise TypeError(
             f"`mask` must be of bool (True = anchor pixel, kept), got {view.dtype}; "
@@ -98,12 +94,24 @@ def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) 
             shape,
             expected,
         )
-    if isinstance(images, DeviceMemory):
-        library = library_of(source.array)
-        bits: Memory = memory_on(mask, library.stream(images.index), library)
-    else:
-        bits = view.host
-    return broadcast(channel_first("mask", bits, channel_axis), images.shape)
+    return view
+
+
+def check_mask_place(place: str, batch: str) -> None:
+    """Raise unless the device of the mask is that of the batch."""
+    if place != batch:
+        raise ValueError(
+            f"`mask` must be on the device of `batch`, {batch!r}, got {place!r}; move one of them"
+        )
+
+
+def check_single(options: SolverOptions) -> None:
+    """Raise if several completions are asked for with one given mask."""
+    if options.n_masks > 1:
+        raise ValueError(
+            f"`n_masks` must be 1 with a given `mask`, got {options.n_masks}: all the "
+            "completions would be the same; leave `mask` out to draw several"
+        )
 
 
 def check_sides(sides: tuple[int, ...], shape: tuple[int, ...]) -> None:

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import torch
 
-from splic_ext.autograd.masks import masks_on
+from splic_ext.autograd.masks import image_indices, masks_on
+from splic_ext.autograd.spectral import shrink_spectrum
 from splic_ext.checks import check_integer, check_number
 from splic_ext.defenses.base import Index
-from splic_ext.defenses.randomness import RandomDefense, image_indices
-from splic_ext.defenses.spectral import shrink_spectrum
+from splic_ext.defenses.randomness import RandomDefense
 
 __all__ = ["USVT", "MatrixEstimation", "NuclearNorm", "SoftImpute"]
 
@@ -48,8 +48,7 @@ class MatrixEstimation(RandomDefense):
         """Mask the images and estimate them."""
         count, channels, height, width = images.shape
         masks = masks_on(
-            images.device,
-            tuple(images.shape),
+            images,
             image_indices(index, count),
             anchor_fraction=self.anchor_fraction,
             seed=self.draw(),

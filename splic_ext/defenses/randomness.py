@@ -5,19 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from splic_ext.checks import check_integer
-from splic_ext.defenses.base import Defense, Index
-from splic_ext.errors import ShapeError
+from splic_ext.defenses.base import Defense
 
-__all__ = ["RandomDefense", "frozen_masks", "image_indices", "seeded_masks"]
+__all__ = ["RandomDefense", "frozen_masks", "seeded_masks"]
 
 _SEEDS = 2**64
 #: Guards the counters; of the module, since a lock can be neither copied nor pickled.
@@ -185,57 +182,3 @@ def seeded_masks(seed: int) -> Iterator[None]:
         yield
     finally:
         _DRAWS.sequence = outer
-
-
-def image_indices(index: Index, count: int) -> npt.NDArray[np.uint64]:
-    """Return the index of each image of a batch.
-
-    Parameters
-    ----------
-    index : int, integer tensor of shape (N,), or None
-        Index of the first image, or of each; None is 0.
-    count : int
-        N, the number of images.
-
-    Returns
-    -------
-    ndarray of shape (N,), uint64
-
-    Raises
-    ------
-    TypeError, ValueError
-        An index of the wrong kind, or out of its range.
-    ShapeError
-        A `ValueError`: another number of indices than images.
-
-    Examples
-    --------
-    >>> image_indices(5, 3)
-    array([5, 6, 7], dtype=uint64)
-    """
-    if not isinstance(index, torch.Tensor):
-        first = 0 if index is None else check_integer("index", index, 0, _SEEDS - 1)
-        return np.array([(first + i) % _SEEDS for i in range(count)], dtype=np.uint64)
-    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise TypeError(
-            f"`index` must be an integer or a tensor of integers, got {index.dtype}; "
-            "convert it with `index.long()`"
-        )
-    if tuple(index.shape) != (count,):
-        raise ShapeError(
-            f"`index` must have shape (N,) = ({count},), an index for each image, got "
-            f"{tuple(index.shape)}; pass an int for the index of the first",
-            tuple(index.shape),
-            f"({count},)",
-        )
-    values = index.detach().cpu().numpy()
-    if count > 0 and values.min() < 0:
-        raise ValueError(f"`index` must not be negative, got {values.min()}; count images from 0")
-    return values.astype(np.uint64)
-
-
-def consecutive_runs(indices: npt.NDArray[np.uint64]) -> list[slice]:
-    """Return the parts of `indices` that count up by one."""
-    edges = np.flatnonzero(indices[1:] != indices[:-1] + np.uint64(1)) + 1
-    bounds = [0, *edges.tolist(), len(indices)]
-    return [slice(start, stop) for start, stop in pairwise(bounds)]

@@ -8,15 +8,12 @@ import numpy as np
 import torch
 
 from splic_ext.autograd import complete_differentiable
-from splic_ext.autograd.masks import masks_on
+from splic_ext.autograd.masks import image_indices, masks_on
 from splic_ext.backends import backend_info, get_backend
 from splic_ext.completion import complete, resolve_options
 from splic_ext.defenses.base import Index
-from splic_ext.defenses.randomness import (
-    RandomDefense,
-    consecutive_runs,
-    image_indices,
-)
+from splic_ext.defenses.randomness import RandomDefense
+from splic_ext.masks import consecutive_runs
 from splic_ext.options import SolverOptions
 
 __all__ = ["SPLIC", "SRF"]
@@ -107,8 +104,7 @@ class SPLIC(RandomDefense):
         parts = consecutive_runs(indices)
         if len(parts) > 1 and options.n_masks == 1:
             drawn = masks_on(
-                images.device,
-                tuple(images.shape),
+                images,
                 indices,
                 anchor_fraction=options.anchor_fraction,
                 seed=seed,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from splic_ext.atomic import write_text
 from splic_ext.attacks import Attack
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense
@@ -27,7 +28,7 @@ from splic_ext.evaluation.tables import to_markdown
 from splic_ext.evaluation.work import Worker
 from splic_ext.runs.machine import made_now
 from splic_ext.runs.progress import progress_of
-from splic_ext.runs.store import PartStore, write_text
+from splic_ext.runs.store import PartStore
 
 __all__ = ["evaluate"]
 

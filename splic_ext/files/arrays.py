@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.dtypes import DTYPES
+from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import channel_first, looks_channel_last
 from splic_ext.options import MAX_SIDE
 
 __all__ = [
     "ARRAY_SUFFIXES",
+    "Calls",
     "Progress",
-    "Solve",
     "complete_images",
     "complete_npy",
     "complete_npz",
@@ -46,6 +47,16 @@ Progress = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
+class Calls:
+    """How the pieces of a file are completed."""
+
+    solve: Solve
+    first_index: int  # of the first image, or tile, of each array
+    progress: Progress
+    threads: int  # of the solver; they decide on the size of the pieces, not on the result
+
+
+@dataclass(frozen=True)
 class _Piece:
     """Tiles of one shape from a run of images; more than one tile only of a single image."""
 
@@ -56,13 +67,7 @@ class _Piece:
 
 
 def tile_spans(length: int, limit: int = MAX_SIDE) -> list[slice]:
-    """Cut a side into the fewest spans of at most `limit`, equal but for one pixel.
-
-    Examples
-    --------
-    >>> tile_spans(10, limit=4)
-    [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]
-    """
+    """Cut a side into the fewest spans of at most `limit`, equal but for one pixel."""
     count = max(1, -(-length // limit))
     size, longer = divmod(length, count)
     edges = [i * size + min(i, longer) for i in range(count + 1)]
@@ -70,10 +75,7 @@ def tile_spans(length: int, limit: int = MAX_SIDE) -> list[slice]:
 
 
 def images_per_call(channels: int, height: int, width: int, threads: int) -> int:
-    """Return how many images to hand to the solver at once.
-
-    Enough to keep the threads busy and the overhead low, and few enough that progress shows.
-    """
+    """Return how many images keep the threads busy, and are so few that progress shows."""
     work = max(1, channels * height * width * min(height, width))  # of one step on one image
     return max(2 * threads, min(CALL_IMAGES, CALL_WORK // work))
 
@@ -91,116 +93,61 @@ def _pieces(shape: tuple[int, int, int, int], threads: int) -> Iterator[_Piece]:
             tile = (rows.stop - rows.start, columns.stop - columns.start)
             by_shape.setdefault(tile, []).append((rows, columns))
     n_tiles = sum(map(len, by_shape.values()))
-    offset = 0
+    after = 0
     for tile, group in by_shape.items():
         step = images_per_call(channels, *tile, threads)
+        first, after = after, after + len(group) * count
         if count == 1:
             for start in range(0, len(group), step):
                 tiles = group[start : start + step]
-                yield _Piece(offset + start, slice(0, 1), tiles, len(tiles) / n_tiles)
-        else:
-            for number, tile_at in enumerate(group):
-                for start in range(0, count, step):
-                    stop = min(start + step, count)
-                    yield _Piece(
-                        offset + number * count + start,
-                        slice(start, stop),
-                        [tile_at],
-                        (stop - start) / n_tiles,
-                    )
-        offset += len(group) * count
+                yield _Piece(first + start, slice(0, 1), tiles, len(tiles) / n_tiles)
+            continue
+        for number, tile_at in enumerate(group):
+            for start in range(0, count, step):
+                run = slice(start, min(start + step, count))
+                offset = first + number * count + start
+                yield _Piece(offset, run, [tile_at], (run.stop - start) / n_tiles)
 
 
-def complete_images(
-    images: npt.NDArray[Any],
-    target: npt.NDArray[Any],
-    solve: Solve,
-    first_index: int,
-    progress: Progress,
-    threads: int,
-) -> None:
-    """Complete a batch of any length and size.
+def complete_images(images: npt.NDArray[Any], target: npt.NDArray[Any], calls: Calls) -> None:
+    """Complete a batch of any length and size, strides and byte order, in memory or in a file.
 
     Images of a side above 512 pixels are cut into near-equal tiles of at most 512, which do not
     overlap. Image i of an untiled batch draws the mask of index ``first_index + i``; the tiles
     of a large image count on from `first_index`.
-
-    Parameters
-    ----------
-    images, target : ndarray of shape (N, C, H, W)
-        Input and output, of any strides and byte order, in memory or mapped from a file.
-    solve : callable
-        Completes a batch, see :data:`Solve`.
-    first_index : int
-        Mask index of the first image.
-    progress : callable
-        See :data:`Progress`.
-    threads : int
-        Of the solver; decides the size of the pieces, not the result.
-
-    Raises
-    ------
-    ValueError, TypeError, ArithmeticError
-        What `solve` raises; the message tells how images are counted if it may name one.
     """
-    progress(len(images), 0.0)
-    for piece in _pieces(images.shape, threads):
+    calls.progress(len(images), 0.0)
+    for piece in _pieces(images.shape, calls.threads):
         parts = [images[piece.images, :, rows, columns] for rows, columns in piece.tiles]
         batch = np.concatenate(parts, dtype=images.dtype.newbyteorder("="))
         try:
-            completed = solve(batch, first_index + piece.offset)
-        except (ValueError, ArithmeticError) as error:
-            kind = ArithmeticError if isinstance(error, ArithmeticError) else ValueError
+            completed = calls.solve(batch, calls.first_index + piece.offset)
+        except (ValueError, ArithmeticError) as error:  # they count images, or tiles, from 0
+            text = ""
             if len(piece.tiles) > 1:
-                raise kind(
-                    f"{error} (tiles of one image, counted from tile {piece.offset})"
-                ) from error
-            if piece.images.start > 0:
-                raise kind(f"{error} (counted from image {piece.images.start})") from error
+                text = f"{error} (tiles of one image, counted from tile {piece.offset})"
+            elif piece.images.start > 0:
+                text = f"{error} (counted from image {piece.images.start})"
+            if text:
+                raise _retold(error, text) from error
             raise
         size = len(parts[0])
         for i, (rows, columns) in enumerate(piece.tiles):
             target[piece.images, :, rows, columns] = completed[i * size : (i + 1) * size]
-        progress(0, piece.share)
+        calls.progress(0, piece.share)
 
 
-def complete_npy(
-    source: Path,
-    target: Path,
-    solve: Solve,
-    *,
-    first_index: int = 0,
-    channel_axis: int = -3,
-    progress: Progress,
-    threads: int,
-) -> list[str]:
-    """Complete a ``.npy`` file into another of its shape, dtype and memory order.
+def _retold(error: Exception, text: str) -> Exception:
+    return ArithmeticError(text) if isinstance(error, ArithmeticError) else ValueError(text)
+
+
+def complete_npy(source: Path, target: Path, calls: Calls, channel_axis: int = -3) -> list[str]:
+    """Complete a ``.npy`` file into another of its shape, dtype and memory order; return notes.
 
     Both files are mapped, so that the array may be larger than the memory.
-
-    Parameters
-    ----------
-    source, target : Path
-        The array, and the file to make.
-    solve, first_index, progress, threads
-        As in :func:`complete_images`.
-    channel_axis : int, default -3
-        As in :func:`splic_ext.complete`.
-
-    Returns
-    -------
-    list of str
-        What the user should know, if anything.
-
-    Raises
-    ------
-    ValueError
-        Not an array file, one of Python objects, or not of 2 to 4 axes; or from `solve`.
-    OSError
-        The disk is full.
     """
     array = np.lib.format.open_memmap(source, mode="r")
-    images = channel_first("array", array, channel_axis)
+    images = _images(array, channel_axis)
     _check_dtype(array)
     completed = np.lib.format.open_memmap(
         target,
@@ -210,45 +157,16 @@ def complete_npy(
         fortran_order=array.flags.fnc,
     )
     _allocate(target)
-    into = channel_first("array", completed, channel_axis)
-    complete_images(images, into, solve, first_index, progress, threads)
+    complete_images(images, _images(completed, channel_axis), calls)
     completed.flush()
     return [LAST] if looks_channel_last(array.shape, channel_axis) else []
 
 
-def complete_npz(
-    source: Path,
-    target: Path,
-    solve: Solve,
-    *,
-    first_index: int = 0,
-    channel_axis: int = -3,
-    progress: Progress,
-    threads: int,
-) -> list[str]:
-    """Complete the images of a ``.npz`` file; its other members pass through unchanged.
+def complete_npz(source: Path, target: Path, calls: Calls, channel_axis: int = -3) -> list[str]:
+    """Complete the images of a ``.npz`` file; its other members stay as they are. Return notes.
 
     Images are the arrays of 3 or 4 axes of uint8, float16, float32 or float64: those of 2 axes
     are more often labels or tables.
-
-    Parameters
-    ----------
-    source, target : Path
-        The archive, and the file to make.
-    solve, first_index, progress, threads
-        As in :func:`complete_images`; each array starts at `first_index`.
-    channel_axis : int, default -3
-        As in :func:`splic_ext.complete`.
-
-    Returns
-    -------
-    list of str
-        What the user should know: which arrays were completed, and what they were read as.
-
-    Raises
-    ------
-    zipfile.BadZipFile, ValueError, ArithmeticError
-        A damaged archive, or one with Python objects; or from `solve`, with the array's name.
     """
     found = []
     doubtful = False
@@ -264,19 +182,12 @@ def complete_npz(
             name = member.filename.removesuffix(".npy")
             if array.ndim in (3, 4) and array.dtype.name in DTYPES:
                 completed = np.empty_like(array)
-                images = channel_first("array", array, channel_axis)
+                images = _images(array, channel_axis)
                 try:
-                    complete_images(
-                        images,
-                        channel_first("array", completed, channel_axis),
-                        solve,
-                        first_index,
-                        progress,
-                        threads,
-                    )
+                    complete_images(images, _images(completed, channel_axis), calls)
                 except (ValueError, ArithmeticError) as error:
-                    kind = ArithmeticError if isinstance(error, ArithmeticError) else ValueError
-                    raise kind(f"array {name!r} of the archive: {error}") from error
+                    text = f"array {name!r} of the archive: {error}"
+                    raise _retold(error, text) from error
                 array = completed
                 doubtful |= looks_channel_last(array.shape, channel_axis)
                 count, channels, height, width = images.shape
@@ -297,6 +208,11 @@ def _allocate(path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise  # else a file system that cannot do it
+
+
+def _images(array: npt.NDArray[Any], channel_axis: int) -> npt.NDArray[Any]:
+    """Return a view of shape (N, C, H, W)."""
+    return channel_first("array", Memory.of(array), channel_axis).numpy()
 
 
 def _check_dtype(array: npt.NDArray[Any]) -> None:

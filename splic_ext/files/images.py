@@ -60,34 +60,17 @@ class ImageFileError(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image file.
+    """A decoded image file."""
 
-    Attributes
-    ----------
-    pixels : ndarray of shape (H, W, C)
-        What the solver takes, without alpha: uint8, or float32 for 16-bit gray (scaled to
-        [0, 1]) and for floating-point images.
-    data_range : float or None
-        As in :func:`splic_ext.complete`.
-    mode : str
-        Pillow's name of the mode that is written, without alpha.
-    format : str
-        Pillow's name of the file format.
-    alpha : ndarray of shape (H, W), uint8, or None
-        Written back untouched.
-    save_options : dict
-        Metadata and encoder settings.
-    note : str or None
-        What the user should know about this file.
-    """
-
+    #: What the solver takes, of shape (H, W, C) without alpha: uint8, or float32 for 16-bit gray
+    #: (scaled to [0, 1]) and for floating-point images.
     pixels: npt.NDArray[Any]
     data_range: float | None
-    mode: str
+    mode: str  # Pillow's name of what is written, without alpha
     format: str
-    alpha: npt.NDArray[np.uint8] | None = None
-    save_options: dict[str, Any] = field(default_factory=dict)
-    note: str | None = None
+    alpha: npt.NDArray[np.uint8] | None = None  # of shape (H, W), written back untouched
+    save_options: dict[str, Any] = field(default_factory=dict)  # metadata, encoder settings
+    note: str | None = None  # what the user should know about this file
 
 
 @contextmanager
@@ -104,28 +87,10 @@ def no_pillow_limit() -> Iterator[None]:
 def read_picture(
     path: Path, *, max_pixels: int, quality: int = 95, data_range: float | None = None
 ) -> Picture:
-    """Decode an image file.
+    """Decode an image file of one frame; palette images as RGB, bilevel ones as gray.
 
-    Parameters
-    ----------
-    path : Path
-        A PNG, JPEG, WebP, BMP or TIFF file of one frame.
-    max_pixels : int
-        Files of more pixels are refused on the evidence of their header, before any is decoded.
-    quality : int, default 95
-        Of JPEG and lossy WebP files when they are written back, 1 to 100.
-    data_range : float, optional
-        Largest value of floating-point images; default 1.
-
-    Returns
-    -------
-    Picture
-        Palette images as RGB, bilevel images as gray; others keep their mode.
-
-    Raises
-    ------
-    ImageFileError
-        The file cannot be opened or decoded, is too large, or of an unsupported kind.
+    Files of more pixels than `max_pixels` are refused on the evidence of their header, before any
+    is decoded. `quality` is that of JPEG and lossy WebP files when they are written back.
     """
     try:
         with Image.open(path, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
@@ -242,24 +207,7 @@ def _is_lossless_webp(path: Path) -> bool:
 
 
 def encode_picture(picture: Picture, completed: npt.NDArray[Any], stream: BinaryIO) -> None:
-    """Write completed pixels as a file of the format, mode and metadata of `picture`.
-
-    Parameters
-    ----------
-    picture : Picture
-        As :func:`read_picture` returned it.
-    completed : ndarray of shape (H, W, C)
-        Shape and dtype of ``picture.pixels``.
-    stream : binary file
-        Open for writing.
-
-    Raises
-    ------
-    ImageFileError
-        Pillow cannot write it.
-    OSError
-        The disk is full, or the like.
-    """
+    """Write completed pixels as a file of the format, mode and metadata of `picture`."""
     values = completed
     if picture.mode == "I;16":
         values = np.rint(completed.astype(np.float64) * _FULL_16_BIT).astype("<u2")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.atomic import atomic_path, remove_stale
+from splic_ext.atomic import RESULTS, atomic_path, remove_stale, telling
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
-__all__ = ["Part", "PartStore", "write_bytes", "write_text"]
+__all__ = ["Part", "PartStore"]
 
 FORMAT = 1
 
@@ -106,61 +106,12 @@ class PartStore:
             "sha256": _checksum(part.arrays),
         }
         content: dict[str, Any] = {"meta": np.array(json.dumps(meta)), **part.arrays}
-        try:
-            with atomic_path(path, overwrite=True) as temporary, temporary.open("xb") as file:
-                np.savez(file, **content)
-        except OSError as error:
-            raise _not_written(path, error) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file at once, in place of any that is there.
-
-    Parameters
-    ----------
-    path : Path
-        Its folders are made.
-    text : str
-        Written as UTF-8.
-
-    Raises
-    ------
-    OSError
-        It cannot be written.
-    """
-    try:
-        with atomic_path(path, overwrite=True, durable=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _not_written(path, error) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file at once, in place of any that is there.
-
-    Parameters
-    ----------
-    path : Path
-        Its folders are made.
-    content : bytes
-
-    Raises
-    ------
-    OSError
-        It cannot be written.
-    """
-    try:
-        with atomic_path(path, overwrite=True, durable=True) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise _not_written(path, error) from error
-
-
-def _not_written(path: Path, error: OSError) -> OSError:
-    return OSError(
-        f"the results cannot be written to '{path}': {error.strerror or error}; make room or name "
-        "another folder, and run it again: what is finished is kept"
-    )
+        with (
+            telling(path, RESULTS),
+            atomic_path(path, overwrite=True) as temporary,
+            temporary.open("xb") as file,
+        ):
+            np.savez(file, **content)
 
 
 def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -12,19 +12,25 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from splic_ext.atomic import atomic_path
+from splic_ext.atomic import write_bytes
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 from splic_ext.runs.plain import decode, encode
 from splic_ext.training.options import LATER
 from splic_ext.training.trainer import Position, Trainer
 
-__all__ = ["REBUILD", "Checkpoint", "DamagedError", "differences", "write_tensors", "write_text"]
+__all__ = ["NOT_WRITTEN", "REBUILD", "Checkpoint", "DamagedError", "differences", "write_tensors"]
 
 #: Under which the header of a checkpoint holds what is no tensor.
 META = "splic_ext"
 
 #: What may explain that a network is another.
 REBUILD = " (a network that is given is trained in place: build it anew)"
+
+#: What is said of a file that cannot be written; see :func:`splic_ext.atomic.telling`.
+NOT_WRITTEN = (
+    "'{path}' cannot be written: {reason}; make room and run it again: it goes on from the last "
+    "checkpoint"
+)
 
 #: Of the file: 2 has a checksum that is of the header too.
 VERSION = 2
@@ -173,23 +179,7 @@ def write_tensors(
         name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
         for name, value in tensors.items()
     }
-    _write(path, save(plain, meta))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file at once; if that fails, what is there is kept."""
-    _write(path, text.encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        with atomic_path(path, overwrite=True, durable=True) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise OSError(
-            f"'{path}' cannot be written: {error.strerror or error}; make room and run it again: "
-            "it goes on from the last checkpoint"
-        ) from error
+    write_bytes(path, save(plain, meta), NOT_WRITTEN)
 
 
 def _refused(path: Path, reason: str) -> DamagedError:

@@ -12,16 +12,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import nn
 
-from splic_ext.atomic import remove_stale
+from splic_ext.atomic import remove_stale, write_text
 from splic_ext.models import load_weights
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
 from splic_ext.training.checkpoint import (
+    NOT_WRITTEN,
     REBUILD,
     Checkpoint,
     DamagedError,
     differences,
     write_tensors,
-    write_text,
 )
 from splic_ext.training.records import TrainingRecord
 
@@ -130,7 +130,7 @@ class TrainingFolder:
         if self.path is None:
             return
         write_tensors(self.path / WEIGHTS, network.state_dict())
-        write_text(self.path / RECORD, record.to_json())
+        write_text(self.path / RECORD, record.to_json(), NOT_WRITTEN)
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def _finished(self, folder: Path, network: nn.Module) -> TrainingRecord:
