@@ -78,7 +78,7 @@ def test_float_tiff_takes_the_data_range(tmp_path):
     values = (RNG.random((6, 7)) * 40).astype(np.float32)
     Image.frombytes("F", (7, 6), values.tobytes()).save(tmp_path / "a.tif")
     output = complete_files(tmp_path / "a.tif", "-o", tmp_path / "out", code=1)
-    assert "rescale it or pass the right `data_range=`" in output
+    assert "rescale it or pass the right --data-range" in output
     complete_files(tmp_path / "a.tif", "-o", tmp_path / "out", "--data-range", "40")
     np.testing.assert_array_equal(load(tmp_path / "out/a.tif"), expected(values, data_range=40))
 

@@ -6,8 +6,10 @@ import pytest
 
 typer = pytest.importorskip("typer", reason="Typer is not installed")
 
+from splic_ext.cli.app import complete  # noqa: E402
 from splic_ext.cli.evaluate import evaluate  # noqa: E402
-from splic_ext.cli.exits import exit_codes, with_flags  # noqa: E402
+from splic_ext.cli.exits import exit_codes  # noqa: E402
+from splic_ext.cli.flags import with_flags  # noqa: E402
 from splic_ext.cli.train import train  # noqa: E402
 from splic_ext.errors import AttackError  # noqa: E402
 
@@ -58,6 +60,9 @@ def test_other_errors_pass_through():
         (train, "`flip` of the images", "--flip of the images"),
         (train, "`num_classes=10`", "`num_classes=10`"),
         (evaluate, "build it with `num_classes=10`", "build it with --classes 10"),
+        (complete, "raise it with `max_pixels`", "raise it with --max-pixels"),
+        (complete, "pass the right `data_range=`", "pass the right --data-range"),
+        (complete, "`rank` may be that of a file", "`rank` may be that of a file"),
         (evaluate, "`attacks` and `defenses`", "--attack and --defense"),
         (evaluate, "give `weight`, call `model.eval()`", "give `weight`, call `model.eval()`"),
         (evaluate, "`seed` may be that of a defence", "`seed` may be that of a defence"),

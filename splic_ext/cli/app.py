@@ -145,7 +145,7 @@ def complete(
             overwrite=overwrite,
         )
         plan = plan_jobs(inputs, out, overwrite=overwrite, skip_existing=skip_existing)
-        with ConsoleReporter(len(plan), quiet=quiet) as reporter:
+        with ConsoleReporter(len(plan), quiet=quiet, command=complete) as reporter:
             failed = run_jobs(plan, settings, reporter)
         reporter.summary(failed)
     if failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from splic_ext.cli.demo import DemoResult
+from splic_ext.cli.flags import with_flags
 
 if TYPE_CHECKING:  # brings torch
     from splic_ext.evaluation import EvaluationReport
@@ -55,12 +57,15 @@ class _SpeedColumn(ProgressColumn):
 class ConsoleReporter:
     """A progress bar on a terminal's standard error stream; messages there in any case.
 
-    If `quiet`, no bar, notes or summary; failures are told all the same.
+    If `quiet`, no bar, notes or summary; failures are told all the same, with the flags of
+    `command`.
     """
 
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self, total: int, *, quiet: bool = False, command: Callable[..., Any] | None = None
+    ) -> None:
         console = Console(stderr=True)
-        self._quiet = quiet
+        self._quiet, self._command = quiet, command
         self._progress = Progress(
             TextColumn("completing"),
             BarColumn(),
@@ -116,6 +121,7 @@ class ConsoleReporter:
             )
 
     def _say(self, message: str) -> None:
+        message = with_flags(message, self._command)
         if self._progress.disable:
             print_message(message)
         else:  # above the bar

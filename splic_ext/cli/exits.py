@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import Any, get_args
+from typing import Any
 
 import typer
-from typer.models import OptionInfo
 
 from splic_ext.cli.console import print_message
+from splic_ext.cli.flags import with_flags
 from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
-from splic_ext.options import SolverOptions
 
-__all__ = ["INTERRUPTED", "exit_codes", "notes_on_stderr", "with_flags"]
+__all__ = ["INTERRUPTED", "exit_codes", "notes_on_stderr"]
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
 _FAILURES = (ArithmeticError, AttackError, BackendUnavailableError, MissingExtraError, OSError)
-
-
-#: Parameters of the library that a command calls by another name.
-RENAMED = {
-    "attacks": "attack",
-    "defenses": "defense",
-    "num_classes": "classes",
-    "output": "out",
-    "sections": "section",
-    "surrogates": "surrogate",
-}
-#: Names that stay as they are: those of a SPEC or a file of options may be meant as well.
-AMBIGUOUS = {"learning_rate", "seed", *(field.name for field in fields(SolverOptions))}
 
 
 @contextmanager
@@ -72,32 +55,6 @@ def exit_codes(
     except (TypeError, ValueError) as error:
         tell(error)
         raise typer.Exit(2) from None
-
-
-def with_flags(message: str, command: Callable[..., Any] | None) -> str:
-    """Name the flags of a command where a message of the library names parameters, in backticks."""
-    flags = {} if command is None else _flags(command)
-
-    def flag(found: re.Match[str]) -> str:
-        name, value = found[1], found[2]
-        if name in AMBIGUOUS or RENAMED.get(name, name) not in flags:
-            return found[0]
-        known = flags[RENAMED.get(name, name)]
-        return known if value in (None, "True") else f"{known} {value}"
-
-    return re.sub(r"`(\w+)(?:=(\w+))?`", flag, message)
-
-
-def _flags(command: Callable[..., Any]) -> dict[str, str]:
-    """Return the flag of each parameter of a command."""
-    found = {}
-    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-        for option in get_args(parameter.annotation):
-            if isinstance(option, OptionInfo):
-                names = [text for text in option.param_decls or () if text.startswith("--")]
-                names.append(f"--{name.replace('_', '-')}")
-                found[name] = names[0].partition("/")[0]
-    return found
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,53 @@
+"""Messages of the library, which name parameters, in the words of the command line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, get_args
+
+from typer.models import OptionInfo
+
+from splic_ext.options import SolverOptions
+
+__all__ = ["with_flags"]
+
+#: Parameters of the library that a command calls by another name.
+RENAMED = {
+    "attacks": "attack",
+    "defenses": "defense",
+    "num_classes": "classes",
+    "output": "out",
+    "sections": "section",
+    "surrogates": "surrogate",
+}
+#: Names that stay as they are: those of a SPEC or a file of options may be meant as well.
+AMBIGUOUS = {"learning_rate", "seed", *(field.name for field in fields(SolverOptions))}
+
+
+def with_flags(message: str, command: Callable[..., Any] | None) -> str:
+    """Name the flags of a command where a message of the library names parameters, in backticks."""
+    flags = {} if command is None else _flags(command)
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        if name in AMBIGUOUS or RENAMED.get(name, name) not in flags:
+            return found[0]
+        known = flags[RENAMED.get(name, name)]
+        return known if value in (None, "", "True") else f"{known} {value}"
+
+    return re.sub(r"`(\w+)(?:=(\w*))?`", flag, message)
+
+
+def _flags(command: Callable[..., Any]) -> dict[str, str]:
+    """Return the flag of each parameter of a command."""
+    found = {}
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        for option in get_args(parameter.annotation):
+            if isinstance(option, OptionInfo):
+                names = [text for text in option.param_decls or () if text.startswith("--")]
+                names.append(f"--{name.replace('_', '-')}")
+                found[name] = names[0].partition("/")[0]
+    return found
