@@ -7,7 +7,7 @@ from importlib import import_module
 from splic_ext.backends.base import Backend, BackendInfo
 from splic_ext.errors import BackendUnavailableError
 
-__all__ = ["available_backends", "backend_info", "get_backend", "gradient_backends"]
+__all__ = ["available_backends", "backend_info", "get_backend"]
 
 #: Name -> module whose ``BACKEND`` is the back end, in the order in which "auto" tries them.
 _LOADERS = {

@@ -92,13 +92,15 @@ class Problem:
     ) -> Problem:
         """Return a problem, with what follows from the rest: rank, largest value, empty records."""
         count, _, height, width = source.shape
+        if "info" not in others:
+            others["info"] = CompletionInfo.empty(count, 2 if options.alternate else 1)
         return cls(
             source=source,
             dtype=dtype,
             options=options.replace(rank=options.resolve_rank(height, width)),
             data_range=data_range,
             largest=largest_value(dtype, data_range),
-            **{"info": CompletionInfo.empty(count, 2 if options.alternate else 1), **others},
+            **others,
         )
 
     def native_parameters(self) -> dict[str, Any]:

@@ -234,19 +234,20 @@ def complete(
     if count > 0:
         check_sides(images.shape, source.shape)
         placement = source.placement(return_info)
+        read = images.exported()
         if placement is None:
-            check_values(images.numpy(), source.dtype, data_range)
+            check_values(read, source.dtype, data_range)
         target = channel_first("out", result.memory(), channel_axis)
         anchors = None if given is None else _spread(given, source, images, channel_axis)
         if out is not None:
             result.will_change()
             if not images.is_same(target) and images.may_overlap(target):
-                images = channel_first("batch", source.copied().memory(), channel_axis)
+                read = channel_first("batch", source.copied().memory(), channel_axis).exported()
             if given is not None and anchors is not None and anchors.may_overlap(target):
                 anchors = _spread(given.copied(), source, images, channel_axis)
         chosen.solve(
             Problem.of(
-                images.exported(),
+                read,
                 source.dtype,
                 solver_options,
                 data_range,
