@@ -29,10 +29,10 @@ def test_atomic_path_makes_folders_and_leaves_nothing_on_failure(tmp_path):
 
 def test_atomic_path_never_overwrites_unasked(tmp_path):
     target = tmp_path / "y.txt"
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="`overwrite=True`"):
         write_and(target, lambda: target.write_text("came meanwhile"))
     assert target.read_text() == "came meanwhile"
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="`overwrite=True`"):
         write_and(target, lambda: pytest.fail("the file was there from the start"))
     write_and(target, lambda: None, overwrite=True)
     assert target.read_text() == "new"
@@ -44,7 +44,7 @@ def test_atomic_path_cannot_be_raced(tmp_path, monkeypatch):
     target = tmp_path / "y.txt"
     monkeypatch.setattr("os.path.lexists", lambda path: False)
     monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="`overwrite=True`"):
         write_and(target, lambda: target.write_text("came meanwhile"))
     assert target.read_text() == "came meanwhile"
     assert len(list(tmp_path.iterdir())) == 1
@@ -59,7 +59,7 @@ def test_atomic_path_where_there_are_no_links(tmp_path, monkeypatch):
     write_and(target, lambda: None)
     assert target.read_text() == "new"
     target.unlink()
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="`overwrite=True`"):
         write_and(target, lambda: target.write_text("came meanwhile"))
     assert target.read_text() == "came meanwhile"
     assert len(list(tmp_path.iterdir())) == 1

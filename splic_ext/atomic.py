@@ -100,4 +100,4 @@ def _move_to_free_name(source: Path, target: Path) -> None:
 
 
 def _exists(target: Path) -> FileExistsError:
-    return FileExistsError(f"'{target}' exists; give --overwrite to replace it")
+    return FileExistsError(f"'{target}' exists; give `overwrite=True` to replace it")

@@ -57,6 +57,7 @@ def test_other_errors_pass_through():
         (train, "or give `overwrite=True` to begin", "or give --overwrite to begin"),
         (train, "`copies` and `adversarial`", "--copies and --adversarial"),
         (train, "use `copies=0`", "use --copies 0"),
+        (complete, "give `channel_axis=-1`", "give --channel-axis -1"),
         (train, "`flip` of the images", "--flip of the images"),
         (train, "`num_classes=10`", "`num_classes=10`"),
         (evaluate, "build it with `num_classes=10`", "build it with --classes 10"),

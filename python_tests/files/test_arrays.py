@@ -171,7 +171,7 @@ def test_arrays_that_look_channel_last_are_noted(tmp_path):
         for function, suffix in ((complete_npy, "npy"), (complete_npz, "npz")):
             files = (tmp_path / f"{name}.{suffix}" for name in "ab")
             notes = function(*files, quiet(lambda batch, _: batch), axis)
-            told = [note for note in notes if "give --channel-axis -1" in note]
+            told = [note for note in notes if "give `channel_axis=-1`" in note]
             assert len(told) == (axis == -3)
 
 

@@ -87,7 +87,7 @@ def test_arrays_that_look_channel_last_are_noted_without_a_warning(tmp_path):
     (tmp_path / "in").mkdir()
     np.save(tmp_path / "in/a.npy", np.zeros((300, 6, 5, 3), np.float32))
     recorder = run(tmp_path)
-    assert recorder.notes == [("a.npy", "looks channel last; if so, give --channel-axis -1")]
+    assert recorder.notes == [("a.npy", "looks channel last; if so, give `channel_axis=-1`")]
     assert recorder.failures == []
 
 

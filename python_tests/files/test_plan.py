@@ -68,7 +68,7 @@ def test_one_output_for_two_inputs_names_both(tree):
 def test_existing_outputs(tree):
     (tree / "out").mkdir()
     (tree / "out/b.png").touch()
-    with pytest.raises(PlanError, match=r"out/b\.png' exists; give --overwrite"):
+    with pytest.raises(PlanError, match=r"out/b\.png' exists; give `overwrite=True`"):
         plan_jobs([str(tree / "in")], tree / "out")
     assert len(plan_jobs([str(tree / "in")], tree / "out", overwrite=True)) == 4
     jobs = plan_jobs([str(tree / "in")], tree / "out", skip_existing=True)

@@ -113,7 +113,7 @@ def test_the_page_appears_at_once_and_replaces_nothing_unasked(table, tmp_path, 
     path, out = write(tmp_path / "in", table), tmp_path / "deep" / "page.html"
     write_report([path], out)
     first = out.read_bytes()
-    with pytest.raises(FileExistsError, match=r"page.html' exists; give --overwrite"):
+    with pytest.raises(FileExistsError, match=r"page.html' exists; give `overwrite=True`"):
         write_report([path], out)
     write_report([path], out, overwrite=True, title="Another")
     second = out.read_bytes()

@@ -38,7 +38,7 @@ def with_flags(message: str, command: Callable[..., Any] | None) -> str:
         known = flags[RENAMED.get(name, name)]
         return known if value in (None, "", "True") else f"{known} {value}"
 
-    return re.sub(r"`(\w+)(?:=(\w*))?`", flag, message)
+    return re.sub(r"`(\w+)(?:=(-?\w*))?`", flag, message)
 
 
 def _flags(command: Callable[..., Any]) -> dict[str, str]:

@@ -37,7 +37,7 @@ CALL_IMAGES = 256
 CALL_WORK = 1 << 25
 
 #: Said of an array that is probably read in another way than it was meant.
-LAST = "looks channel last; if so, give --channel-axis -1"
+LAST = "looks channel last; if so, give `channel_axis=-1`"
 
 #: Completes a batch of shape (N, C, H, W) whose first image draws the mask of that index.
 Solve = Callable[[npt.NDArray[Any], int], npt.NDArray[Any]]

@@ -117,7 +117,7 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageFileError(
             f"{width} x {height} = {width * height:,} pixels are more than the limit of "
-            f"{max_pixels:,}; raise it with --max-pixels if the file is meant to be that large"
+            f"{max_pixels:,}; raise it with `max_pixels` if the file is meant to be that large"
         )
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:

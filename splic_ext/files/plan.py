@@ -73,7 +73,7 @@ def plan_jobs(
         No input, two inputs with one output, or an output that exists.
     """
     if overwrite and skip_existing:
-        raise PlanError("--overwrite and --skip-existing contradict each other; give one of them")
+        raise PlanError("`overwrite` and `skip_existing` contradict each other; give one of them")
     found = [pair for text in inputs for pair in _expand(text, out)]
     if len(inputs) == 1 and len(found) == 1 and _is_output_file(out, Path(inputs[0])):
         jobs = [Job(0, found[0][0], out)]
@@ -94,8 +94,8 @@ def plan_jobs(
         first = next(job for job in jobs if job.index in existing)
         more = f" and {len(existing) - 1} more outputs exist" if len(existing) > 1 else " exists"
         raise PlanError(
-            f"'{first.target}'{more}; give --overwrite to replace what is there, --skip-existing "
-            "to complete only the others, or another output folder"
+            f"'{first.target}'{more}; give `overwrite=True` to replace what is there, "
+            "`skip_existing=True` to complete only the others, or another output folder"
         )
     return jobs
 
