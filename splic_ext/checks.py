@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 __all__ = [
+    "Channels",
     "check_bool",
     "check_fields",
     "check_integer",
@@ -19,6 +20,8 @@ __all__ = [
     "shortened",
 ]
 
+#: How channels become matrices: a word that options and masks share.
+Channels = Literal["stacked", "separate"]
 #: The largest count that is taken where there is no other bound.
 MOST = 2**31 - 1
 

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from splic_ext.checks import check_bool, check_integer, check_number
+from splic_ext.checks import Channels, check_bool, check_integer, check_number
 
 __all__ = ["PRESETS", "Algorithm", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
 
 Algorithm = Literal["auto", "fused", "cusolver"]
-Channels = Literal["stacked", "separate"]
 GradientStep = Literal["srf", "literal"]
 TVGradient = Literal["exact", "forward"]
 
