@@ -67,7 +67,10 @@ def test_other_errors_pass_through():
         (evaluate, "`attacks` and `defenses`", "--attack and --defense"),
         (evaluate, "give `weight`, call `model.eval()`", "give `weight`, call `model.eval()`"),
         (evaluate, "`seed` may be that of a defence", "`seed` may be that of a defence"),
+        (train, "get it with `download=True`", "get it with --download"),
+        (complete, "get `download=True`", "get `splic_ext.data.load_dataset(..., download=True)`"),
         (None, "`output`", "`output`"),
+        (None, "`download=True`", "`download=True`"),
     ],
 )
 def test_parameters_are_told_as_flags(command, message, shown):

@@ -128,7 +128,11 @@ def test_both_kinds_into_the_default_folder(files):
         (("table4", *SVHN, "--svhn", "mine.npz"), 2, "got 'mine' twice; rename one"),
         (("table3", *SVHN, "--attack", "cw"), 2, "--attack of table3 must be among fgsm, pgd, go"),
         (("table4", "--svhn", "none.npz", *SVHN[2:]), 1, "data set 'none.npz' does not exist"),
-        (("table4", "--svhn", "svhn", *SVHN[2:], "--root", "x"), 1, "get it with `download=True`"),
+        (
+            ("table4", "--svhn", "svhn", *SVHN[2:], "--root", "x"),
+            1,
+            "load_dataset(..., download=True)`, or",
+        ),
         (("table4", *SVHN[:2], "--svhn-weights", "no.pt"), 1, "weights file 'no.pt' does not ex"),
         (("table4", *SVHN[:2], "--svhn-weights", "resnet20.pt"), 2, "is of another network than"),
         (("table4", *SVHN, "--device", "gpu"), 2, "--device must be one that torch can use"),

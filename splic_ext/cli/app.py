@@ -116,14 +116,14 @@ def complete(
 ) -> None:
     """Complete image and array files.
 
-    Format and mode of an image are kept, and EXIF, colour profile, resolution, and XMP in JPEG and
-    WebP. Alpha passes through untouched, and palette images become RGB. Arrays are what
-    splic_ext.complete takes, (H, W), (C, H, W) or (N, C, H, W); a .npz archive has each array of 3
-    or 4 axes of uint8, float16, float32 or float64 completed, and others copied.
+    An image keeps its format, mode, EXIF, colour profile and resolution; JPEG and WebP also keep
+    XMP. Alpha passes through untouched, and palette images become RGB. Arrays are what
+    splic_ext.complete takes: (H, W), (C, H, W) or (N, C, H, W). In a .npz archive the arrays of 3
+    or 4 axes of uint8, float16, float32 or float64 are completed, and others copied.
 
-    File number i of all inputs, sorted by output path, draws the mask of first_index=i: the same
-    command gives the same result. The images of an array, and the tiles of a large image, count
-    on from there.
+    All inputs are sorted by output path, and file number i draws the mask of first_index=i: the
+    same command gives the same result. The images of an array, and the tiles of a large image,
+    count on from there.
 
     The solver takes sides of 1 to 512 pixels: larger images are cut into near-equal tiles of at
     most 512, without overlap, and completed tile by tile.

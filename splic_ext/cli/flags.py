@@ -23,6 +23,8 @@ RENAMED = {
     "sections": "section",
     "surrogates": "surrogate",
 }
+#: Parameters that not every command has, and how to give them in Python.
+ELSEWHERE = {"download": "`splic_ext.data.load_dataset(..., download=True)`"}
 #: Names that stay as they are: those of a SPEC or a file of options may be meant as well.
 AMBIGUOUS = {"learning_rate", "seed", *(field.name for field in fields(SolverOptions))}
 
@@ -34,7 +36,7 @@ def with_flags(message: str, command: Callable[..., Any] | None) -> str:
     def flag(found: re.Match[str]) -> str:
         name, value = found[1], found[2]
         if name in AMBIGUOUS or RENAMED.get(name, name) not in flags:
-            return found[0]
+            return ELSEWHERE.get(name, found[0]) if flags else found[0]
         known = flags[RENAMED.get(name, name)]
         return known if value in (None, "", "True") else f"{known} {value}"
 

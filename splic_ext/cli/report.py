@@ -37,13 +37,13 @@ def report(
 ) -> None:
     """Put all results on one page of HTML.
 
-    Tables with intervals and the paper's numbers, curves, pictures, the solver's speed, and how
-    each was made; on top the comparison in short, and what it does not show. The page needs no
-    other file and no network.
+    It has tables with intervals and the paper's numbers, curves, pictures, the solver's speed, and
+    how each was made. On top it compares in short, and says what the page does not show. The page
+    needs no other file and no network.
 
-    Below a folder every .json file is read, but for those in folders named work and parts. One
-    that is damaged or no result is named, and the others go on. Exit code: 0, 1 if such a file
-    was there or the page cannot be written, 2 for wrong usage, 130 after Ctrl-C.
+    Of a folder every .json file is read, except in folders named work and parts. A file that is
+    damaged, or holds no result, is named, and the others are shown. Exit code: 0, 1 if there was
+    such a file or the page cannot be written, 2 for wrong usage, 130 after Ctrl-C.
     """
     with exit_codes(report, interrupted="no page was written", memory="use fewer results"):
         from splic_ext.report import NoResultError, write_report

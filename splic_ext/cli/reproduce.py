@@ -98,13 +98,15 @@ def reproduce(
         ),
     ] = Path("results"),
     limit: Annotated[
-        int | None, run_option(min=1, help="Most images of a data set. Default: the budget.")
+        int | None,
+        run_option(min=1, help="Most images of a data set. Default: as the budget says."),
     ] = None,
     slow_limit: Annotated[
         int | None,
         run_option(
             min=1,
-            help="Most images for attacks of thousands of steps. Default: the budget, else 500.",
+            help="Most images for attacks of thousands of steps. Default: as the budget says, "
+            "else 500.",
         ),
     ] = None,
     attack: Annotated[
@@ -114,7 +116,8 @@ def reproduce(
         int | None,
         run_option(
             min=1,
-            help="Fresh draws of the masks for each finished image. Default: the budget, else 10.",
+            help="Fresh draws of the masks for each finished image. Default: as the budget says, "
+            "else 10.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -124,10 +127,12 @@ def reproduce(
 ) -> None:
     """Make a table or a figure of the paper anew, its numbers beside the paper's, or all of them.
 
-    Networks are trained where they must be. frontier compares SPLIC with plain denoising at equal
-    clean accuracy, ranking the same with a network trained on each, and hypotheses looks for what
-    explains the distance to the paper; the paper has none of them. Killed or interrupted, the same
-    command goes on where it was. Exit codes as for `splic-ext evaluate`.
+    Networks are trained where they are needed. Three experiments are not in the paper. frontier
+    compares SPLIC with plain denoising at equal clean accuracy; ranking does the same with a
+    network trained on each; hypotheses looks for what explains the distance to the paper.
+
+    After a crash or Ctrl-C the same command goes on where it was. Exit codes are those of
+    `splic-ext evaluate`.
     """
     with (
         exit_codes(

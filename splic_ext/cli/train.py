@@ -87,7 +87,7 @@ def train(
         str | None,
         images_option(
             metavar="NAME|PATH",
-            help="Images to score after each epoch, of their split test. Default: none.",
+            help="Images to score after each epoch, from the split test. Default: none.",
         ),
     ] = None,
     root: Root = None,
@@ -169,9 +169,10 @@ def train(
 ) -> None:
     """Train a network on defended images, clean or adversarial.
 
-    Killed or interrupted, the same command goes on from its last checkpoint, to the same weights as
-    in one run. The defaults suit networks with batch normalisation; try --learning-rate 0.03
-    --batch-size 32 --crop 1 --no-flip for digits. Under torchrun the processes share each batch.
+    After a crash or Ctrl-C the same command goes on from its last checkpoint, and comes to the same
+    weights as one run would. The defaults suit networks with batch normalisation; for digits try
+    --learning-rate 0.03 --batch-size 32 --crop 1 --no-flip. Under torchrun the processes share each
+    batch.
 
     Exit code: 0, 1 if data, weights or a package are missing or the training failed, 2 for wrong
     usage, 130 after Ctrl-C.
