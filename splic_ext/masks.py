@@ -136,7 +136,7 @@ def bernoulli_masks(
     if len(sides) != 4:
         raise ValueError(f"`shape` must be (N, C, H, W), got {shape!r}; use 1 for what is missing")
     count, n_channels, height, width = (
-        check_integer(f"shape[{i}]", side, 0, 2**31 - 1) for i, side in enumerate(sides)
+        check_integer(f"shape[{i}]", side, 0) for i, side in enumerate(sides)
     )
     planes = n_channels if channels == "stacked" else 1
     n_bits = planes * height * width

@@ -121,7 +121,7 @@ class SolverOptions:
         if self.rank is not None:
             _set(self, "rank", check_integer("rank", self.rank, 1, MAX_SIDE))
         for name in ("inner_iterations", "max_iterations", "n_masks"):
-            _set(self, name, check_integer(name, getattr(self, name), 1, 2**31 - 1))
+            _set(self, name, check_integer(name, getattr(self, name), 1))
         for name, low, high, above in (
             ("tv_weight", 0.0, math.inf, False),
             ("delta_decay", 0.0, 1.0, True),

@@ -352,19 +352,21 @@ def test_defended_refuses_other_things():
 
 WITHOUT_TORCH = """
 import sys
+from importlib import import_module
 sys.modules["torch"] = None
 import splic_ext
 try:
-    import splic_ext.defenses
+    import_module({!r})
 except splic_ext.MissingExtraError as error:
     print(error.extra, error, sep="|")
 """
 
 
-def test_without_torch(run_python):
-    extra, _, message = run_python(WITHOUT_TORCH).partition("|")
+@pytest.mark.parametrize("module", ["splic_ext.autograd", "splic_ext.defenses"])
+def test_without_torch(run_python, module):
+    extra, _, message = run_python(WITHOUT_TORCH.format(module)).partition("|")
     assert extra == "torch"
-    assert message.startswith("`splic_ext.defenses` needs the package 'torch'")
+    assert message.startswith(f"`{module}` needs the package 'torch'")
 
 
 def test_jpeg_without_pillow(monkeypatch):

@@ -25,6 +25,7 @@ __all__ = [
     "worst_case",
 ]
 
+#: The accuracies of a record.
 ACCURACIES = ("mean", "all_draws", "majority")
 
 

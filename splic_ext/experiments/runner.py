@@ -21,7 +21,6 @@ from splic_ext.experiments.subjects import Subject, check_subjects, digits_subje
 
 __all__ = ["reproduce", "reproduce_all"]
 
-_MOST = 2**31 - 1
 #: Of experiments without a budget.
 DRAWS, SLOW_LIMIT = 10, 500
 
@@ -191,7 +190,7 @@ def _prepare(
         require_sklearn()
     for parameter, value in (("limit", limit), ("slow_limit", slow_limit), ("draws", draws)):
         if value is not None:
-            check_integer(parameter, value, 1, _MOST)
+            check_integer(parameter, value, 1)
     budget = BUDGETS["cpu"] if given is None else given
     own = given is not None or experiment.budgeted
     images = limit or (budget.images if own else None)

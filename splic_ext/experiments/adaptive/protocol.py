@@ -25,8 +25,6 @@ from splic_ext.runs.inputs import check_dataset, resolve_device
 
 __all__ = ["evaluate_adaptively"]
 
-_MOST = 2**31 - 1
-
 
 def evaluate_adaptively(
     model: nn.Module,
@@ -113,8 +111,8 @@ def evaluate_adaptively(
     plan = choose_sections(make_sections(defense, protected, amount, dataset, others), sections)
     folder = None if output is None else Path(output)
     check_output(folder, "", overwrite=True)
-    draws = check_integer("score_draws", score_draws, 1, _MOST)
-    limit = check_integer("images", amount.images, 1, _MOST)
+    draws = check_integer("score_draws", score_draws, 1)
+    limit = check_integer("images", amount.images, 1)
     reports = [
         evaluate(
             model, dataset, defenses=section.defenses, attacks=section.attacks,

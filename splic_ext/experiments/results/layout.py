@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from splic_ext.evaluation import Provenance
+from splic_ext.evaluation.records import ACCURACIES
 from splic_ext.evaluation.tables import markdown_table, percent
 from splic_ext.experiments.results.keys import attack_title, note_title
 from splic_ext.experiments.results.rows import Point, Row
 
 __all__ = ["head", "point_tables", "points_to_csv", "row_table", "rows_to_csv"]
 
-ACCURACIES = ("mean", "all_draws", "majority")
 #: Most lines of a table of points.
 MOST = 12
 
