@@ -8,7 +8,9 @@ __all__ = ["AttackError", "BackendUnavailableError", "MissingExtraError", "Shape
 
 
 class AttackError(RuntimeError):
-    """An attack had nothing to go by, so that its result would say nothing about robustness.
+    """An attack had nothing to follow: no gradient, or answers that change.
+
+    Its result would say nothing about robustness.
 
     Attributes
     ----------

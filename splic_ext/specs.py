@@ -31,11 +31,36 @@ SHORT = "preset"
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
-    """Read ``name`` or ``name:key=value,key=value``; return the name and the values in order.
+    """Read ``name`` or ``name:key=value,key=value``.
 
-    The name comes back in lower case with hyphens, keys with underscores. A first item without "="
-    is the value of `preset`. Spaces around the parts do not count, and commas in quotation marks
-    are no separators.
+    Parameters
+    ----------
+    text : str
+        The name comes back in lower case with hyphens, keys with underscores; values are read by
+        :func:`parse_value`. A first item without "=" is the value of `preset`. Spaces around the
+        parts do not count, and commas in quotation marks are no separators.
+
+    Returns
+    -------
+    name : str
+    parameters : dict
+        Key -> int, float, bool, str or None, in the order of the text.
+
+    Raises
+    ------
+    TypeError
+        `text` is no string.
+    ValueError
+        It is not of this form, or gives a key twice.
+
+    Examples
+    --------
+    >>> parse_spec("pgd:epsilon=8/255, steps=40, random-start=false")
+    ('pgd', {'epsilon': 0.03137254901960784, 'steps': 40, 'random_start': False})
+    >>> parse_spec("splic:recommended,tv_weight=0.1")
+    ('splic', {'preset': 'recommended', 'tv_weight': 0.1})
+    >>> parse_spec("Soft_Impute")
+    ('soft-impute', {})
     """
     if not isinstance(text, str):
         raise TypeError(
@@ -97,7 +122,27 @@ def _read(key: str, value: str, shown: str) -> Value:
 
 
 def parse_value(text: str) -> Value:
-    """Read a value: a number, a fraction, true, false or none in any case, or else a string."""
+    """Read a value: a number, a fraction, true, false, none, or else a string.
+
+    Parameters
+    ----------
+    text : str
+        Words in any case; a text in quotation marks is a string whatever it looks like.
+
+    Returns
+    -------
+    int, float, bool, str or None
+
+    Raises
+    ------
+    ValueError
+        A fraction of denominator 0, or an integer of more than 1000 digits.
+
+    Examples
+    --------
+    >>> [parse_value(text) for text in ("7", "1e-3", "3/4", "True", "none", "exact", "'7'")]
+    [7, 0.001, 0.75, True, None, 'exact', '7']
+    """
     if _INTEGER.fullmatch(text):
         if len(text) > _DIGITS:
             raise ValueError(f"an integer must have at most {_DIGITS} digits, got {len(text)}")

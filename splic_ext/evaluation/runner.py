@@ -111,7 +111,7 @@ def evaluate(
         A parameter of the wrong kind, out of its range, or that contradicts another; a network in
         train mode; labels beyond the outputs; an attack that left [0, 1] or its ball.
     AttackError
-        From an attack that was none, naming defence and gradient.
+        An attack found no gradient to follow; the error names defence and gradient.
     RuntimeError
         It was called inside :func:`splic_ext.defenses.frozen_masks`: all draws would be the same.
     OSError

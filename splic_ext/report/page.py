@@ -90,7 +90,13 @@ class Page:
         return tuple(entry for group in self.groups for entry in group.entries)
 
     def to_html(self) -> str:
-        """Return the page; without Jinja this is a MissingExtraError."""
+        """Return the page.
+
+        Raises
+        ------
+        MissingExtraError
+            Jinja is not installed.
+        """
         with optional("`splic_ext.report`", "report", "jinja2"):
             from jinja2 import Environment, PackageLoader, StrictUndefined
         templates = Environment(

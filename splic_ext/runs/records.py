@@ -74,7 +74,7 @@ class Provenance:
     versions : dict
         Package -> version, None where it is not installed.
     code : str
-        SHA-256 of this package's attacks, defences, networks and solver.
+        SHA-256 of the code of this package that decides the result.
     machine : Machine
     command : str or None
         The command line, if there was one.

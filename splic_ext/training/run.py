@@ -94,7 +94,7 @@ def train(
     FloatingPointError
         The loss or a weight is no longer finite.
     AttackError
-        From an attack that was none.
+        An attack found no gradient to follow.
     MemoryError
         The batches are too large for this device.
     OSError
