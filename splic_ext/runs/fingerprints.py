@@ -36,11 +36,14 @@ DEFENSE_CODE = (
     *("_core*", "_cuda*", "masks.py", "options.py"),
 )
 
-#: And what comes out of a training: networks, and the attacks that they are trained against.
-TRAINING_CODE = ("attacks", "models", "training", *DEFENSE_CODE)
+#: And what comes out of attacks on networks; this file makes the seeds.
+_NETWORK_CODE = ("attacks", "models", "runs/fingerprints.py", *DEFENSE_CODE)
+
+#: And what comes out of a training.
+TRAINING_CODE = ("training", *_NETWORK_CODE)
 
 #: And what comes out of an evaluation.
-CODE = ("attacks", "evaluation", "models", *DEFENSE_CODE)
+CODE = ("evaluation", *_NETWORK_CODE)
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
