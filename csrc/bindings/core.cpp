@@ -45,5 +45,6 @@ PYBIND11_MODULE(_core, m) {
       "Complete a validated batch into `target` and fill in the record arrays; or, with the "
       "gradient of a loss by the result as `cotangent`, store the gradient by the source.",
       &solve, py::arg("threads"), py::arg("cotangent") = py::none(), py::arg("cut_width") = 0.0);
+  m.attr("cuda_reason") = SPLIC_CUDA_REASON;
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from splic_ext.backends.base import Backend, BackendInfo, Problem
 
-__all__ = ["BACKEND"]
+__all__ = ["BACKEND", "cuda_reason"]
 
 _core: Any = None
 _REASON: str | None = None
@@ -19,6 +19,11 @@ except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._core"
         else f"the native module was built but cannot be loaded ({error});"
     ) + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
+
+
+def cuda_reason() -> str:
+    """Return why the build of this package left the CUDA module out."""
+    return "no compiled module was" if _core is None else str(_core.cuda_reason)
 
 
 class CPUBackend(Backend):

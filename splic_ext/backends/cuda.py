@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
 from splic_ext.backends import cusolver
+from splic_ext.backends.cpu import cuda_reason
 from splic_ext.backends.base import Backend, BackendInfo, Problem
 from splic_ext.checks import out_of_range
 from splic_ext.errors import BackendUnavailableError
@@ -23,16 +24,19 @@ __all__ = ["BACKEND", "workspace_bytes"]
 DEFAULT_WORKSPACE_MB = 512
 MAX_WORKSPACE_MB = 1 << 20
 
+#: The line that builds the module wherever there is an nvcc.
+BUILD = "SKBUILD_CMAKE_DEFINE=SPLIC_CUDA=ON pip install --no-cache-dir --force-reinstall ."
+
 _cuda: Any = None
 _REASON = ""
 try:
     _cuda = import_module("splic_ext._cuda")
 except ImportError as error:
     _REASON = (
-        "the CUDA module was not built; put nvcc on the PATH and"
+        f"the CUDA module was not built: {cuda_reason()}; build it"
         if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._cuda"
-        else f"the CUDA module was built but cannot be loaded ({error});"
-    ) + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
+        else f"the CUDA module was built but cannot be loaded ({error}); build it again"
+    ) + f" with `{BUILD}`"
 
 
 def workspace_bytes() -> int:
