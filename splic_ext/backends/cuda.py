@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
 from splic_ext.backends import cusolver
-from splic_ext.backends.cpu import cuda_reason
 from splic_ext.backends.base import Backend, BackendInfo, Problem
+from splic_ext.backends.cpu import cuda_reason
 from splic_ext.checks import out_of_range
 from splic_ext.errors import BackendUnavailableError
 from splic_ext.options import Algorithm
