@@ -3,8 +3,8 @@
     python benchmarks/compile_time.py            # measure, compare, exit code 1 if it is too slow
     python benchmarks/compile_time.py --update   # measure, write the figure
 
-It builds the target `_core` in a temporary folder and counts processor time, which does not depend on
-the number of cores. Machines differ in speed: what is compared is the ratio to the time of a fixed
+It builds the target `_core` in a temporary folder and counts processor time, whatever the number of
+cores. Machines differ in speed: what is compared is the ratio to the time of a fixed
 piece of C++ that the same compiler compiles before and after. Needs CMake, pybind11 and a compiler.
 Whoever adds a kernel raises the figure on purpose.
 """
