@@ -29,7 +29,7 @@ public:
     load_images(job);
     for (int pass = 0; pass < problem_->passes(); ++pass) {
       start_pass(pass);
-      complete_pass(job, pass, [](int, E) {});
+      complete_pass(job, pass);
     }
     store_images(job);
   }
@@ -56,16 +56,19 @@ protected:
 
   // ---- images in and out ----
 
-  // Calls f(row, column, element, word, bit) for every entry of the stacked image.
+  // Calls f(channel, row, column, number, element, word, bit) for every entry of the stacked image;
+  // `number` counts them.
   template <class F> SPLIC_INLINE void each_entry(Matrix<E> x, int lane, const F &f) {
-    const int rows = problem_->stacked_channels() * problem_->height;
-    for (int row = 0; row < rows; ++row) {
-      for (int column = 0; column < problem_->width; ++column) {
-        const int i = g_.transposed ? column : row, j = g_.transposed ? row : column;
-        f(row, column, x(i, j), static_cast<std::size_t>(i) * row_packets_ + j / kWidth,
-          static_cast<std::uint16_t>(1u << (kWidth == 1 ? lane : j % kWidth)));
-      }
-    }
+    const Problem &p = *problem_;
+    std::uint32_t number = 0;
+    for (int c = 0; c < p.stacked_channels(); ++c)
+      for (int h = 0; h < p.height; ++h)
+        for (int column = 0; column < p.width; ++column, ++number) {
+          const int row = c * p.height + h;
+          const int i = g_.transposed ? column : row, j = g_.transposed ? row : column;
+          f(c, h, column, number, x(i, j), static_cast<std::size_t>(i) * row_packets_ + j / kWidth,
+            static_cast<std::uint16_t>(1u << (kWidth == 1 ? lane : j % kWidth)));
+        }
   }
 
   struct Item {
@@ -80,7 +83,7 @@ protected:
             static_cast<std::uint32_t>(job.first_stream + number % job.streams)};
   }
 
-  void load_images(const Job &job) {
+  SPLIC_NOINLINE void load_images(const Job &job) {
     const Problem &p = *problem_;
     clear(x_, g_.m);
     for (std::size_t i = 0; i < word_count(); ++i)
@@ -96,26 +99,28 @@ protected:
       const Item item = item_of(job, lane);
       S top_anchor = 0, top = 0;
       PhiloxBlock words = {};
-      each_entry(x_, lane, [&](int row, int column, E &x, std::size_t word, std::uint16_t bit) {
-        const int c = item.channel + row / p.height, h = row % p.height;
-        bool anchor;
-        if (p.mask.data) {
-          anchor = *p.mask.at(item.image, c, h, column) != 0;
-        } else {
-          const std::uint32_t number = static_cast<std::uint32_t>(row) * p.width + column;
-          if (number % 4 == 0)
-            words = mask_words(p.seed, p.first_index + static_cast<std::uint64_t>(item.image),
-                               item.stream, number / 4);
-          anchor = words.word[number % 4] < p.anchor_threshold;
-        }
-        const S value = read<S>(p.source.at(item.image, c, h, column), p.dtype);
-        set_lane(x, lane, value);
-        top = value > top ? value : top;
-        if (anchor) {
-          top_anchor = value > top_anchor ? value : top_anchor;
-          given_[word] = static_cast<std::uint16_t>(given_[word] | bit);
-        }
-      });
+      each_entry(x_, lane,
+                 [&](int channel, int h, int column, std::uint32_t number, E &x, std::size_t word,
+                     std::uint16_t bit) SPLIC_ALWAYS_INLINE {
+                   const int c = item.channel + channel;
+                   bool anchor;
+                   if (p.mask.data) {
+                     anchor = *p.mask.at(item.image, c, h, column) != 0;
+                   } else {
+                     if (number % 4 == 0)
+                       words = mask_words(p.seed,
+                                          p.first_index + static_cast<std::uint64_t>(item.image),
+                                          item.stream, number / 4);
+                     anchor = words.word[number % 4] < p.anchor_threshold;
+                   }
+                   const S value = read<S>(p.source.at(item.image, c, h, column), p.dtype);
+                   set_lane(x, lane, value);
+                   top = value > top ? value : top;
+                   if (anchor) {
+                     top_anchor = value > top_anchor ? value : top_anchor;
+                     given_[word] = static_cast<std::uint16_t>(given_[word] | bit);
+                   }
+                 });
       // Scaling by a power of two is exact, and keeps the squares in range.
       const double unit = unit_of<S>(static_cast<double>(top_anchor > 0 ? top_anchor : top));
       set_lane(unit_, lane, static_cast<S>(unit));
@@ -135,23 +140,25 @@ protected:
       const Item item = item_of(job, lane);
       const S unit = get_lane(unit_, lane);
       S *sum = job.sums ? static_cast<S *>(job.sums) + lane * size : nullptr;
-      each_entry(x_, lane, [&](int row, int column, E &x, std::size_t, std::uint16_t) {
-        S value = get_lane(x, lane) * unit;
-        value = value > 0 ? value : S(0);
-        value = value < top ? value : top;
-        if (sum)
-          sum[static_cast<std::size_t>(row) * p.width + column] = value;
-        else
-          write<S>(p.target.at(item.image, item.channel + row / p.height, row % p.height, column),
-                   p.dtype, value);
-      });
+      each_entry(x_, lane,
+                 [&](int channel, int h, int column, std::uint32_t number, E &x, std::size_t,
+                     std::uint16_t) SPLIC_ALWAYS_INLINE {
+                   S value = get_lane(x, lane) * unit;
+                   value = value > 0 ? value : S(0);
+                   value = value < top ? value : top;
+                   if (sum)
+                     sum[number] = value;
+                   else
+                     write<S>(p.target.at(item.image, item.channel + channel, h, column), p.dtype,
+                              value);
+                 });
     }
   }
 
   // ---- Algorithm 1 ----
 
   // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, for good.
-  void start_pass(int pass) {
+  SPLIC_NOINLINE void start_pass(int pass) {
     std::uint32_t seen = 0;
     for (int i = 0; i < g_.m; ++i) {
       for (int j = 0; j < row_packets_; ++j) {
@@ -175,8 +182,10 @@ protected:
     }
   }
 
-  // Calls found(t, delta) in each iteration, before the update.
-  template <class Found> void complete_pass(const Job &job, int pass, const Found &found) {
+  // Is told of the triplets of each iteration, before the update: the derivative keeps them.
+  virtual void found(int /*pass*/, int /*t*/, const E & /*delta*/) {}
+
+  SPLIC_NOINLINE void complete_pass(const Job &job, int pass) {
     const Options &o = problem_->options;
     const S entries = static_cast<S>(g_.m) * static_cast<S>(g_.n);
     const E tolerance = splat<E>(static_cast<S>(o.tolerance)) * range_;
@@ -193,7 +202,7 @@ protected:
         if (last)
           for (std::ptrdiff_t e = 0; e < g_.m * x_.row; ++e)
             previous_.p[e] = x_.p[e];
-        found(t, delta);
+        found(pass, t, delta);
         update(delta);
       }
       const E residual = change() / splat<E>(entries);
@@ -214,7 +223,7 @@ protected:
   }
 
   // ||X_t - X_{t-1}||_F, summed in the same order when interleaved and when dense.
-  E change() const {
+  SPLIC_NOINLINE E change() const {
     constexpr int classes = kVectorBytes / static_cast<int>(sizeof(S));
     E sums[classes];
     for (int l = 0; l < classes; ++l)
@@ -236,7 +245,7 @@ protected:
   }
 
   // Lanes that have converged keep what they hold: all their entries become anchors.
-  void stop_lanes(Mask<E> going) {
+  SPLIC_NOINLINE void stop_lanes(Mask<E> going) {
     active_ = active_ & going;
     if constexpr (kWidth == 1) {
       const auto still = static_cast<std::uint16_t>(~to_bits<E>(active_));
@@ -271,10 +280,10 @@ protected:
       scaled_difference<false>(
           r_, weight, i % g_.row_block == 0 ? nullptr : u - triplets_.kept_.row, u,
           (i + 1) % g_.row_block == 0 ? nullptr : u + triplets_.kept_.row, out);
-      for (int p = 0; p < r_; ++p)
+      for (int p = 0; p < r_; ++p) {
         out[p] = fma(factor_[p], u[p], out[p]);
-      for (int p = 0; p < r_; ++p)
         out[r_ + p] = u[p];
+      }
     }
     for (int p = 0; smooth && p < r_; ++p) {
       const E *z = triplets_.right_.at(p, 0);

@@ -19,33 +19,6 @@
 namespace splic {
 namespace SPLIC_ISA {
 
-// X = mask ? X : 0, plus a product, in the lanes that are active.
-template <class E> struct StoreGradient {
-  Matrix<E> x;
-  const std::uint16_t *anchors;
-  int row_packets;
-  Mask<E> active;
-  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
-    E *entry = x.at(i, p * Engine<E>::width);
-    const Packet<E> old = load(entry);
-    const Packet<E> kept =
-        select(from_bits<Packet<E>>(anchors[i * row_packets + p]), old, Packet<E>{});
-    if constexpr (Engine<E>::width == 1)
-      store(entry, select(active, kept + sum, old));
-    else
-      store(entry, kept + sum);
-  }
-};
-
-// C = X - a product
-template <class E> struct StoreRest {
-  Matrix<E> x, c;
-  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
-    const int j = p * Engine<E>::width;
-    store(c.at(i, j), load(x.at(i, j)) - sum);
-  }
-};
-
 template <class E> class Derivative : private Completion<E> {
   using Base = Completion<E>;
   using Base::active_, Base::range_, Base::unit_, Base::row_packets_, Base::left_;
@@ -70,16 +43,7 @@ public:
       copy(x_, starts_[pass], g_.m);
       this->start_pass(pass);
       count_[pass] = 0;
-      this->complete_pass(job, pass, [&](int t, E delta) {
-        const Iteration now = tape_[pass][t];
-        copy(triplets_.kept_, now.left, g_.m);
-        copy(triplets_.right_, now.right, r_);
-        for (int p = 0; p < r_; ++p)
-          now.theta[p] = triplets_.theta_[p];
-        *now.delta = delta;
-        *now.active = active_;
-        count_[pass] = t + 1;
-      });
+      this->complete_pass(job, pass);
     }
     load_cotangent(job);
     for (int pass = passes - 1; pass >= 0; --pass)
@@ -88,6 +52,17 @@ public:
   }
 
 private:
+  void found(int pass, int t, const E &delta) override {
+    const Iteration now = tape_[pass][t];
+    copy(triplets_.kept_, now.left, g_.m);
+    copy(triplets_.right_, now.right, r_);
+    for (int p = 0; p < r_; ++p)
+      now.theta[p] = triplets_.theta_[p];
+    *now.delta = delta;
+    *now.active = active_;
+    count_[pass] = t + 1;
+  }
+
   // What stays of an iteration.
   struct Iteration {
     Matrix<E> left, right; // U (m x r) and Z' = U'X (r x n)
@@ -177,15 +152,18 @@ private:
     for (int lane = 0; lane < kLanes; ++lane) {
       const Item item = this->item_of(job, lane);
       const S unit = get_lane(unit_, lane);
-      this->each_entry(x_, lane, [&](int row, int column, E &x, std::size_t, std::uint16_t) {
-        const S value = get_lane(x, lane) * unit;
-        const int c = item.channel + row / p.height;
-        E &entry = gradient_.p[&x - x_.p];
-        set_lane(entry, lane,
-                 value >= S(0) && value <= top
-                     ? read<S>(p.cotangent.at(item.image, c, row % p.height, column), p.dtype)
-                     : S(0));
-      });
+      this->each_entry(
+          x_, lane,
+          [&](int channel, int h, int column, std::uint32_t, E &x, std::size_t,
+              std::uint16_t) SPLIC_ALWAYS_INLINE {
+            const S value = get_lane(x, lane) * unit;
+            E &entry = gradient_.p[&x - x_.p];
+            set_lane(entry, lane,
+                     value >= S(0) && value <= top
+                         ? read<S>(p.cotangent.at(item.image, item.channel + channel, h, column),
+                                   p.dtype)
+                         : S(0));
+          });
     }
   }
 
@@ -195,14 +173,16 @@ private:
     for (int lane = 0; lane < job.count && lane < kLanes; ++lane) {
       const Item item = this->item_of(job, lane);
       S *sum = job.sums ? static_cast<S *>(job.sums) + lane * size : nullptr;
-      this->each_entry(gradient_, lane, [&](int row, int column, E &x, std::size_t, std::uint16_t) {
-        const S value = get_lane(x, lane);
-        if (sum)
-          sum[static_cast<std::size_t>(row) * p.width + column] = value;
-        else
-          write<S>(p.target.at(item.image, item.channel + row / p.height, row % p.height, column),
-                   p.dtype, value);
-      });
+      this->each_entry(gradient_, lane,
+                       [&](int channel, int h, int column, std::uint32_t number, E &x, std::size_t,
+                           std::uint16_t) SPLIC_ALWAYS_INLINE {
+                         const S value = get_lane(x, lane);
+                         if (sum)
+                           sum[number] = value;
+                         else
+                           write<S>(p.target.at(item.image, item.channel + channel, h, column),
+                                    p.dtype, value);
+                       });
     }
   }
 
@@ -324,7 +304,7 @@ private:
     if (smooth)
       tv_back();
     // B and B'B
-    multiply<E>(g_.m, g_.n, r_, u, z, StoreRest<E>{x_, rest_});
+    multiply<E>(g_.m, g_.n, r_, u, z, Combine<E>{rest_, x_, splat<Packet<E>>(-1)});
     multiply<E>(g_.n, g_.n, g_.m, rest_.transposed(), rest_, Store<E>{systems_.b_},
                 Part::upper_result);
     for (int i = 1; i < g_.n; ++i)
@@ -335,8 +315,8 @@ private:
       surrogate_.weigh(*problem_, delta, range_);
       Matrix<E> left, right;
       by_delta_ = surrogate_.factors(by_step_, by_cut_, smooth, left, right);
-      multiply<E>(g_.m, g_.n, g_.n, left, right,
-                  StoreGradient<E>{gradient_, anchors_, row_packets_, active});
+      multiply<E>(g_.m, g_.n, g_.n, left, right, Store<E>{by_step_});
+      add_to_gradient(active);
       return;
     }
     // G V, G'U, and E = U'G V, of the step and of the cut that the TV gradient sees.
@@ -369,13 +349,29 @@ private:
         left_(i, p) = u(i, p);
         left_(i, r_ + p) = fma(inverse_[p], cut_v_(i, p), step_v_(i, p));
       }
-    multiply<E>(g_.m, g_.n, 2 * r_, left_, right_,
-                StoreGradient<E>{gradient_, anchors_, row_packets_, active});
+    multiply<E>(g_.m, g_.n, 2 * r_, left_, right_, Store<E>{by_step_});
+    add_to_gradient(active);
     if (whole)
       for (int i = 0; i < g_.m; ++i)
         for (int j = 0; j < g_.n; ++j)
           gradient_(i, j) =
               select(active & deficient, gradient_(i, j) + null_(i, j), gradient_(i, j));
+  }
+
+  // G = mask ? G : 0, plus what is in by_step_, in the lanes that are active.
+  void add_to_gradient(Mask<E> active) {
+    for (int i = 0; i < g_.m; ++i)
+      for (int j = 0; j < row_packets_; ++j) {
+        E *entry = gradient_.at(i, j * kWidth);
+        const Packet<E> old = load(entry);
+        const std::uint16_t word = anchors_[static_cast<std::size_t>(i) * row_packets_ + j];
+        const Packet<E> sum =
+            select(from_bits<Packet<E>>(word), old, Packet<E>{}) + load(by_step_.at(i, j * kWidth));
+        if constexpr (kWidth == 1)
+          store(entry, select(active, sum, old));
+        else
+          store(entry, sum);
+      }
   }
 
   // sigma_p and what the step makes of it. What is not above rounding is no triplet; returns where.
@@ -423,9 +419,9 @@ private:
       for (int p = 0; p < r_; ++p)
         left_(i, p) = fma(at_zero, step_v_(i, p), smooth ? cut_v_(i, p) : E{});
     }
-    multiply<E>(g_.m, g_.n, r_, left_, vt, Subtract<E>{null});
+    multiply<E>(g_.m, g_.n, r_, left_, vt, subtract_from<E>(null));
     multiply<E>(r_, g_.n, g_.m, triplets_.kept_.transposed(), null, Store<E>{right_});
-    multiply<E>(g_.m, g_.n, r_, triplets_.kept_, right_, Subtract<E>{null});
+    multiply<E>(g_.m, g_.n, r_, triplets_.kept_, right_, subtract_from<E>(null));
   }
 
   // Leaves C in core_; in step_v_ and step_u_, over sigma_p, what g and the cut make together of
@@ -453,11 +449,11 @@ private:
     for (int i = 0; i < r_; ++i)
       for (int p = 0; p < r_; ++p)
         inner_(i, p) = fma(share_[p], step_e_(i, p), smooth ? cut_e_(i, p) : E{});
-    multiply<E>(g_.m, r_, r_, triplets_.kept_, inner_, Subtract<E>{step_v_});
+    multiply<E>(g_.m, r_, r_, triplets_.kept_, inner_, subtract_from<E>(step_v_));
     for (int i = 0; i < r_; ++i)
       for (int p = 0; p < r_; ++p)
         inner_(i, p) = fma(share_[p], step_e_(p, i), smooth ? cut_e_(p, i) : E{});
-    multiply<E>(g_.n, r_, r_, v_, inner_, Subtract<E>{step_u_});
+    multiply<E>(g_.n, r_, r_, v_, inner_, subtract_from<E>(step_u_));
   }
 
   // The TV gradient's transpose, along both axes, of the gradient by R.

@@ -66,13 +66,31 @@ template <class E> struct Store {
   }
 };
 
+// C = X + sign A B with a sign of 1 or -1, times which a number is exact.
+template <class E> struct Combine {
+  Matrix<E> c, x;
+  Packet<E> sign;
+  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
+    const int j = p * Engine<E>::width;
+    store(c.at(i, j), fma(sign, sum, load(x.at(i, j))));
+  }
+};
+template <class E> SPLIC_INLINE Combine<E> add_to(Matrix<E> c) {
+  return {c, c, splat<Packet<E>>(1)};
+}
+template <class E> SPLIC_INLINE Combine<E> subtract_from(Matrix<E> c) {
+  return {c, c, splat<Packet<E>>(-1)};
+}
+
 // C = A B - shift V
 template <class E> struct StoreShifted {
   Matrix<E> c, v;
-  E shift;
+  Packet<E> minus_shift;
+  StoreShifted(Matrix<E> to, Matrix<E> of, E shift)
+      : c(to), v(of), minus_shift(broadcast<Packet<E>>(-shift)) {}
   SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
     const int j = p * Engine<E>::width;
-    store(c.at(i, j), fma(-broadcast<Packet<E>>(shift), load(v.at(i, j)), sum));
+    store(c.at(i, j), fma(minus_shift, load(v.at(i, j)), sum));
   }
 };
 
@@ -92,7 +110,9 @@ SPLIC_INLINE void tile(int depth, const Matrix<const E> &a, const Matrix<const E
                        int p0, const Epilogue &epilogue) {
   constexpr int w = Engine<E>::width;
   Packet<E> sum[I][P];
+#pragma GCC unroll 8
   for (int i = 0; i < I; ++i)
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
       sum[i][p] = Packet<E>{};
   const E *pa = a.at(i0, 0);
@@ -125,9 +145,9 @@ enum class Part { full, upper_result, upper_factor };
 
 // P packets of every row, from packet p on: that part of B stays in the first cache.
 template <int P, class E, class Epilogue>
-inline __attribute__((noinline)) void strip(int rows, int depth, const Matrix<const E> &a,
-                                            const Matrix<const E> &b, int p,
-                                            const Epilogue &epilogue, Part part) {
+SPLIC_NOINLINE inline void strip(int rows, int depth, const Matrix<const E> &a,
+                                 const Matrix<const E> &b, int p, const Epilogue &epilogue,
+                                 Part part) {
   constexpr int I = Engine<E>::tile_rows;
   const int end = (p + P) * Engine<E>::width;
   if (part == Part::upper_factor && end < depth)
@@ -146,8 +166,9 @@ inline __attribute__((noinline)) void strip(int rows, int depth, const Matrix<co
 // rows x columns result of depth products. upper_result leaves out what lies wholly below the
 // diagonal of C; upper_factor skips what lies wholly below the diagonal of B.
 template <class E, class Epilogue>
-inline void multiply(int rows, int columns, int depth, Matrix<const E> a, Matrix<const E> b,
-                     const Epilogue &epilogue, Part part = Part::full) {
+SPLIC_NOINLINE inline void multiply(int rows, int columns, int depth, Matrix<const E> a,
+                                    Matrix<const E> b, const Epilogue &epilogue,
+                                    Part part = Part::full) {
   constexpr int P = Engine<E>::tile_packets;
   const int last = packets<E>(columns);
   int p = 0;

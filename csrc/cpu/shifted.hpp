@@ -37,7 +37,7 @@ public:
     const E *v_before = reflectors_.at(n_ - 1, 0); // all zero
     for (int j = 0; j + 2 < n_; ++j) {
       E *b = b_.at(j, 0), *v = reflectors_.at(j, 0);
-      update<1>(j, j / w * w, v_before, w_before, nullptr, nullptr);
+      update<1, false>(j, j / w * w, v_before, w_before, nullptr, nullptr);
       // The reflection that leaves of column j, by symmetry of row j, what is next to the diagonal.
       for (int i = j + 1; i < n_; ++i)
         v[i] = b[i];
@@ -57,9 +57,9 @@ public:
         w_now[i] = E{};
       int i = j + 1;
       for (; i + 4 <= n_; i += 4)
-        update<4>(i, begin, v_before, w_before, v, w_now);
+        update<4, true>(i, begin, v_before, w_before, v, w_now);
       for (; i < n_; ++i)
-        update<1>(i, begin, v_before, w_before, v, w_now);
+        update<1, true>(i, begin, v_before, w_before, v, w_now);
       for (std::ptrdiff_t l = begin; l < b_.row; ++l)
         w_now[l] = w_now[l] * scale_[j];
       add(begin, b_.row, splat<E>(S(-0.5)) * scale_[j] * dot(begin, w_now, v), v, w_now);
@@ -69,7 +69,7 @@ public:
       w_now = swapped;
     }
     for (int j = n_ > 2 ? n_ - 2 : 0; j < n_; ++j) {
-      update<1>(j, j / w * w, v_before, w_before, nullptr, nullptr);
+      update<1, false>(j, j / w * w, v_before, w_before, nullptr, nullptr);
       diagonal_[j] = b_(j, j);
       off_[j] = j + 1 < n_ ? b_(j, j + 1) : E{};
     }
@@ -85,21 +85,23 @@ public:
     for (int i = 0; i < n_; ++i) {
       E *d = pivots_.at(i, 0), *y = c.at(i, 0);
       const E *d_before = d - pivots_.row, *y_before = y - c.row;
-      for (int p = 0; p < shifts_; ++p) {
-        E pivot = shifts[p] - diagonal_[i];
-        if (i > 0) {
-          const E ratio = off_[i - 1] / d_before[p];
-          pivot = fma(-off_[i - 1], ratio, pivot);
-          y[p] = fma(ratio, y_before[p], y[p]);
-        }
-        d[p] = maximum(pivot, fma(least, shifts[p], tiny));
+      for (int p = 0; p < shifts_; ++p)
+        d[p] = shifts[p] - diagonal_[i];
+      for (int p = 0; i > 0 && p < shifts_; ++p) {
+        const E ratio = off_[i - 1] / d_before[p];
+        d[p] = fma(-off_[i - 1], ratio, d[p]);
+        y[p] = fma(ratio, y_before[p], y[p]);
       }
+      for (int p = 0; p < shifts_; ++p)
+        d[p] = maximum(d[p], fma(least, shifts[p], tiny));
     }
     for (int i = n_ - 1; i >= 0; --i) {
       E *y = c.at(i, 0);
       const E *d = pivots_.at(i, 0), *after = y + c.row;
+      for (int p = 0; i + 1 < n_ && p < shifts_; ++p)
+        y[p] = fma(off_[i], after[p], y[p]);
       for (int p = 0; p < shifts_; ++p)
-        y[p] = (i + 1 < n_ ? fma(off_[i], after[p], y[p]) : y[p]) / d[p];
+        y[p] = y[p] / d[p];
     }
     for (int j = n_ - 3; j >= 0; --j)
       reflect(j, c);
@@ -108,27 +110,31 @@ public:
 private:
   using Limits = Effort<S>;
 
-  // Rows i to i + R - 1 of B -= v w' + w v', and their share of B x is added to `product`.
-  template <int R>
+  // Rows i to i + R - 1 of B -= v w' + w v'; if `multiplies`, their share of B x is added to
+  // `product`.
+  template <int R, bool multiplies>
   SPLIC_INLINE void update(int i, int begin, const E *v, const E *w_, const E *x,
                            E *product) const {
     using P = Packet<E>;
     P vi[R], wi[R], xi[R];
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       vi[r] = broadcast<P>(-v[i + r]);
       wi[r] = broadcast<P>(-w_[i + r]);
-      xi[r] = broadcast<P>(x ? x[i + r] : E{});
+      xi[r] = broadcast<P>(multiplies ? x[i + r] : E{});
     }
     for (std::ptrdiff_t l = begin; l < b_.row; l += w) {
       const P vl = load(v + l), wl = load(w_ + l);
-      P sum = product ? load(product + l) : P{};
+      P sum = multiplies ? load(product + l) : P{};
+#pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         E *entry = b_.at(i + r, 0) + l;
         const P now = fma(wi[r], vl, fma(vi[r], wl, load(entry)));
         store(entry, now);
-        sum = fma(xi[r], now, sum);
+        if (multiplies)
+          sum = fma(xi[r], now, sum);
       }
-      if (product)
+      if (multiplies)
         store(product + l, sum);
     }
   }

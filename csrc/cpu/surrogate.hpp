@@ -112,7 +112,7 @@ public:
       by_delta = fma(by_delta_of_[p], e_(p, p), by_delta);
     if (smooth)
       add_function(by_cut, cut_, cut_slope_);
-    multiply<E>(g_.m, g_.n, g_.n, u_, core_, Add<E>{left_});
+    multiply<E>(g_.m, g_.n, g_.n, u_, core_, add_to<E>(left_));
     left = left_;
     right = back_;
     return by_delta;

@@ -22,7 +22,7 @@ public:
     used_ += (count * sizeof(T) + 63) / 64 * 64;
     return p;
   }
-  template <class E> Matrix<E> take_matrix(int rows, int columns) {
+  template <class E> SPLIC_NOINLINE Matrix<E> take_matrix(int rows, int columns) {
     // An odd number of cache lines in a row: those of a column then lie in different sets.
     int row = padded<E>(columns);
     while (row * sizeof(E) / 64 % 2 == 0 && columns > Engine<E>::width)
@@ -155,11 +155,11 @@ private:
       const bool direct = only_direct || !gram_ready_;
       if (direct || any(steep)) {
         multiply<E>(g_.m, k, g_.n, x_, from, Store<E>{w_});
-        multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, StoreShifted<E>{product_, from, shift});
+        multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, StoreShifted<E>(product_, from, shift));
       }
       if (!direct) {
         const Matrix<E> squared = any(steep) ? product2_ : product_;
-        multiply<E>(g_.n, k, g_.n, b_, from, StoreShifted<E>{squared, from, shift});
+        multiply<E>(g_.n, k, g_.n, b_, from, StoreShifted<E>(squared, from, shift));
         if (any(steep))
           for (std::ptrdiff_t e = 0; e < g_.n * product_.row; ++e)
             product_.p[e] = select(steep, product_.p[e], product2_.p[e]);

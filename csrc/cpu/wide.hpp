@@ -6,21 +6,6 @@
 namespace splic {
 namespace SPLIC_ISA {
 
-template <class T> struct Add {
-  Matrix<T> c;
-  SPLIC_INLINE void operator()(int i, int p, Packet<T> sum) const {
-    T *entry = c.at(i, p * Engine<T>::width);
-    store(entry, load(entry) + sum);
-  }
-};
-template <class T> struct Subtract {
-  Matrix<T> c;
-  SPLIC_INLINE void operator()(int i, int p, Packet<T> sum) const {
-    T *entry = c.at(i, p * Engine<T>::width);
-    store(entry, load(entry) - sum);
-  }
-};
-
 constexpr int kCholeskyBlock = 16; // a multiple of the packets of every instruction set
 
 // Entries of scratch that a k x k problem needs: of wide_cholesky, of OneSidedJacobi.
@@ -60,9 +45,9 @@ inline bool wide_cholesky(int k, Matrix<T> g, Matrix<T> r, Matrix<T> t, T *scrat
         for (int j = end; j < k; ++j)
           r(i, j) = T(0);
     const Matrix<T> row = from(r, begin, end);
-    multiply<T>(rest, rest, size, row.transposed(), row, Subtract<T>{from(g, end, end)},
+    multiply<T>(rest, rest, size, row.transposed(), row, subtract_from<T>(from(g, end, end)),
                 Part::upper_result);
-    multiply<T>(end, rest, size, from(t, 0, begin), row, Add<T>{from(t, 0, end)});
+    multiply<T>(end, rest, size, from(t, 0, begin), row, add_to<T>(from(t, 0, end)));
   }
   return well;
 }

@@ -13,6 +13,8 @@
 #define SPLIC_HD static inline
 #define SPLIC_INLINE inline __attribute__((always_inline))
 #endif
+#define SPLIC_ALWAYS_INLINE __attribute__((always_inline)) // of a lambda
+#define SPLIC_NOINLINE __attribute__((noinline))           // compiled once, wherever it is called
 
 namespace splic {
 
