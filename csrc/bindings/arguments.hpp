@@ -53,6 +53,34 @@ splic::View<Byte> view_of(const Span &span, const splic::Problem &like, py::ssiz
   return view;
 }
 
+// The keyword arguments of a call, each to be asked for once.
+class Keywords {
+public:
+  explicit Keywords(const py::dict &given) : left_(given.attr("copy")()) {}
+
+  bool has(const char *name) const { return left_.contains(name); }
+  template <class T> T take(const char *name) {
+    if (!has(name))
+      throw py::type_error(std::string("missing argument ") + name);
+    const T value = left_[name].cast<T>();
+    left_.attr("pop")(name);
+    return value;
+  }
+  // An array that is written to: it must be of the type, for a copy would take what is written.
+  template <class T> py::array_t<T, py::array::c_style> take_array(const char *name) {
+    if (has(name) && !py::isinstance<py::array_t<T, py::array::c_style>>(left_[name]))
+      throw py::type_error(std::string("wrong type of array ") + name);
+    return take<py::array_t<T, py::array::c_style>>(name);
+  }
+  void done() const {
+    for (const auto &item : left_)
+      throw py::type_error("unknown argument " + item.first.cast<std::string>());
+  }
+
+private:
+  py::dict left_;
+};
+
 template <class T> T *records(py::array_t<T, py::array::c_style> &array, py::ssize_t size) {
   if (array.size() != size)
     throw py::value_error("a record array has the wrong size");
@@ -76,12 +104,19 @@ inline splic::Options options_of(const py::dict &dict) {
   return o;
 }
 
-// What a problem is besides its arrays.
+// What a problem is besides its arrays: what each solver is handed.
 struct Parameters {
   std::string dtype;
   std::uint64_t seed, first_index, anchor_threshold;
   py::dict options;
   double data_range, largest;
+
+  Parameters(std::string type, Keywords &given)
+      : dtype(std::move(type)), seed(given.take<std::uint64_t>("seed")),
+        first_index(given.take<std::uint64_t>("first_index")),
+        anchor_threshold(given.take<std::uint64_t>("anchor_threshold")),
+        options(given.take<py::dict>("options")), data_range(given.take<double>("data_range")),
+        largest(given.take<double>("largest")) {}
 
   // mask: null where there is none.
   splic::Problem problem(const Span &source, const Span &target, const Span *mask) const {
@@ -116,6 +151,12 @@ struct Records {
   py::array_t<std::int32_t, py::array::c_style> iterations;
   py::array_t<double, py::array::c_style> residual, delta, seconds;
 
+  Records() = default;
+  explicit Records(Keywords &given)
+      : iterations(given.take_array<std::int32_t>("iterations")),
+        residual(given.take_array<double>("residual")), delta(given.take_array<double>("delta")),
+        seconds(given.take_array<double>("seconds")) {}
+
   void add_to(splic::Problem &problem) {
     const py::ssize_t count = problem.count, passes = problem.passes();
     problem.iterations = records(iterations, count * passes);
@@ -125,22 +166,16 @@ struct Records {
   }
 };
 
-// Defines `solve`: run(problem, extra...); after the arguments that both modules
-// share those that `names` name, of the types Extra.
-template <class... Extra, class Run, class... Names>
-void define_solve(py::module_ &m, const char *doc, const Run &run, const Names &...names) {
+// Defines `solve` of arrays of the host: run(problem, keywords) does the work with what is left of
+// the arguments.
+template <class Run> void define_solve(py::module_ &m, const char *doc, const Run &run) {
   m.def(
       "solve",
       [run](const py::array &source, const py::array &target, const std::string &dtype,
-            const py::object &mask, std::uint64_t seed, std::uint64_t first_index,
-            std::uint64_t anchor_threshold, const py::dict &options, double data_range,
-            double largest, const py::array_t<std::int32_t, py::array::c_style> &iterations,
-            const py::array_t<double, py::array::c_style> &residual,
-            const py::array_t<double, py::array::c_style> &delta,
-            const py::array_t<double, py::array::c_style> &seconds, Extra... extra) {
-        const Parameters parameters{dtype,   seed,       first_index, anchor_threshold,
-                                    options, data_range, largest};
-        Records record_arrays{iterations, residual, delta, seconds};
+            const py::object &mask, const py::kwargs &more) {
+        Keywords given(more);
+        const Parameters parameters(dtype, given);
+        Records record_arrays(given);
         py::array output = target, mask_array;
         Span bits;
         if (!mask.is_none()) {
@@ -151,13 +186,9 @@ void define_solve(py::module_ &m, const char *doc, const Run &run, const Names &
             parameters.problem(Span(source, source.data()), Span(output, output.mutable_data()),
                                mask.is_none() ? nullptr : &bits);
         record_arrays.add_to(problem);
-        run(problem, extra...);
+        run(problem, given);
       },
-      py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"), py::kw_only(),
-      py::arg("seed"), py::arg("first_index"), py::arg("anchor_threshold"), py::arg("options"),
-      py::arg("data_range"), py::arg("largest"), py::arg("iterations").noconvert(),
-      py::arg("residual").noconvert(), py::arg("delta").noconvert(), py::arg("seconds").noconvert(),
-      names..., doc);
+      py::arg("source"), py::arg("target"), py::arg("dtype"), py::arg("mask"), doc);
 }
 
 } // namespace splic_bindings

@@ -8,7 +8,12 @@ using namespace splic_bindings;
 
 namespace {
 
-void solve(splic::Problem problem, int threads, const py::object &cotangent, double cut_width) {
+void solve(splic::Problem problem, Keywords &given) {
+  const int threads = given.take<int>("threads");
+  const py::object cotangent =
+      given.has("cotangent") ? given.take<py::object>("cotangent") : py::none();
+  problem.cut_width = given.has("cut_width") ? given.take<double>("cut_width") : 0.0;
+  given.done();
   py::array by_result;
   if (!cotangent.is_none()) {
     const bool wide = problem.dtype == splic::DType::f64;
@@ -18,7 +23,6 @@ void solve(splic::Problem problem, int threads, const py::object &cotangent, dou
     problem.cotangent =
         view_of<const unsigned char>(Span(by_result, by_result.data()), problem, wide ? 8 : 4);
   }
-  problem.cut_width = cut_width;
   const splic::Kernels &kernels = splic::chosen_kernels();
   // Safe without the GIL: from here on only the memory of the arrays is touched, and the
   // arguments of the call keep them alive.
@@ -40,11 +44,11 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled CPU solver of splic_ext; private, use splic_ext.complete.";
-  define_solve<int, const py::object &, double>(
+  define_solve(
       m,
       "Complete a validated batch into `target` and fill in the record arrays; or, with the "
       "gradient of a loss by the result as `cotangent`, store the gradient by the source.",
-      &solve, py::arg("threads"), py::arg("cotangent") = py::none(), py::arg("cut_width") = 0.0);
+      &solve);
   m.attr("cuda_reason") = SPLIC_CUDA_REASON;
   m.def("build_info", &build_info, "Compiler, and instruction sets built, available and in use.");
 }

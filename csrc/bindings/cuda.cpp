@@ -20,13 +20,16 @@ splic::Algorithm algorithm_of(const std::string &name) {
   throw py::value_error("unknown algorithm " + name);
 }
 
-void solve(splic::Problem problem, const std::string &algorithm, int device, std::size_t workspace,
-           Failures failed) {
-  const splic::Algorithm chosen = algorithm_of(algorithm);
+void solve(splic::Problem problem, Keywords &given) {
+  const splic::Algorithm algorithm = algorithm_of(given.take<std::string>("algorithm"));
+  const int device = given.take<int>("device");
+  const auto workspace = given.take<std::size_t>("workspace");
+  Failures failed = given.take_array<std::int32_t>("failed");
+  given.done();
   problem.failed = records(failed, problem.count);
   // Safe without the GIL, as in splic_ext._core.
   const py::gil_scoped_release release;
-  splic::solve_host_batch(problem, chosen, device, workspace);
+  splic::solve_host_batch(problem, algorithm, device, workspace);
 }
 
 // An object with the attributes pointer, shape, strides and itemsize.
@@ -49,12 +52,14 @@ struct Batch {
 
 std::unique_ptr<Batch> open_batch(const py::object &source, const py::object &target,
                                   const std::string &dtype, const py::object &mask,
-                                  std::uint64_t seed, std::uint64_t first_index,
-                                  std::uint64_t anchor_threshold, const py::dict &options,
-                                  double data_range, double largest, const std::string &algorithm,
-                                  int device, std::uintptr_t stream, const py::object &info) {
-  const Parameters parameters{dtype,   seed,       first_index, anchor_threshold,
-                              options, data_range, largest};
+                                  const py::kwargs &more) {
+  Keywords given(more);
+  const Parameters parameters(dtype, given);
+  const splic::Algorithm algorithm = algorithm_of(given.take<std::string>("algorithm"));
+  const int device = given.take<int>("device");
+  const auto stream = given.take<std::uintptr_t>("stream");
+  const auto info = given.take<py::object>("info");
+  given.done();
   Span bits;
   if (!mask.is_none())
     bits = span_of(mask);
@@ -62,21 +67,19 @@ std::unique_ptr<Batch> open_batch(const py::object &source, const py::object &ta
       parameters.problem(span_of(source), span_of(target), mask.is_none() ? nullptr : &bits);
   auto batch = std::make_unique<Batch>();
   if (!info.is_none()) {
-    const auto wanted = info.cast<py::dict>();
-    const auto doubles = [&](const char *name) { return wanted[name].cast<Limits>(); };
-    batch->arrays = {wanted["iterations"].cast<Failures>(), doubles("residual"), doubles("delta"),
-                     doubles("seconds")};
+    Keywords wanted(info.cast<py::dict>());
+    batch->arrays = Records(wanted);
+    batch->failed = wanted.take_array<std::int32_t>("failed");
+    batch->low = wanted.take_array<double>("low");
+    batch->high = wanted.take_array<double>("high");
+    wanted.done();
     batch->arrays.add_to(problem);
-    batch->failed = wanted["failed"].cast<Failures>();
-    batch->low = doubles("low");
-    batch->high = doubles("high");
     problem.failed = records(batch->failed, problem.count);
     problem.low = records(batch->low, problem.count);
     problem.high = records(batch->high, problem.count);
   }
-  batch->solver =
-      std::make_unique<splic::DeviceBatch>(problem, algorithm_of(algorithm), device,
-                                           reinterpret_cast<cudaStream_t>(stream), !info.is_none());
+  batch->solver = std::make_unique<splic::DeviceBatch>(
+      problem, algorithm, device, reinterpret_cast<cudaStream_t>(stream), !info.is_none());
   return batch;
 }
 
@@ -173,15 +176,10 @@ PYBIND11_MODULE(_cuda, m) {
       py::set_error(PyExc_MemoryError, error.what());
     }
   });
-  define_solve<const std::string &, int, std::size_t, Failures>(
-      m, "Complete a validated batch of the host on a CUDA device.", &solve, py::arg("algorithm"),
-      py::arg("device"), py::arg("workspace"), py::arg("failed").noconvert());
+  define_solve(m, "Complete a validated batch of the host on a CUDA device.", &solve);
   py::class_<Batch>(m, "DeviceBatch", "A validated batch of a device, on a stream.")
       .def(py::init(&open_batch), py::arg("source"), py::arg("target"), py::arg("dtype"),
-           py::arg("mask"), py::kw_only(), py::arg("seed"), py::arg("first_index"),
-           py::arg("anchor_threshold"), py::arg("options"), py::arg("data_range"),
-           py::arg("largest"), py::arg("algorithm"), py::arg("device"), py::arg("stream"),
-           py::arg("info"))
+           py::arg("mask"))
       .def(
           "fitting",
           [](const Batch &batch, std::size_t limit) { return batch.solver->fitting(limit); },

@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "solve.hpp"
+#include "kernel_table.hpp"
 #include "splic/convert.hpp"
 #include "splic/effort.hpp"
 
@@ -26,14 +26,14 @@ constexpr std::int64_t kChunkItems = 1 << 15;
 constexpr std::size_t kChunkBytes = std::size_t{1} << 25;
 
 std::vector<const Kernels *> available_kernels() {
-  std::vector<const Kernels *> found = {&kBaselineKernels};
+  std::vector<const Kernels *> found = {&baseline::kKernels};
 #if defined(SPLIC_X86_KERNELS)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    found.push_back(&kAvx2Kernels);
+    found.push_back(&avx2::kKernels);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    found.push_back(&kAvx512Kernels);
+    found.push_back(&avx512::kKernels);
 #endif
   return found;
 }

@@ -5,7 +5,7 @@
 // more for the kept left vectors. A residual test repeats it for the lanes that need it.
 #pragma once
 
-#include "solve.hpp"
+#include "kernel_table.hpp"
 #include "wide.hpp"
 
 namespace splic {

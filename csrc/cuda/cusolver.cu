@@ -1,10 +1,10 @@
-// The steps of splic/stepwise.hpp as kernels, with cuSOLVER's batched eigensolver between them.
+// The steps of team/stepwise.hpp as kernels, with cuSOLVER's batched eigensolver between them.
 #include <algorithm>
 
 #include "cusolver_api.hpp"
 #include "errors.hpp"
-#include "splic/stepwise.hpp"
 #include "team.cuh"
+#include "team/stepwise.hpp"
 
 namespace splic {
 namespace {

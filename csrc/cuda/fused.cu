@@ -2,8 +2,8 @@
 #include <mutex>
 #include <vector>
 
-#include "splic/fused.hpp"
 #include "team.cuh"
+#include "team/fused.hpp"
 
 namespace splic {
 namespace {

@@ -1,8 +1,8 @@
-// Teams of CUDA threads, as splic/team_algebra.hpp wants them.
+// Teams of CUDA threads, as team/team_algebra.hpp wants them.
 #pragma once
 
 #include "kernels.hpp"
-#include "splic/iterate.hpp"
+#include "team/iterate.hpp"
 
 namespace splic {
 

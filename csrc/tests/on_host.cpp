@@ -1,4 +1,4 @@
-// Runs what the CUDA kernels run, on threads of the host: splic/fused.hpp, or splic/stepwise.hpp
+// Runs what the CUDA kernels run, on threads of the host: team/fused.hpp, or team/stepwise.hpp
 // with an eigensolver of its own in the place of cuSOLVER.
 //
 //   on_host fused|stepwise IN OUT COUNT CHANNELS HEIGHT WIDTH f32|f64 TEAM KEY=VALUE...
@@ -18,8 +18,8 @@
 #include <thread>
 #include <vector>
 
-#include "splic/fused.hpp"
-#include "splic/stepwise.hpp"
+#include "team/fused.hpp"
+#include "team/stepwise.hpp"
 
 namespace {
 

@@ -22,7 +22,7 @@ def build(folder, *flags):
         pytest.skip("no C++ compiler")
     program = folder / "on_host"
     command = [*COMPILER.split(), "-std=c++17", "-Wall", "-Wextra", "-Werror"]
-    command += ["-Wno-unknown-pragmas", f"-I{CSRC / 'include'}", *flags]
+    command += ["-Wno-unknown-pragmas", f"-I{CSRC}", f"-I{CSRC / 'include'}", *flags]
     command += [str(CSRC / "tests" / "on_host.cpp"), "-o", str(program), "-pthread"]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode and "-fsanitize=thread" in flags:

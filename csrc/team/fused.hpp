@@ -3,7 +3,7 @@
 // one matrix.
 #pragma once
 
-#include "splic/iterate.hpp"
+#include "team/iterate.hpp"
 
 namespace splic {
 

@@ -10,8 +10,8 @@
 #include "splic/geometry.hpp"
 #include "splic/philox.hpp"
 #include "splic/spectrum.hpp"
-#include "splic/team_algebra.hpp"
 #include "splic/tv.hpp"
+#include "team/team_algebra.hpp"
 
 namespace splic {
 

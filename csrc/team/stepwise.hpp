@@ -7,7 +7,7 @@
 // and nothing in them waits. A matrix that has stopped is passed over in every step.
 #pragma once
 
-#include "splic/iterate.hpp"
+#include "team/iterate.hpp"
 
 namespace splic {
 

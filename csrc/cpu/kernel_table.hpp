@@ -30,6 +30,14 @@ struct Kernels {
   void (*dense[2])(const Job &);
 };
 
-extern const Kernels kBaselineKernels, kAvx2Kernels, kAvx512Kernels;
+namespace baseline {
+extern const Kernels kKernels;
+}
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace avx512 {
+extern const Kernels kKernels;
+}
 
 } // namespace splic
