@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from splic_ext.arrays.dtypes import nearest_range
+from splic_ext.autograd.guards import differentiable_once
 from splic_ext.autograd.masks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import backend_info, get_backend, gradient_backends
@@ -175,13 +175,13 @@ class _Native(torch.autograd.Function):
         """Complete, and keep the images alone."""
         ctx.save_for_backward(batch, mask)
         ctx.backend, ctx.options, ctx.data_range = backend, options, data_range
-        ctx.others, ctx.cut_width = others, cut_width
+        ctx.others, ctx.cut_width, ctx.owner = others, cut_width, "SPLIC"
         known: dict[str, Any] = {"backend": backend.name, "options": options, **others}
         completed: Tensor = complete(batch.detach(), mask, data_range=data_range, **known)
         return completed
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Complete again, and go back."""
         batch, mask = ctx.saved_tensors

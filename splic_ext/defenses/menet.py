@@ -121,7 +121,9 @@ class USVT(MatrixEstimation):
         """Cut the spectrum, and divide by the observed share."""
         share = observed.mean((1, 2), keepdim=True)
         rank = int(self.keep * matrices.shape[1])
-        cut = shrink_spectrum(matrices * observed, matrices.new_zeros(len(matrices)), rank)
+        cut = shrink_spectrum(
+            matrices * observed, matrices.new_zeros(len(matrices)), rank, type(self).__name__
+        )
         return cut / torch.where(share > 0, share, torch.ones_like(share))
 
 
@@ -199,7 +201,8 @@ class SoftImpute(MatrixEstimation):
         active = torch.arange(len(known), device=known.device)
         for _ in range(self.iterations):
             old = filled[active]
-            new = known[active] + (1 - observed[active]) * shrink_spectrum(old, threshold[active])
+            shrunk = shrink_spectrum(old, threshold[active], owner=type(self).__name__)
+            new = known[active] + (1 - observed[active]) * shrunk
             filled = filled.index_copy(0, active, new)
             # Both agree where observed, so the change is that of the unobserved entries.
             change = (new - old).detach().flatten(1).norm(dim=1)
@@ -296,7 +299,7 @@ class NuclearNorm(MatrixEstimation):
         for _ in range(self.iterations):
             old, start = solution[active], point[active]
             start = known[active] + (1 - observed[active]) * start
-            new = shrink_spectrum(start, threshold[active])
+            new = shrink_spectrum(start, threshold[active], owner=type(self).__name__)
             # Where the step goes against the way just taken, the inertia starts afresh.
             against = ((point[active] - new) * (new - old)).detach().flatten(1).sum(1) > 0
             before = torch.where(
