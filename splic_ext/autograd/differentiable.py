@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splic_ext.arrays.dtypes import nearest_range
-from splic_ext.autograd.guards import differentiable_once
+from splic_ext.autograd.guards import differentiable_once, refuse_tracing, without_autocast
 from splic_ext.autograd.masks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import backend_info, get_backend, gradient_backends
@@ -83,6 +83,8 @@ def complete_differentiable(
         The iteration diverged (``"cpu"``).
     BackendUnavailableError
         ``"cpu"`` was asked for and was not built.
+    RuntimeError
+        While torch traces; in backward, when the gradient is differentiated again.
 
     Notes
     -----
@@ -98,6 +100,7 @@ def complete_differentiable(
     >>> bool(x.grad.isfinite().all())
     True
     """
+    refuse_tracing("complete_differentiable")
     _check_batch(batch)
     solver_options = resolve_options(options).replace(algorithm="auto")
     seed = check_integer("seed", seed, 0, 2**64 - 1)
@@ -130,7 +133,8 @@ def complete_differentiable(
     if batch.device.type == "cpu":
         check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)
     if mask is not None:
-        return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
+        with without_autocast(batch.device):
+            return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
     indices = count_up(first_index, len(batch))
     total = torch.zeros_like(batch)
     for stream in range(solver_options.n_masks):
@@ -143,7 +147,9 @@ def complete_differentiable(
             channels=solver_options.channels,
         )
         anchors = drawn.expand(batch.shape)
-        total = total + complete_unrolled(batch, anchors, solver_options, data_range, cut_width)
+        with without_autocast(batch.device):
+            part = complete_unrolled(batch, anchors, solver_options, data_range, cut_width)
+        total = total + part
     return total / solver_options.n_masks
 
 

@@ -66,7 +66,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 def refuse_tracing(name: str) -> None:
     """Raise while torch traces: what is computed outside of torch would become a constant."""
-    if torch.jit.is_tracing():
+    jit: Any = torch.jit  # which types nothing
+    if jit.is_tracing():
         raise RuntimeError(
             f"`{name}` cannot be traced, as by torch.jit.trace: it leaves torch, and the trace "
             "would keep its result for all images; trace the network alone"

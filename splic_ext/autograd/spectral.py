@@ -12,7 +12,7 @@ from torch import Tensor
 
 from splic_ext.autograd.guards import differentiable_once
 
-__all__ = ["shrink_spectrum", "spectral_backward"]
+__all__ = ["largest_singular_value", "shrink_spectrum", "spectral_backward"]
 
 
 def spectral_backward(
@@ -113,6 +113,37 @@ def shrink_spectrum(
     most = min(matrices.shape[-2:])
     apply: Any = _Shrink.apply
     result: Tensor = apply(matrices, threshold, most if rank is None else rank, owner)
+    return result
+
+
+class _Largest(torch.autograd.Function):
+    """The largest singular value, with a derivative in the precision of the matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor, owner: str) -> Any:
+        """Keep the matrices alone."""
+        ctx.save_for_backward(matrices)
+        ctx.owner = owner
+        return torch.linalg.svdvals(matrices)[:, 0]
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Multiply the first singular vectors."""
+        (matrices,) = ctx.saved_tensors
+        u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+        u, vh, gradient = u[:, :, :1], vh[:, :1], gradients[0][:, None, None]
+        tall = matrices.shape[1] >= matrices.shape[2]
+        return u @ (gradient * vh) if tall else (u * gradient) @ vh, None  # as torch multiplies
+
+
+def largest_singular_value(matrices: Tensor, owner: str) -> Tensor:
+    """Return that of each matrix (N, m, n), with a gradient asked for or not to the same bits.
+
+    The derivative has none: an error then names the `owner`.
+    """
+    apply: Any = _Largest.apply
+    result: Tensor = apply(matrices, owner)
     return result
 
 

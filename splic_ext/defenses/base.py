@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import nn
 
+from splic_ext.autograd.guards import refuse_tracing, without_autocast
 from splic_ext.errors import ShapeError
 
 __all__ = [
@@ -36,7 +37,7 @@ class Defense(nn.Module):
 
     A subclass implements :meth:`defend`; this class checks what comes in, and takes care of
     the gradient, the range, the dtype and empty batches. Half-precision images are computed in
-    float32.
+    float32, and autocast changes nothing.
 
     Parameters
     ----------
@@ -51,6 +52,9 @@ class Defense(nn.Module):
         May be changed at any time to another value of `gradients`.
     gradients : tuple of str
         What the class accepts as `gradient`.
+    leaves_torch : bool
+        Whether the class computes with other libraries, which a trace does not see: then tracing
+        is refused. A subclass that does so sets it.
 
     Raises
     ------
@@ -77,6 +81,8 @@ class Defense(nn.Module):
     gradients: ClassVar[tuple[str, ...]] = ("exact", "identity")
     #: Why other values are not accepted.
     gradients_reason: ClassVar[str] = "choose one of these"
+    #: Whether something is computed outside of torch, so that no trace is right.
+    leaves_torch: ClassVar[bool] = False
     #: Names of the attributes that the repr shows.
     shown: ClassVar[tuple[str, ...]] = ()
 
@@ -92,6 +98,13 @@ class Defense(nn.Module):
                 f"{self.gradients_reason}"
             )
         super().__setattr__(name, value)
+
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse: torch calls this before it compiles a module."""
+        raise RuntimeError(
+            f"`{type(self).__name__}` cannot be scripted by TorchScript; script the network alone, "
+            "or trace it with a filter"
+        )
 
     def extra_repr(self) -> str:
         """Return the parameters, as the constructor takes them."""
@@ -121,13 +134,18 @@ class Defense(nn.Module):
             NaN, infinity or values out of range; `index` out of range.
         ShapeError
             A `ValueError`: wrong number of axes, or no channel or pixel.
+        RuntimeError
+            While torch traces a defence that leaves torch.
         """
+        if self.leaves_torch:
+            refuse_tracing(type(self).__name__)
         check_images(images)
-        if self.gradient == "identity":
-            with torch.no_grad():
-                result = self._run(images, index)
-            return straight_through(images, result)
-        return self._run(images, index)
+        with without_autocast(images.device):
+            if self.gradient == "identity":
+                with torch.no_grad():
+                    result = self._run(images, index)
+                return straight_through(images, result)
+            return self._run(images, index)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Return the defended images; to be implemented by a subclass.

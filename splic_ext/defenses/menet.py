@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from splic_ext.autograd.masks import image_indices, masks_on
-from splic_ext.autograd.spectral import shrink_spectrum
+from splic_ext.autograd.spectral import largest_singular_value, shrink_spectrum
 from splic_ext.checks import check_integer, check_number
 from splic_ext.defenses.base import Index
 from splic_ext.defenses.randomness import RandomDefense
@@ -196,7 +196,7 @@ class SoftImpute(MatrixEstimation):
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
         """Fill in, shrink, and again; matrices that have converged are left alone."""
         known = matrices * observed
-        threshold = self.shrinkage * _largest_singular_value(known)
+        threshold = self.shrinkage * largest_singular_value(known, type(self).__name__)
         filled = known
         active = torch.arange(len(known), device=known.device)
         for _ in range(self.iterations):
@@ -211,15 +211,6 @@ class SoftImpute(MatrixEstimation):
             if len(active) == 0:
                 break
         return filled
-
-
-def _largest_singular_value(matrices: torch.Tensor) -> torch.Tensor:
-    """Return that of each matrix, to the same bits whether a gradient is asked for or not."""
-    value: torch.Tensor = torch.linalg.svdvals(matrices.detach())[:, 0]
-    if not (torch.is_grad_enabled() and matrices.requires_grad):
-        return value
-    tracked: torch.Tensor = torch.linalg.svdvals(matrices)[:, 0]
-    return value + (tracked - tracked.detach())
 
 
 class NuclearNorm(MatrixEstimation):
