@@ -147,3 +147,25 @@ def test_autocast_goes_on_behind_the_defence():
         assert defenses.Defended(network, defenses.GaussianBlur())(random_images()).dtype == (
             torch.bfloat16
         )
+
+
+# Layout
+
+
+@pytest.mark.filterwarnings("ignore:`batch`")  # of the solver, beside it
+@pytest.mark.parametrize("shape", [(2, 8, 9, 3), (1, 5, 5, 4)])
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"JPEG"}))  # which refuses them
+def test_images_that_look_channel_last_are_warned_of(name, shape):
+    with pytest.warns(UserWarning, match=r"`images` of shape .* looks channel last; use images.pe"):
+        MAKERS[name]()(torch.rand(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9, 3), (2, 4, 4, 4), (2, 8, 9, 5), (0, 8, 9, 3)])
+def test_images_that_do_not_look_channel_last(shape):
+    defenses.GaussianBlur()(torch.rand(shape))
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_a_completion_that_looks_channel_last_is_warned_of(backend):
+    with pytest.warns(UserWarning, match="`batch` of shape .* looks channel last"):
+        complete_differentiable(torch.rand(1, 8, 9, 3), options=QUICK, backend=backend)

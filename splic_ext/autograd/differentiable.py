@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from splic_ext.arrays.dtypes import nearest_range
+from splic_ext.arrays.views import looks_channel_last
 from splic_ext.autograd.guards import differentiable_once, refuse_tracing, without_autocast
 from splic_ext.autograd.masks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
@@ -129,6 +131,12 @@ def complete_differentiable(
         check_integer("threads", threads, 1, MAX_THREADS)
     if len(batch) == 0:
         return batch.clone()
+    if looks_channel_last(tuple(batch.shape), -3):  # the compiled solver says so itself
+        warnings.warn(
+            f"`batch` of shape {tuple(batch.shape)} looks channel last; use "
+            "batch.permute(0, 3, 1, 2)",
+            stacklevel=2,
+        )
     check_sides(tuple(batch.shape), tuple(batch.shape))
     if batch.device.type == "cpu":
         check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import nn
 
+from splic_ext.arrays.views import looks_channel_last
 from splic_ext.autograd.guards import refuse_tracing, without_autocast
 from splic_ext.errors import ShapeError
 
@@ -136,6 +138,12 @@ class Defense(nn.Module):
             A `ValueError`: wrong number of axes, or no channel or pixel.
         RuntimeError
             While torch traces a defence that leaves torch.
+
+        Warns
+        -----
+        UserWarning
+            Images of shape (N, H, W, C), as far as one can tell: more channels than 4, and 3 or 4
+            columns.
         """
         if self.leaves_torch:
             refuse_tracing(type(self).__name__)
@@ -198,7 +206,7 @@ def values_checked() -> Iterator[None]:
 
 
 def check_images(images: Any) -> None:
-    """Raise unless `images` is a float tensor of shape (N, C, H, W) in [0, 1]."""
+    """Raise unless `images` is a float tensor (N, C, H, W) in [0, 1]; warn of (N, H, W, C)."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(
             f"`images` must be a torch tensor, got {type(images).__name__}; "
@@ -219,6 +227,11 @@ def check_images(images: Any) -> None:
         )
     if len(images) == 0 or _TRUST.depth > 0:
         return
+    if looks_channel_last(shape, -3):
+        warnings.warn(
+            f"`images` of shape {shape} looks channel last; use images.permute(0, 3, 1, 2)",
+            stacklevel=2,
+        )
     values = images.detach()
     if values.dtype in (torch.float16, torch.bfloat16):  # not every torch compares these
         values = values.float()
