@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 from helpers.experiments import TINY, make_bench, make_subject
 
 from splic_ext.experiments import BUDGETS, EXPERIMENTS
@@ -31,6 +32,20 @@ def test_budgets_can_be_trained(name):
     for experiment in EXPERIMENTS.values():
         if experiment.tried is not None:
             assert set(budget.pick(experiment.tried)) <= set(budget.recipes)
+
+
+def test_the_recorded_device_is_that_of_the_network():
+    """Of the given one, unless another was asked for; the CPU where there is none yet."""
+    subject = make_subject(model=torch.nn.Linear(2, 2, device="meta"))
+    devices = [
+        bench.provenance().machine.device
+        for bench in (
+            make_bench("table4", subject),
+            make_bench("table4", subject, device="cpu"),
+            make_bench("table4"),
+        )
+    ]
+    assert devices == ["meta", "cpu", "cpu"]
 
 
 def test_values_of_the_sweeps():

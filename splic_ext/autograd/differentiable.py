@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from splic_ext.arrays.dtypes import nearest_range
+from splic_ext.arrays.views import looks_channel_last
+from splic_ext.autograd.guards import differentiable_once, refuse_tracing, without_autocast
 from splic_ext.autograd.masks import masks_on
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import backend_info, get_backend, gradient_backends
@@ -83,6 +85,8 @@ def complete_differentiable(
         The iteration diverged (``"cpu"``).
     BackendUnavailableError
         ``"cpu"`` was asked for and was not built.
+    RuntimeError
+        While torch traces; in backward, when the gradient is differentiated again.
 
     Notes
     -----
@@ -98,6 +102,7 @@ def complete_differentiable(
     >>> bool(x.grad.isfinite().all())
     True
     """
+    refuse_tracing("complete_differentiable")
     _check_batch(batch)
     solver_options = resolve_options(options).replace(algorithm="auto")
     seed = check_integer("seed", seed, 0, 2**64 - 1)
@@ -126,11 +131,18 @@ def complete_differentiable(
         check_integer("threads", threads, 1, MAX_THREADS)
     if len(batch) == 0:
         return batch.clone()
+    if looks_channel_last(tuple(batch.shape), -3):  # the compiled solver says so itself
+        warnings.warn(
+            f"`batch` of shape {tuple(batch.shape)} looks channel last; use "
+            "batch.permute(0, 3, 1, 2)",
+            stacklevel=2,
+        )
     check_sides(tuple(batch.shape), tuple(batch.shape))
     if batch.device.type == "cpu":
         check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)
     if mask is not None:
-        return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
+        with without_autocast(batch.device):
+            return complete_unrolled(batch, mask, solver_options, data_range, cut_width)
     indices = count_up(first_index, len(batch))
     total = torch.zeros_like(batch)
     for stream in range(solver_options.n_masks):
@@ -143,7 +155,9 @@ def complete_differentiable(
             channels=solver_options.channels,
         )
         anchors = drawn.expand(batch.shape)
-        total = total + complete_unrolled(batch, anchors, solver_options, data_range, cut_width)
+        with without_autocast(batch.device):
+            part = complete_unrolled(batch, anchors, solver_options, data_range, cut_width)
+        total = total + part
     return total / solver_options.n_masks
 
 
@@ -175,13 +189,13 @@ class _Native(torch.autograd.Function):
         """Complete, and keep the images alone."""
         ctx.save_for_backward(batch, mask)
         ctx.backend, ctx.options, ctx.data_range = backend, options, data_range
-        ctx.others, ctx.cut_width = others, cut_width
+        ctx.others, ctx.cut_width, ctx.owner = others, cut_width, "SPLIC"
         known: dict[str, Any] = {"backend": backend.name, "options": options, **others}
         completed: Tensor = complete(batch.detach(), mask, data_range=data_range, **known)
         return completed
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Complete again, and go back."""
         batch, mask = ctx.saved_tensors

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-__all__ = ["shrink_spectrum", "spectral_backward"]
+from splic_ext.autograd.guards import differentiable_once
+
+__all__ = ["largest_singular_value", "shrink_spectrum", "spectral_backward"]
 
 
 def spectral_backward(
@@ -81,14 +82,14 @@ class _Shrink(torch.autograd.Function):
     """``U g(S) V'`` with ``g = max(s - threshold, 0)``, 0 beyond the first `rank` values."""
 
     @staticmethod
-    def forward(ctx: Any, matrices: Tensor, threshold: Tensor, rank: int) -> Any:
+    def forward(ctx: Any, matrices: Tensor, threshold: Tensor, rank: int, owner: str) -> Any:
         """Decompose the squares, and keep the matrices alone."""
         ctx.save_for_backward(matrices, threshold)
-        ctx.rank = rank
+        ctx.rank, ctx.owner = rank, owner
         return _shrink_by_squares(matrices, threshold, rank)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Decompose the matrices, whose small singular values matter here."""
         matrices, threshold = ctx.saved_tensors
@@ -98,18 +99,51 @@ class _Shrink(torch.autograd.Function):
         gradient, slope = gradients[0], kept.to(s.dtype)
         g = (s - threshold[:, None]) * slope
         drop = -(slope * ((u.mT @ gradient) * vh).sum(-1)).sum(1)
-        return spectral_backward(u, s, vh, g, slope, gradient), drop, None
+        return spectral_backward(u, s, vh, g, slope, gradient), drop, None, None
 
 
-def shrink_spectrum(matrices: Tensor, threshold: Tensor, rank: int | None = None) -> Tensor:
+def shrink_spectrum(
+    matrices: Tensor, threshold: Tensor, rank: int | None = None, owner: str = "shrink_spectrum"
+) -> Tensor:
     """Lower all singular values by the threshold of their matrix, to 0 at least, and cut the rank.
 
     Of matrices of shape (N, m, n) and thresholds of shape (N,), differentiable in both; the rank
-    cut is taken as constant.
+    cut is taken as constant. The derivative has none: an error then names the `owner`.
     """
     most = min(matrices.shape[-2:])
     apply: Any = _Shrink.apply
-    result: Tensor = apply(matrices, threshold, most if rank is None else rank)
+    result: Tensor = apply(matrices, threshold, most if rank is None else rank, owner)
+    return result
+
+
+class _Largest(torch.autograd.Function):
+    """The largest singular value, with a derivative in the precision of the matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor, owner: str) -> Any:
+        """Keep the matrices alone."""
+        ctx.save_for_backward(matrices)
+        ctx.owner = owner
+        return torch.linalg.svdvals(matrices)[:, 0]
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Multiply the first singular vectors."""
+        (matrices,) = ctx.saved_tensors
+        u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+        u, vh, gradient = u[:, :, :1], vh[:, :1], gradients[0][:, None, None]
+        tall = matrices.shape[1] >= matrices.shape[2]
+        return u @ (gradient * vh) if tall else (u * gradient) @ vh, None  # as torch multiplies
+
+
+def largest_singular_value(matrices: Tensor, owner: str) -> Tensor:
+    """Return that of each matrix (N, m, n), with a gradient asked for or not to the same bits.
+
+    The derivative has none: an error then names the `owner`.
+    """
+    apply: Any = _Largest.apply
+    result: Tensor = apply(matrices, owner)
     return result
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from splic_ext.autograd.guards import differentiable_once
 from splic_ext.autograd.spectral import spectral_backward
 from splic_ext.options import SolverOptions
 
@@ -158,16 +158,17 @@ class _Pass(torch.autograd.Function):
             change = (current - previous).flatten(1).norm(dim=1) / X[0].numel()
             active[index] = change > options.tolerance * data_range
             t, outer = t + inner, outer + 1
-        ctx.save_for_backward(M, top, has_anchor, start)
+        ctx.save_for_backward(X, M, top, has_anchor)
+        ctx.owner = "SPLIC"
         ctx.loops, ctx.step = loops, (options, rank, height, data_range)
         ctx.cut_width = cut_width
         return X_t
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Run the outer loops backwards, each forwards again first."""
-        M, top, has_anchor, start = ctx.saved_tensors
+        X, M, top, has_anchor = ctx.saved_tensors
         options, rank, height, data_range = ctx.step
         grad = grads[0].clone()
         grad_top = torch.zeros_like(top)
@@ -187,7 +188,7 @@ class _Pass(torch.autograd.Function):
                 grad_top[index] += decay * by_delta
             grad[index] = part
         # delta begins at the largest singular value of the anchors.
-        U, _, Vt = _svd(start)
+        U, _, Vt = _svd(torch.where(M, X, 0.0))
         leading = U[:, :, :1] @ Vt[:, :1]
         by_X = torch.where(M, grad + grad_top[:, None, None] * leading, 0.0)
         by_batch = torch.where(has_anchor[:, None, None], by_X, grad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
@@ -10,6 +11,8 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import nn
 
+from splic_ext.arrays.views import looks_channel_last
+from splic_ext.autograd.guards import refuse_tracing, without_autocast
 from splic_ext.errors import ShapeError
 
 __all__ = [
@@ -36,7 +39,7 @@ class Defense(nn.Module):
 
     A subclass implements :meth:`defend`; this class checks what comes in, and takes care of
     the gradient, the range, the dtype and empty batches. Half-precision images are computed in
-    float32.
+    float32, and autocast changes nothing.
 
     Parameters
     ----------
@@ -51,6 +54,9 @@ class Defense(nn.Module):
         May be changed at any time to another value of `gradients`.
     gradients : tuple of str
         What the class accepts as `gradient`.
+    leaves_torch : bool
+        Whether the class computes with other libraries, which a trace does not see: then tracing
+        is refused. A subclass that does so sets it.
 
     Raises
     ------
@@ -77,6 +83,8 @@ class Defense(nn.Module):
     gradients: ClassVar[tuple[str, ...]] = ("exact", "identity")
     #: Why other values are not accepted.
     gradients_reason: ClassVar[str] = "choose one of these"
+    #: Whether something is computed outside of torch, so that no trace is right.
+    leaves_torch: ClassVar[bool] = False
     #: Names of the attributes that the repr shows.
     shown: ClassVar[tuple[str, ...]] = ()
 
@@ -92,6 +100,13 @@ class Defense(nn.Module):
                 f"{self.gradients_reason}"
             )
         super().__setattr__(name, value)
+
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse: torch calls this before it compiles a module."""
+        raise RuntimeError(
+            f"`{type(self).__name__}` cannot be scripted by TorchScript; script the network alone, "
+            "or trace it with a filter"
+        )
 
     def extra_repr(self) -> str:
         """Return the parameters, as the constructor takes them."""
@@ -121,13 +136,24 @@ class Defense(nn.Module):
             NaN, infinity or values out of range; `index` out of range.
         ShapeError
             A `ValueError`: wrong number of axes, or no channel or pixel.
+        RuntimeError
+            While torch traces a defence that leaves torch.
+
+        Warns
+        -----
+        UserWarning
+            Images of shape (N, H, W, C), as far as one can tell: more channels than 4, and 3 or 4
+            columns.
         """
+        if self.leaves_torch:
+            refuse_tracing(type(self).__name__)
         check_images(images)
-        if self.gradient == "identity":
-            with torch.no_grad():
-                result = self._run(images, index)
-            return straight_through(images, result)
-        return self._run(images, index)
+        with without_autocast(images.device):
+            if self.gradient == "identity":
+                with torch.no_grad():
+                    result = self._run(images, index)
+                return straight_through(images, result)
+            return self._run(images, index)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Return the defended images; to be implemented by a subclass.
@@ -180,7 +206,7 @@ def values_checked() -> Iterator[None]:
 
 
 def check_images(images: Any) -> None:
-    """Raise unless `images` is a float tensor of shape (N, C, H, W) in [0, 1]."""
+    """Raise unless `images` is a float tensor (N, C, H, W) in [0, 1]; warn of (N, H, W, C)."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(
             f"`images` must be a torch tensor, got {type(images).__name__}; "
@@ -201,6 +227,11 @@ def check_images(images: Any) -> None:
         )
     if len(images) == 0 or _TRUST.depth > 0:
         return
+    if looks_channel_last(shape, -3):
+        warnings.warn(
+            f"`images` of shape {shape} looks channel last; use images.permute(0, 3, 1, 2)",
+            stacklevel=2,
+        )
     values = images.detach()
     if values.dtype in (torch.float16, torch.bfloat16):  # not every torch compares these
         values = values.float()

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from splic_ext.autograd.masks import image_indices, masks_on
-from splic_ext.autograd.spectral import shrink_spectrum
+from splic_ext.autograd.spectral import largest_singular_value, shrink_spectrum
 from splic_ext.checks import check_integer, check_number
 from splic_ext.defenses.base import Index
 from splic_ext.defenses.randomness import RandomDefense
@@ -121,7 +121,9 @@ class USVT(MatrixEstimation):
         """Cut the spectrum, and divide by the observed share."""
         share = observed.mean((1, 2), keepdim=True)
         rank = int(self.keep * matrices.shape[1])
-        cut = shrink_spectrum(matrices * observed, matrices.new_zeros(len(matrices)), rank)
+        cut = shrink_spectrum(
+            matrices * observed, matrices.new_zeros(len(matrices)), rank, type(self).__name__
+        )
         return cut / torch.where(share > 0, share, torch.ones_like(share))
 
 
@@ -194,12 +196,13 @@ class SoftImpute(MatrixEstimation):
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
         """Fill in, shrink, and again; matrices that have converged are left alone."""
         known = matrices * observed
-        threshold = self.shrinkage * _largest_singular_value(known)
+        threshold = self.shrinkage * largest_singular_value(known, type(self).__name__)
         filled = known
         active = torch.arange(len(known), device=known.device)
         for _ in range(self.iterations):
             old = filled[active]
-            new = known[active] + (1 - observed[active]) * shrink_spectrum(old, threshold[active])
+            shrunk = shrink_spectrum(old, threshold[active], owner=type(self).__name__)
+            new = known[active] + (1 - observed[active]) * shrunk
             filled = filled.index_copy(0, active, new)
             # Both agree where observed, so the change is that of the unobserved entries.
             change = (new - old).detach().flatten(1).norm(dim=1)
@@ -208,15 +211,6 @@ class SoftImpute(MatrixEstimation):
             if len(active) == 0:
                 break
         return filled
-
-
-def _largest_singular_value(matrices: torch.Tensor) -> torch.Tensor:
-    """Return that of each matrix, to the same bits whether a gradient is asked for or not."""
-    value: torch.Tensor = torch.linalg.svdvals(matrices.detach())[:, 0]
-    if not (torch.is_grad_enabled() and matrices.requires_grad):
-        return value
-    tracked: torch.Tensor = torch.linalg.svdvals(matrices)[:, 0]
-    return value + (tracked - tracked.detach())
 
 
 class NuclearNorm(MatrixEstimation):
@@ -296,7 +290,7 @@ class NuclearNorm(MatrixEstimation):
         for _ in range(self.iterations):
             old, start = solution[active], point[active]
             start = known[active] + (1 - observed[active]) * start
-            new = shrink_spectrum(start, threshold[active])
+            new = shrink_spectrum(start, threshold[active], owner=type(self).__name__)
             # Where the step goes against the way just taken, the inertia starts afresh.
             against = ((point[active] - new) * (new - old)).detach().flatten(1).sum(1) > 0
             before = torch.where(

@@ -69,6 +69,7 @@ class RandomDefense(Defense):
     True
     """
 
+    leaves_torch: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("seed",)
 
     def __init__(self, seed: int | None = None, gradient: str = "identity") -> None:

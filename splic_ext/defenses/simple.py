@@ -164,6 +164,7 @@ class JPEG(Defense):
 
     gradients: ClassVar[tuple[str, ...]] = ("identity",)
     gradients_reason: ClassVar[str] = "quantisation has the derivative 0 almost everywhere"
+    leaves_torch: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("quality",)
 
     def __init__(self, quality: int = 75, gradient: str = "identity") -> None:

@@ -21,6 +21,7 @@ from splic_ext.experiments.networks import Network, make_plan, train_network
 from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.experiments.subjects import Subject
 from splic_ext.runs.fingerprints import code_fingerprint, package_versions
+from splic_ext.runs.inputs import network_device
 from splic_ext.runs.machine import describe_machine
 from splic_ext.runs.records import DatasetInfo, Provenance
 
@@ -194,10 +195,14 @@ class Bench:
 
     def provenance(self) -> Provenance:
         """Return versions, code, machine, command and the time of now."""
+        given = [subject.model for subject in self.subjects if subject.model is not None]
+        trained = [network.model for network in self.networks.values()]
+        asked = self.settings.device
+        device = network_device(*given, *trained) if asked is None else torch.device(asked)
         return Provenance(
             versions=package_versions(),
             code=code_fingerprint(),
-            machine=describe_machine(torch.device(self.settings.device or "cpu")),
+            machine=describe_machine(device),
             command=self.settings.command,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )

@@ -20,6 +20,7 @@ __all__ = [
     "count_shared_images",
     "describe_dataset",
     "is_random",
+    "network_device",
     "resolve_device",
 ]
 
@@ -105,14 +106,22 @@ def count_shared_images(first: Dataset, second: Dataset) -> int:
     return sum(image.tobytes() in known for image in first.images)
 
 
+def network_device(*models: nn.Module | str) -> torch.device:
+    """Return the device of the first network that has one, else the CPU."""
+    for model in models:
+        for tensor in model.state_dict().values() if isinstance(model, nn.Module) else ():
+            device: torch.device = tensor.device
+            return device
+    return torch.device("cpu")
+
+
 def resolve_device(device: Any, model: nn.Module | str) -> torch.device:
     """Return the device to work on: that asked for, else that of the network, else the CPU.
 
     A network may be a name, which has no device.
     """
     if device is None:
-        tensors = list(model.state_dict().values()) if isinstance(model, nn.Module) else []
-        device = tensors[0].device if tensors else "cpu"
+        device = network_device(model)
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()  # which the device "meta" refuses
