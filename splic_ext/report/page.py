@@ -16,7 +16,7 @@ from splic_ext.experiments.results.keys import ADAPTIVE
 from splic_ext.optional import optional
 from splic_ext.report.benchmarks import benchmark_entry, search_entry
 from splic_ext.report.entries import evaluation_entry, result_entry
-from splic_ext.report.sources import Collection, NoResultError, Unread, collect
+from splic_ext.report.sources import Collection, NoResultError, Unread, collect, leave_out
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
 from splic_ext.report.views import Entry, one_line
@@ -136,12 +136,18 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
     for kind, (heading, make) in GROUPS.items():
         entries = []
         for source in getattr(found, kind):
-            try:
+            made: list[Entry] = []
+            with leave_out(source.path, unread):
                 entry = make(source.path, source.content)
-            except ValueError as error:
-                unread.append(Unread(source.path, str(error)))
+                day = DATES[kind](source.content)[:10]
+                # Here, since the summary of all does not know whose fault it is.
+                alone = Collection(**{kind: (source,)})
+                parts = parts_of(alone, {source.path: (entry.title, entry.key)})
+                summarize(parts, missing=0, unread=0, smoke=0)
+                made.append(entry)
+            if not made:
                 continue
-            dates.add(DATES[kind](source.content)[:10])
+            dates.add(day)
             taken = sum(name == entry.key for name in names)
             names.append(entry.key)
             entries.append(replace(entry, key=f"{entry.key}-{taken}") if taken else entry)
