@@ -13,7 +13,7 @@ pytest.importorskip("typer", reason="Typer is not installed")
 
 from helpers.cli import FAST, command, run_command, save_png
 
-from splic_ext.cli.console import printable
+from splic_ext.cli.console import print_tables, printable
 
 EVIL = "a\x1b[2J\x07\r\n\x9b\u202eb"
 SHOWN = r"a\x1b[2J\x07\r\n\x9b\u202eb"
@@ -121,3 +121,34 @@ with ending_at_once():
 assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 40])
+def test_tables_break_no_word(width, monkeypatch, capsys):
+    pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from helpers.evaluation import Step, fit_digits
+
+    from splic_ext.cli.results import evaluation_table
+    from splic_ext.data import load_dataset
+    from splic_ext.defenses import Identity
+    from splic_ext.evaluation import evaluate
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    digits = load_dataset("digits", limit=10)
+    report = evaluate(
+        fit_digits(),
+        digits,
+        defenses={n: Identity() for n in ("identity", "splic:recommended", "tv:weight=0.1+splic")},
+        attacks={n: Step() for n in ("fgsm", "pgd:steps=40,step_size=1/255,random_start=no")},
+        draws=1,
+        progress=False,
+    )
+    print_tables(evaluation_table(report))
+    text = capsys.readouterr().out
+    assert all(len(line) <= width for line in text.splitlines())
+    words = set(text.split())
+    assert {"attack", "defence", "identity", "clean", "fgsm", "mean"} <= words
+    assert "recommended" in words or "splic:recommended" in words or width < 60
+    assert ("not shown in so narrow a terminal:" in " ".join(text.split())) == (width < 120)
+    assert {"L2", "vote"} <= words or width < 80

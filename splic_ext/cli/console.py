@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
@@ -28,13 +27,9 @@ from rich.text import Text
 from splic_ext.cli.demo import DemoResult
 from splic_ext.cli.flags import with_flags
 
-if TYPE_CHECKING:  # brings torch
-    from splic_ext.evaluation import EvaluationReport
-
 __all__ = [
     "ConsoleReporter",
     "demo_table",
-    "evaluation_table",
     "installation_tables",
     "print_markdown",
     "print_message",
@@ -187,26 +182,6 @@ def demo_table(result: DemoResult) -> Table:
     for row in (*result.rows, result.mean()):
         cells = [f"{score.psnr:.2f} / {score.ssim:.3f}" for score in row.scores]
         table.add_row(row.name, *cells, end_section=row is result.rows[-1])
-    return table
-
-
-def evaluation_table(report: EvaluationReport) -> Table:
-    """Lay out the records of an evaluation."""
-    from splic_ext.evaluation.tables import HEADER, summary, table_rows
-
-    table = Table(
-        title="accuracy, with the 95 % interval of the mean",
-        caption=_cell(summary(report)),
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
-    for i, name in enumerate(HEADER):
-        justify: Any = "left" if i < 2 else "right"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name == "mean %")
-    rows = table_rows(report, short=True)
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
-        last = after is None or after[0] != row[0]
-        table.add_row(*map(_cell, row), end_section=last)
     return table
 
 

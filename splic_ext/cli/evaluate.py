@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from splic_ext.cli.console import evaluation_table, print_markdown, print_message, print_tables
+from splic_ext.cli.console import print_markdown, print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
     BatchSize,
@@ -22,6 +22,7 @@ from splic_ext.cli.options import (
     images_option,
     run_option,
 )
+from splic_ext.cli.results import evaluation_table
 from splic_ext.data import load_dataset
 
 __all__ = ["evaluate"]
