@@ -207,8 +207,8 @@ def require_radius(threat: ThreatModel) -> None:
     """Refuse a threat model without a radius."""
     if isinstance(threat.epsilon, _Unset):
         raise ValueError(
-            f"`epsilon` must be given for the norm {threat.norm!r}, got none; give the radius, "
-            "such as epsilon=0.5"
+            "`epsilon` must be given for the norm 'l2', got none; give the radius, such as "
+            "epsilon=0.5"
         )
 
 
