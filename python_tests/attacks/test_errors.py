@@ -33,7 +33,6 @@ GRADIENTS = [name for name in QUICK if name not in ("hopskipjump", "square")]
     ("arguments", "error", "message"),
     [
         ({"norm": "l1"}, ValueError, "`norm` must be one of 'linf', 'l2', got 'l1'"),
-        ({"norm": "l2"}, ValueError, "`epsilon` must be given for the norm 'l2', got none; give"),
         ({"epsilon": None}, TypeError, "`epsilon` must be a number"),
         ({"epsilon": 8}, ValueError, r"`epsilon` must be finite and in \[0, 1\], got 8"),
         ({"epsilon": "8/255"}, TypeError, "`epsilon` must be a number"),
@@ -49,6 +48,17 @@ GRADIENTS = [name for name in QUICK if name not in ("hopskipjump", "square")]
 def test_threat_model_refuses(arguments, error, message):
     with pytest.raises(error, match=message):
         attacks.ThreatModel(**arguments)
+
+
+def test_attacks_with_a_radius_refuse_a_threat_model_without():
+    threat = attacks.ThreatModel("l2")
+    message = "`epsilon` must be given for the norm 'l2', got none; give"
+    for kind in (attacks.FGSM, attacks.PGD, attacks.APGD, attacks.Within):
+        with pytest.raises(ValueError, match=message):
+            kind(threat)
+    images = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match=message):
+        threat.project(images, images)
 
 
 def test_threat_model_from_dict_refuses():

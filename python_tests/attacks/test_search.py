@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +146,17 @@ def test_within_moves_an_attack_without_a_bound_into_the_ball():
     assert (far - images).abs().max() > 9 / 255
     assert 7 / 255 < (near - images).abs().max() <= 8 / 255 + 1e-6
     assert torch.equal(near, (images + (far - images).clamp(-8 / 255, 8 / 255)).clamp(0, 1))
+
+
+def test_hopskipjump_needs_no_radius():
+    threat = attacks.ThreatModel("l2", seed=3)
+    walk = attacks.HopSkipJump(threat)
+    assert walk == attacks.HopSkipJump(attacks.ThreatModel("l2", 0.5, seed=3))
+    assert attacks.attack_from_dict(walk.to_dict()) == walk
+    for copied in (copy.deepcopy(threat), pickle.loads(pickle.dumps(threat))):
+        assert copied == threat
+    assert attacks.ThreatModel.from_dict(threat.to_dict()) == threat
+    assert replace(threat, epsilon=0.7, steps=7).step_size == 0.25
 
 
 def test_within_comes_back_from_json():

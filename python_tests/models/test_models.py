@@ -14,6 +14,7 @@ from splic_ext import MissingExtraError, ShapeError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from splic_ext.defenses import Defended, GaussianBlur  # noqa: E402
 from splic_ext.models import (  # noqa: E402
     ALIASES,
     MODELS,
@@ -257,6 +258,44 @@ def test_containers_and_prefix(saved, tmp_path, container, prefix):
     torch.save(content, tmp_path / "checkpoint.pth")
     loaded = load_weights(digits_cnn(), str(tmp_path / "checkpoint.pth"))
     assert torch.equal(loaded.classifier[0].weight, network.classifier[0].weight)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "module._orig_mod.", "net.model."])
+def test_prefixes_of_wrappers(saved, tmp_path, prefix):
+    """The names of a ResNet end alike: conv1.weight is in each block too."""
+    for network in (saved[0], cifar_resnet20()):
+        state = {prefix + key: value for key, value in network.state_dict().items()}
+        torch.save({"state_dict": state}, tmp_path / "wrapped.pt")
+        other = digits_cnn() if network is saved[0] else cifar_resnet20()
+        loaded = load_weights(other, tmp_path / "wrapped.pt")
+        for key, value in network.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_weights_of_wrappers_that_have_more(saved, tmp_path):
+    """Averaged models count, and defences have tensors of their own."""
+    network, path = saved
+    averaged = torch.optim.swa_utils.AveragedModel(network)
+    defended = Defended(network, GaussianBlur())
+    defended.defense.register_buffer("kernel", torch.ones(3))
+    nested = Defended(averaged, GaussianBlur()), torch.optim.swa_utils.AveragedModel(defended)
+    for wrapper in (averaged, defended, *nested):
+        torch.save(wrapper.state_dict(), path)
+        loaded = load_weights(digits_cnn(), path)
+        assert torch.equal(loaded.classifier[0].weight, network.classifier[0].weight)
+    torch.save(defended.state_dict(), path)
+    other = Defended(digits_cnn(), GaussianBlur())
+    other.defense.register_buffer("kernel", torch.zeros(3))
+    assert load_weights(other, path).defense.kernel.sum() == 3
+
+
+def test_a_prefix_is_named_where_the_rest_does_not_fit(saved, tmp_path):
+    state = {f"model.{key}": value for key, value in saved[0].state_dict().items()}
+    del state["model.classifier.0.bias"]
+    torch.save(state, tmp_path / "wrapped.pt")
+    expected = r"DigitsCNN, without the prefix 'model.' of its names: missing classifier.0.bias, un"
+    with pytest.raises(ValueError, match=expected):
+        load_weights(digits_cnn(), tmp_path / "wrapped.pt")
 
 
 def test_normalisation_comes_from_the_file_if_it_is_there(saved, tmp_path):

@@ -319,6 +319,25 @@ def test_an_evaluation(made):
     assert [line.head for line in entry.blocks[0].tables[0].lines] == ["none", "SPLIC"]
 
 
+def test_a_page_of_one_kind_is_called_so(made, table, tmp_path):
+    """It is not told which experiments have no result."""
+    page = make_page(collect([made / "evaluation"]))
+    assert page.title == "Evaluation of linear on digits, gray box"
+    assert page.missing == ()
+    assert "no result here" not in read(page.to_html()).text
+    report = (made / "evaluation" / "report.json").read_text(encoding="utf-8")
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(report, encoding="utf-8")
+    assert make_page(collect([tmp_path])).title == "SPLIC: evaluations"
+    assert make_page(collect([tmp_path]), title="Mine").title == "Mine"
+    protocol = make_page(collect([write(tmp_path, make_result(make_row(), name="adaptive"))]))
+    assert protocol.missing == ()
+    write(tmp_path, table)
+    both = make_page(collect([tmp_path]))
+    assert both.title == "SPLIC: results"
+    assert both.missing
+
+
 def test_benchmarks(table, tmp_path):
     text = shown(table, folder=tmp_path, speed=benchmarks()).text
     for words in (

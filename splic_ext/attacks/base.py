@@ -13,7 +13,7 @@ from torch import nn
 
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target, checked
-from splic_ext.attacks.threat import NORMS, ThreatModel, readable
+from splic_ext.attacks.threat import NORMS, ThreatModel, readable, require_radius
 from splic_ext.autograd.masks import image_indices
 from splic_ext.checks import check_integer
 from splic_ext.defenses import Index, seeded_masks
@@ -89,6 +89,8 @@ class Attack:
                 f"`threat` must be a ThreatModel, got {type(self.threat).__name__}; "
                 "use ThreatModel.from_dict for a dict"
             )
+        if "epsilon" in self.uses:
+            require_radius(self.threat)
         defaults = {name: getattr(ThreatModel(), name) for name in _ALL if name not in self.uses}
         self._set("threat", replace(self.threat, **defaults))
 

@@ -32,7 +32,7 @@ class HopSkipJump(Attack):
     Parameters
     ----------
     threat : ThreatModel
-        The norm that is made small, by default ``"l2"``, and the seed. Its epsilon is not used.
+        The norm that is made small, by default ``"l2"``, and the seed. It needs no epsilon.
     iterations : int, default 64
         At least 1. Iteration t asks about ``initial_queries * sqrt(t)`` times: 64 of them are
         some 35,000 queries for each image, and 16 some 5,000.

@@ -24,6 +24,12 @@ class _Unset:
     def __repr__(self) -> str:
         return "that of the norm"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unset)
+
+    def __hash__(self) -> int:
+        return 0
+
 
 _UNSET: Any = _Unset()
 
@@ -38,7 +44,7 @@ class ThreatModel:
         Largest change of a pixel value, or Euclidean length of the change of an image.
     epsilon : float, default 8/255
         Radius of the ball (>= 0), in units of [0, 1]; at most 1 for ``"linf"``. For ``"l2"`` there
-        is no default.
+        is no default: attacks that use a radius refuse a threat model without.
     steps : int, default 7
         Steps of an iterative attack, at least 1.
     step_size : float, default 2/255
@@ -53,8 +59,7 @@ class ThreatModel:
     Raises
     ------
     TypeError, ValueError
-        A value of the wrong kind, or out of its range; ``"l2"`` without `epsilon`; several
-        restarts without a random start.
+        A value of the wrong kind, or out of its range; several restarts without a random start.
 
     Examples
     --------
@@ -80,19 +85,17 @@ class ThreatModel:
             expected = ", ".join(map(repr, NORMS))
             raise ValueError(f"`norm` must be one of {expected}, got {self.norm!r}")
         linf = self.norm == "linf"
-        if self.epsilon is _UNSET:
-            if not linf:
-                raise ValueError(
-                    "`epsilon` must be given for the norm 'l2', got none; give the radius, such as "
-                    "epsilon=0.5"
-                )
+        if isinstance(self.epsilon, _Unset) and linf:
             _set(self, "epsilon", 8 / 255)
-        _set(self, "epsilon", check_number("epsilon", self.epsilon, 0.0, 1.0 if linf else math.inf))
+        if not isinstance(self.epsilon, _Unset):
+            most = 1.0 if linf else math.inf
+            _set(self, "epsilon", check_number("epsilon", self.epsilon, 0.0, most))
         for name in ("steps", "restarts"):
             _set(self, name, check_integer(name, getattr(self, name), 1))
-        if self.step_size is _UNSET:
+        if isinstance(self.step_size, _Unset) and not isinstance(self.epsilon, _Unset):
             _set(self, "step_size", 2 / 255 if linf else 2.5 * self.epsilon / self.steps)
-        _set(self, "step_size", check_number("step_size", self.step_size, 0.0))
+        if not isinstance(self.step_size, _Unset):
+            _set(self, "step_size", check_number("step_size", self.step_size, 0.0))
         check_bool("random_start", self.random_start)
         _set(self, "seed", check_integer("seed", self.seed, 0, 2**64 - 1))
         if self.restarts > 1 and not self.random_start:
@@ -106,8 +109,8 @@ class ThreatModel:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, of types that JSON knows."""
-        return asdict(self)
+        """Return all fields that have a value, of types that JSON knows."""
+        return {k: v for k, v in asdict(self).items() if not isinstance(v, _Unset)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ThreatModel:
@@ -139,6 +142,7 @@ class ThreatModel:
         tensor
             Of the same shape.
         """
+        require_radius(self)
         change = adversarial - images
         if self.norm == "linf":
             change = change.clamp(-self.epsilon, self.epsilon)
@@ -185,6 +189,7 @@ class ThreatModel:
         """
         if not self.random_start:
             return images
+        require_radius(self)
         if self.norm == "linf":
             noise = 2 * streams.uniform(images, "start", restart) - 1
         else:
@@ -196,6 +201,15 @@ class ThreatModel:
 
 def _set(instance: object, name: str, value: Any) -> None:
     object.__setattr__(instance, name, value)
+
+
+def require_radius(threat: ThreatModel) -> None:
+    """Refuse a threat model without a radius."""
+    if isinstance(threat.epsilon, _Unset):
+        raise ValueError(
+            "`epsilon` must be given for the norm 'l2', got none; give the radius, such as "
+            "epsilon=0.5"
+        )
 
 
 def lengths(images: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from splic_ext import __version__
-from splic_ext.cli.console import ConsoleReporter, demo_table, installation_tables
+from splic_ext.cli.console import (
+    ConsoleReporter,
+    demo_table,
+    installation_tables,
+    print_tables,
+    printable,
+)
 from splic_ext.cli.demo import run_demo, save_picture
 from splic_ext.cli.evaluate import evaluate
 from splic_ext.cli.exits import exit_codes
@@ -162,7 +167,7 @@ def info(
     if as_json:
         typer.echo(json.dumps(description, indent=2))
     else:
-        Console().print(*installation_tables(description), sep="\n")
+        print_tables(*installation_tables(description))
 
 
 @app.command()
@@ -194,9 +199,8 @@ def demo(
                 solver, size=size, sigma=noise, seed=seed, backend=backend, threads=threads
             )
             save(result.picture)
-    console = Console()
-    console.print(demo_table(result))
-    console.print(f"before and after: {out}", markup=False, soft_wrap=True)
+    print_tables(demo_table(result))
+    typer.echo(printable(f"before and after: {out}"))
 
 
 app.command()(evaluate)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -26,26 +27,42 @@ from rich.text import Text
 from splic_ext.cli.demo import DemoResult
 from splic_ext.cli.flags import with_flags
 
-if TYPE_CHECKING:  # brings torch
-    from splic_ext.evaluation import EvaluationReport
-
 __all__ = [
     "ConsoleReporter",
     "demo_table",
-    "evaluation_table",
     "installation_tables",
+    "print_markdown",
     "print_message",
+    "print_tables",
+    "printable",
 ]
+
+#: Characters that move the cursor, hide or turn text: controls, and halves of a pair.
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def print_message(message: str) -> None:
     """Print one line on the standard error stream, unwrapped and unstyled."""
-    print(_printable(message), file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
-def _printable(text: str) -> str:
-    """Escape what no terminal can show: names of files that are no valid text."""
-    return text.encode(errors="backslashreplace").decode()
+def print_tables(*tables: Table) -> None:
+    """Print tables whose texts have been made printable."""
+    Console().print(*tables, sep="\n")
+
+
+def print_markdown(text: str) -> None:
+    """Print a text in Markdown, of several lines."""
+    Console().print(Markdown("\n".join(map(printable, text.split("\n")))))
+
+
+def printable(text: str) -> str:
+    r"""Escape what no terminal should be sent, such as controls in the names of files.
+
+    >>> printable("a\x1b[2J\n")
+    'a\\x1b[2J\\n'
+    """
+    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _SpeedColumn(ProgressColumn):
@@ -125,7 +142,7 @@ class ConsoleReporter:
         if self._progress.disable:
             print_message(message)
         else:  # above the bar
-            self._progress.console.print(Text(_printable(message)), soft_wrap=True)
+            self._progress.console.print(Text(printable(message)), soft_wrap=True)
 
 
 def installation_tables(info: dict[str, Any]) -> tuple[Table, ...]:
@@ -143,7 +160,9 @@ def installation_tables(info: dict[str, Any]) -> tuple[Table, ...]:
         details = [f"{key}: {value}" for key, value in backend["details"].items()]
         if backend["reason"] is not None:
             details.append(backend["reason"])
-        backends.add_row(name, "yes" if backend["available"] else "no", escape("\n".join(details)))
+        backends.add_row(
+            name, "yes" if backend["available"] else "no", "\n".join(map(_cell, details))
+        )
 
     packages = Table("optional package", "version")
     for name, version in info["packages"].items():
@@ -166,21 +185,5 @@ def demo_table(result: DemoResult) -> Table:
     return table
 
 
-def evaluation_table(report: EvaluationReport) -> Table:
-    """Lay out the records of an evaluation."""
-    from splic_ext.evaluation.tables import HEADER, summary, table_rows
-
-    table = Table(
-        title="accuracy, with the 95 % interval of the mean",
-        caption=escape(summary(report)),
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
-    for i, name in enumerate(HEADER):
-        justify: Any = "left" if i < 2 else "right"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name == "mean %")
-    rows = table_rows(report, short=True)
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
-        last = after is None or after[0] != row[0]
-        table.add_row(*map(escape, row), end_section=last)
-    return table
+def _cell(text: str) -> str:
+    return escape(printable(text))

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 
-from splic_ext.cli.console import evaluation_table, print_message
+from splic_ext.cli.console import print_markdown, print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
     BatchSize,
@@ -24,6 +22,7 @@ from splic_ext.cli.options import (
     images_option,
     run_option,
 )
+from splic_ext.cli.results import evaluation_table
 from splic_ext.data import load_dataset
 
 __all__ = ["evaluate"]
@@ -212,7 +211,7 @@ def evaluate(
             if as_json:
                 typer.echo(result.to_json())
             elif not quiet:
-                Console().print(Markdown(result.to_markdown()))
+                print_markdown(result.to_markdown())
                 print_message(f"result: {out}/{result.name}.json, .csv, .md")
             return
         report = evaluation.evaluate(
@@ -230,6 +229,6 @@ def evaluate(
     if as_json:
         typer.echo(report.to_json())
     elif not quiet:
-        Console().print(evaluation_table(report))
+        print_tables(evaluation_table(report))
         if out is not None:
             print_message(f"report: {out / 'report.json'}")

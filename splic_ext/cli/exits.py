@@ -10,13 +10,11 @@ from typing import Any
 import typer
 
 from splic_ext.cli.console import print_message
+from splic_ext.cli.early import INTERRUPTED, begun
 from splic_ext.cli.flags import with_flags
 from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
 
-__all__ = ["INTERRUPTED", "exit_codes", "notes_on_stderr"]
-
-#: Exit code after Ctrl-C, as shells have it.
-INTERRUPTED = 130
+__all__ = ["exit_codes", "notes_on_stderr"]
 
 _FAILURES = (ArithmeticError, AttackError, BackendUnavailableError, MissingExtraError, OSError)
 
@@ -38,6 +36,7 @@ def exit_codes(
         print_message(f"error: {with_flags(str(error), command)}")
 
     try:
+        begun()
         yield
     except KeyboardInterrupt:
         print_message(f"interrupted; {interrupted}")

@@ -29,7 +29,10 @@ def report(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")
     ] = Path("report.html"),
-    title: Annotated[str, typer.Option(help="Title of the page.")] = "SPLIC: results",
+    title: Annotated[
+        str | None,
+        typer.Option(help="Title of the page. Default: that of its only result, or a general one."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a page that exists.")
     ] = False,

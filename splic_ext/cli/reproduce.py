@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 
-from splic_ext.cli.console import print_message
+from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
     BatchSize,
@@ -180,7 +178,7 @@ def reproduce(
             return
         result = experiments.reproduce(name, found, attacks=attack, **given)
     if not quiet:
-        Console().print(Markdown(result.to_markdown()))
+        print_markdown(result.to_markdown())
     _tell(result, out, quiet)
 
 

@@ -27,6 +27,9 @@ OPTIONAL = (".num_batches_tracked", "normalize.mean", "normalize.std")
 #: Name of the weights in the folder of a training.
 USUAL = "weights.safetensors"
 
+#: What wrappers put beside the network: averaged models, and our own `Defended`.
+BESIDE = (".n_averaged.", ".defense.")
+
 SHOWN = 5
 
 
@@ -34,8 +37,10 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
     """Load the weights of a file into a network.
 
     Nothing in the file is run: it is read by ``torch.load(weights_only=True)``, or by safetensors
-    if its name ends in ``.safetensors``. A prefix ``module.``, left by data-parallel training, is
-    taken off, and weights are looked for under ``state_dict`` and the like. The normalisation is
+    if its name ends in ``.safetensors``. A prefix of all names, left by a wrapper, is taken off:
+    ``module.`` of data-parallel training and averaged models, ``_orig_mod.`` of compiled ones,
+    ``model.`` of Lightning and of our own ``Defended``, and others. What wrappers have beside it
+    is left out. Weights are looked for under ``state_dict`` and the like. The normalisation is
     taken from the file if it is there. The network is changed only if all of the file fits.
 
     Parameters
@@ -74,13 +79,14 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
         raise FileNotFoundError(f"the weights file '{path}' is a folder; give {fix}")
     if not path.is_file():
         raise FileNotFoundError(f"the weights file '{path}' does not exist; check `path`")
-    given = _tensors(_read(path), path)
     own: dict[str, Tensor] = model.state_dict()
+    given, prefix = _unwrapped(_tensors(_read(path), path), own)
     missing = [key for key in own if key not in given and not key.endswith(OPTIONAL)]
     unexpected = [key for key in given if key not in own]
     if missing or unexpected:
+        told = f", without the prefix {prefix!r} of its names" if prefix else ""
         raise ValueError(
-            f"the weights file '{path}' is of another network than {type(model).__name__}: "
+            f"the weights file '{path}' is of another network than {type(model).__name__}{told}: "
             f"missing {_names(missing)}, unexpected {_names(unexpected)}; "
             "build the network that the file was saved from"
         )
@@ -122,7 +128,7 @@ def _read(path: Path) -> Any:
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the weights by name, without containers and prefix."""
+    """Return the weights by name, without containers."""
     for name in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -137,7 +143,26 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
             f"{', '.join(CONTAINERS)}, got {type(content).__name__}; "
             "save `model.state_dict()`, not the model"
         )
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    return dict(content)
+
+
+def _unwrapped(
+    given: dict[str, Tensor], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], str]:
+    """Return the weights without the prefix that a wrapper put before all names, and the prefix."""
+    needed = [key for key in own if not key.endswith(OPTIONAL)]
+    kept = {k: v for k, v in given.items() if k in own or not _is_beside(k)}
+    if not needed or needed[0] in given:
+        return kept, ""
+    # A name such as conv1.weight is also the end of others: the prefix is what all names share.
+    ends = (key for key in kept if key.endswith(f".{needed[0]}"))
+    found = {key.removesuffix(needed[0]) for key in ends}
+    prefix = next((p for p in found if all(key.startswith(p) for key in kept)), "")
+    return {key.removeprefix(prefix): value for key, value in kept.items()}, prefix
+
+
+def _is_beside(key: str) -> bool:
+    return any(part in f".{key}." for part in BESIDE)
 
 
 def _names(keys: list[str]) -> str:

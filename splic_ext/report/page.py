@@ -16,15 +16,20 @@ from splic_ext.experiments.results.keys import ADAPTIVE
 from splic_ext.optional import optional
 from splic_ext.report.benchmarks import benchmark_entry, search_entry
 from splic_ext.report.entries import evaluation_entry, result_entry
-from splic_ext.report.sources import Collection, NoResultError, Unread, collect
+from splic_ext.report.sources import Collection, NoResultError, Unread, collect, leave_out
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
 from splic_ext.report.views import Entry, one_line
 
 __all__ = ["Page", "make_page", "write_report"]
 
-#: Title of the page.
+#: Titles of a page: of experiments or of all, and of one kind alone, by its heading.
 TITLE = "SPLIC: results"
+TITLES = {
+    "Evaluations": "SPLIC: evaluations",
+    "Speed": "SPLIC: speed of the solver",
+    "Networks": "SPLIC: trained networks",
+}
 #: What is no experiment of the paper, nor made by the same command.
 OTHERS = {ADAPTIVE: "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
 #: Part of the collection -> heading of its entries, and what makes one.
@@ -68,7 +73,7 @@ class Page:
     groups : tuple of Group
     summary : Summary
     missing : tuple of (str, str)
-        Names and titles of the experiments that have no result.
+        Names and titles of the experiments that have no result, where another has one.
     unread : tuple of Unread
     dates : tuple of str
         The first and the last date of a result.
@@ -109,14 +114,14 @@ class Page:
         return templates.get_template("page.html").render(page=self)
 
 
-def make_page(found: Collection, *, title: str = TITLE) -> Page:
+def make_page(found: Collection, *, title: str | None = None) -> Page:
     """Return the page of what was found.
 
     Parameters
     ----------
     found : Collection
-    title : str
-        Of the page.
+    title : str, optional
+        Of the page. Default: that of its only entry, or of its only kind of entries.
 
     Returns
     -------
@@ -136,12 +141,18 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
     for kind, (heading, make) in GROUPS.items():
         entries = []
         for source in getattr(found, kind):
-            try:
+            made: list[Entry] = []
+            with leave_out(source.path, unread):
                 entry = make(source.path, source.content)
-            except ValueError as error:
-                unread.append(Unread(source.path, str(error)))
+                day = DATES[kind](source.content)[:10]
+                # Here, since the summary of all does not know whose fault it is.
+                alone = Collection(**{kind: (source,)})
+                parts = parts_of(alone, {source.path: (entry.title, entry.key)})
+                summarize(parts, missing=0, unread=0, smoke=0)
+                made.append(entry)
+            if not made:
                 continue
-            dates.add(DATES[kind](source.content)[:10])
+            dates.add(day)
             taken = sum(name == entry.key for name in names)
             names.append(entry.key)
             entries.append(replace(entry, key=f"{entry.key}-{taken}") if taken else entry)
@@ -150,7 +161,9 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
     all_entries = [entry for group in groups for entry in group.entries]
     done = {source.content.name for source in found.results}
     known = {name: experiment.title for name, experiment in EXPERIMENTS.items()} | OTHERS
-    missing = tuple((name, text) for name, text in known.items() if name not in done)
+    # Who shows an evaluation alone has not set out to run the experiments.
+    wanted = known.items() if done & EXPERIMENTS.keys() else ()
+    missing = tuple((name, text) for name, text in wanted if name not in done)
     keys = {entry.path: (entry.title, entry.key) for entry in all_entries}
     summary = summarize(
         parts_of(found, keys),
@@ -160,6 +173,9 @@ def make_page(found: Collection, *, title: str = TITLE) -> Page:
     )
     days = sorted(dates)
     limits = tuple(dict.fromkeys((*days[:1], *days[-1:])))
+    if title is None:
+        title = TITLES.get(groups[0].title, TITLE) if len(groups) == 1 else TITLE
+        title = all_entries[0].title if len(all_entries) == 1 else title
     return Page(one_line(title), tuple(groups), summary, missing, tuple(unread), limits)
 
 
@@ -168,7 +184,7 @@ def write_report(
     output: str | os.PathLike[str] = "report.html",
     *,
     overwrite: bool = False,
-    title: str = TITLE,
+    title: str | None = None,
 ) -> Page:
     """Put all results among and below the paths on one page of HTML.
 
@@ -185,7 +201,7 @@ def write_report(
     overwrite : bool, default False
         Whether a file may be there already.
     title : str, optional
-        Of the page.
+        Of the page. Default: that of its only entry, or of its only kind of entries.
 
     Returns
     -------

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from splic_ext.errors import MissingExtraError
 from splic_ext.evaluation import EvaluationReport
 from splic_ext.experiments import ExperimentResult
 from splic_ext.report.benchmarks import BenchmarkRun, TuningRun
 from splic_ext.runs.plain import not_too_deep
 from splic_ext.training.records import TrainingRecord
 
-__all__ = ["Collection", "NoResultError", "Source", "Unread", "collect"]
+__all__ = ["Collection", "NoResultError", "Source", "Unread", "collect", "leave_out"]
 
 Content = TypeVar("Content", covariant=True)
 
@@ -23,6 +27,8 @@ Content = TypeVar("Content", covariant=True)
 WORK = ("work", "parts")
 #: So many paths and files are named in a message.
 FEW = 3
+#: Most characters of a reason, and digits of an integer: a seed has 20.
+REASON, DIGITS = 400, 20
 #: What a file holds -> the keys that tell, and how it is read.
 KINDS: Mapping[str, tuple[frozenset[str], Callable[[str], Any]]] = {
     "results": (frozenset({"name", "title", "rows", "provenance"}), ExperimentResult.from_json),
@@ -164,19 +170,36 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> Collection:
             if place in seen:
                 continue
             seen.add(place)
-            try:
+            with leave_out(path.as_posix(), unread):
                 kind, content = _read(path, named=path == given)
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                unread.append(Unread(path.as_posix(), reason))
-                continue
-            if kind is not None:
-                found[kind].append(Source(path.as_posix(), content))
+                if kind is not None:
+                    found[kind].append(Source(path.as_posix(), content))
     return Collection(
         **{kind: tuple(some) for kind, some in found.items()},
         unread=tuple(unread),
         paths=tuple(path.as_posix() for path in places),
     )
+
+
+@contextmanager
+def leave_out(path: str, unread: list[Unread]) -> Iterator[None]:
+    """Add a file to those that could not be used, where what is done with it fails.
+
+    A damaged file holds anything, so errors of any type count, and warnings of numbers that
+    overflow. A missing package and too little memory are no fault of the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", category=RuntimeWarning)
+            yield
+    except (MissingExtraError, MemoryError):
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, json.JSONDecodeError) or not isinstance(error, (OSError, ValueError)):
+            reason = f"it is damaged: {reason}"
+        reason = " ".join(reason.split())
+        unread.append(Unread(path, reason if len(reason) <= REASON else f"{reason[:REASON]}..."))
 
 
 def _files(given: Path) -> Iterator[Path]:
@@ -201,7 +224,9 @@ def _read(path: Path, *, named: bool) -> tuple[str | None, Any]:
         raise ValueError("it is no text in UTF-8") from None
     try:
         with not_too_deep("a file of results"):
-            values = json.loads(text)
+            values = json.loads(
+                text, parse_constant=_finite, parse_float=_finite, parse_int=_integer
+            )
     except json.JSONDecodeError as error:
         raise ValueError(f"it is damaged, or no JSON: {error}") from None
     keys = values.keys() if isinstance(values, dict) else set()
@@ -211,3 +236,16 @@ def _read(path: Path, *, named: bool) -> tuple[str | None, Any]:
     if "$schema" in keys and not named:
         return None, None
     raise ValueError("it holds no result of splic_ext")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it is damaged: it holds the number {text[:DIGITS]}")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"it is damaged: it holds an integer of {len(text)} digits")
+    return int(text)

@@ -1,0 +1,154 @@
+"""What reaches the terminal: no control characters of a name, no traceback of a full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("typer", reason="Typer is not installed")
+
+from helpers.cli import FAST, command, run_command, save_png
+
+from splic_ext.cli.console import print_tables, printable
+
+EVIL = "a\x1b[2J\x07\r\n\x9b\u202eb"
+SHOWN = r"a\x1b[2J\x07\r\n\x9b\u202eb"
+posix = pytest.mark.skipif(os.name == "nt", reason="no such names and signals there")
+full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+
+
+def clean(text):
+    return not any(mark in text for mark in "\x1b\x07\r\x9b\u202e")
+
+
+def test_printable():
+    assert printable(EVIL) == SHOWN
+    assert (
+        printable("é \u65e5\u672c C:\\new [bold] \udcff") == "é \u65e5\u672c C:\\new [bold] \\udcff"
+    )
+
+
+@posix
+def test_names_of_files(tmp_path):
+    """In errors and notes of a file, in errors before, and in the sums."""
+    save_png(tmp_path / "in" / "good.png")
+    (tmp_path / "in" / f"{EVIL}.png").write_text("text")
+    failed = run_command("complete", tmp_path / "in", "-o", tmp_path / "out", *FAST)
+    assert failed.returncode == 1
+    assert f"{SHOWN}.png: not a PNG" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 2
+    refused = run_command("complete", tmp_path / EVIL, "-o", tmp_path / "out", *FAST)
+    assert refused.returncode == 2
+    assert SHOWN in refused.stderr
+    assert clean(failed.stderr + refused.stderr)
+
+
+@posix
+def test_names_of_files_above_a_progress_bar(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / f"{EVIL}.png").write_text("text")
+    leader, follower = os.openpty()
+    try:
+        arguments = command("complete", tmp_path / "in", "-o", tmp_path / "out", *FAST)
+        environment = {**os.environ, "TERM": "xterm"}
+        code = subprocess.run(arguments, stderr=follower, env=environment).returncode
+        text = os.read(leader, 1 << 16).decode()
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert code == 1
+    assert f"{SHOWN}.png: not a PNG" in text
+
+
+@posix
+def test_names_of_files_of_a_report(tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed")
+    (tmp_path / f"{EVIL}.json").write_text("[1]")
+    result = run_command("report", tmp_path, "-o", tmp_path / "page.html")
+    assert result.returncode == 1
+    assert f"{SHOWN}.json: it holds no result" in result.stderr
+    assert clean(result.stderr)
+
+
+@full
+@pytest.mark.parametrize(
+    "arguments", [("info",), ("info", "--json"), ("--version",), ("--help",), ("info", "--help")]
+)
+def test_a_full_disk_is_told_in_a_line(arguments):
+    with Path("/dev/full").open("w") as target:
+        result = subprocess.run(
+            command(*arguments), stdout=target, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 1
+    assert result.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+@posix
+@pytest.mark.parametrize("module", ["typer", "rich", "PIL", "splic_ext.cli.app", "splic_ext.files"])
+def test_ctrl_c_while_modules_are_imported(module):
+    code = f"""
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+from splic_ext.cli import main
+sys.meta_path.insert(0, Interrupt())
+sys.modules.pop({module!r}, None)
+sys.argv = ["splic-ext", "info"]
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+@posix
+def test_ctrl_c_that_is_ignored_stays_so():
+    """As for a command that a shell runs in the background."""
+    code = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from splic_ext.cli import main
+from splic_ext.cli.early import ending_at_once
+with ending_at_once():
+    os.kill(os.getpid(), signal.SIGINT)
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 40])
+def test_tables_break_no_word(width, monkeypatch, capsys):
+    pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from helpers.evaluation import Step, fit_digits
+
+    from splic_ext.cli.results import evaluation_table
+    from splic_ext.data import load_dataset
+    from splic_ext.defenses import Identity
+    from splic_ext.evaluation import evaluate
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    digits = load_dataset("digits", limit=10)
+    report = evaluate(
+        fit_digits(),
+        digits,
+        defenses={n: Identity() for n in ("identity", "splic:recommended", "tv:weight=0.1+splic")},
+        attacks={n: Step() for n in ("fgsm", "pgd:steps=40,step_size=1/255,random_start=no")},
+        draws=1,
+        progress=False,
+    )
+    print_tables(evaluation_table(report))
+    text = capsys.readouterr().out
+    assert all(len(line) <= width for line in text.splitlines())
+    words = set(text.split())
+    assert {"attack", "defence", "identity", "clean", "fgsm", "mean"} <= words
+    assert "recommended" in words or "splic:recommended" in words or width < 60
+    assert ("not shown in so narrow a terminal:" in " ".join(text.split())) == (width < 120)
+    assert {"L2", "vote"} <= words or width < 80
