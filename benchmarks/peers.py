@@ -26,7 +26,7 @@ Leading = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 TINY = 1e-30
 #: Of the block iteration: vectors beyond the rank; steps from random vectors; from the last ones.
-MORE_VECTORS, COLD_STEPS, WARM_STEPS = 8, 20, 3
+MORE_VECTORS, COLD_STEPS, WARM_STEPS = 8, 30, 3
 #: Added to a Gram matrix of unit diagonal before its Cholesky factor is taken.
 RIDGE = 1e-6
 

@@ -38,7 +38,7 @@ BOUNDS = {
     "torch.linalg.svd": (2e-5, 5e-3),
     "numpy.linalg.svd": (5e-6, 2e-3),
     "torch.linalg.eigh": (5e-3, 1e-1),
-    "torch block iteration": (1e-2, 2e-1),
+    "torch block iteration": (2e-3, 1e-1),
     "cuda, arrays on the GPU": (5e-6, 2e-3),
     "cuda, cuSOLVER": (5e-6, 2e-3),
     "torch.linalg.svd on the GPU": (5e-5, 1e-2),
@@ -49,6 +49,7 @@ BOUNDS = {
 #: Some photographs magnify rounding more than any small image.
 PHOTOGRAPH_BOUNDS = {
     **BOUNDS,
+    "torch block iteration": (1e-2, 2e-1),
     **dict.fromkeys(("cpu", "cuda", "cuda, arrays on the GPU", "cuda, cuSOLVER"), (1e-5, 5e-3)),
 }
 BACKENDS = ("cpu", "cuda", "numpy")
