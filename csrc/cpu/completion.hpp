@@ -29,7 +29,7 @@ public:
     load_images(job);
     for (int pass = 0; pass < problem_->passes(); ++pass) {
       start_pass(pass);
-      complete_pass(job, pass);
+      complete_pass(job, pass, nullptr);
     }
     store_images(job);
   }
@@ -60,15 +60,19 @@ protected:
   // `number` counts them.
   template <class F> SPLIC_INLINE void each_entry(Matrix<E> x, int lane, const F &f) {
     const Problem &p = *problem_;
+    // Steps from one entry of the image to the next of its column, and of its row.
+    const std::ptrdiff_t down = g_.transposed ? 1 : x.row, along = g_.transposed ? x.row : 1;
     std::uint32_t number = 0;
     for (int c = 0; c < p.stacked_channels(); ++c)
-      for (int h = 0; h < p.height; ++h)
-        for (int column = 0; column < p.width; ++column, ++number) {
-          const int row = c * p.height + h;
+      for (int h = 0; h < p.height; ++h) {
+        const int row = c * p.height + h;
+        E *entry = x.p + row * down;
+        for (int column = 0; column < p.width; ++column, ++number, entry += along) {
           const int i = g_.transposed ? column : row, j = g_.transposed ? row : column;
-          f(c, h, column, number, x(i, j), static_cast<std::size_t>(i) * row_packets_ + j / kWidth,
+          f(c, h, column, number, *entry, static_cast<std::size_t>(i) * row_packets_ + j / kWidth,
             static_cast<std::uint16_t>(1u << (kWidth == 1 ? lane : j % kWidth)));
         }
+      }
   }
 
   struct Item {
@@ -83,7 +87,7 @@ protected:
             static_cast<std::uint32_t>(job.first_stream + number % job.streams)};
   }
 
-  SPLIC_NOINLINE void load_images(const Job &job) {
+  void load_images(const Job &job) {
     const Problem &p = *problem_;
     clear(x_, g_.m);
     for (std::size_t i = 0; i < word_count(); ++i)
@@ -158,7 +162,7 @@ protected:
   // ---- Algorithm 1 ----
 
   // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, for good.
-  SPLIC_NOINLINE void start_pass(int pass) {
+  void start_pass(int pass) {
     std::uint32_t seen = 0;
     for (int i = 0; i < g_.m; ++i) {
       for (int j = 0; j < row_packets_; ++j) {
@@ -182,10 +186,9 @@ protected:
     }
   }
 
-  // Is told of the triplets of each iteration, before the update: the derivative keeps them.
-  virtual void found(int /*pass*/, int /*t*/, const E & /*delta*/) {}
-
-  SPLIC_NOINLINE void complete_pass(const Job &job, int pass) {
+  // Calls found(*this, pass, t, delta) in each iteration, before the update, unless it is null.
+  using Found = void (*)(Completion &, int pass, int t, E delta);
+  void complete_pass(const Job &job, int pass, Found found) {
     const Options &o = problem_->options;
     const S entries = static_cast<S>(g_.m) * static_cast<S>(g_.n);
     const E tolerance = splat<E>(static_cast<S>(o.tolerance)) * range_;
@@ -200,9 +203,9 @@ protected:
           delta = sqrt(maximum(triplets_.theta_[0], E{}));
         const bool last = i + 1 == inner;
         if (last)
-          for (std::ptrdiff_t e = 0; e < g_.m * x_.row; ++e)
-            previous_.p[e] = x_.p[e];
-        found(pass, t, delta);
+          copy(x_, previous_, g_.m);
+        if (found)
+          found(*this, pass, t, delta);
         update(delta);
       }
       const E residual = change() / splat<E>(entries);
@@ -222,19 +225,29 @@ protected:
     }
   }
 
-  // ||X_t - X_{t-1}||_F, summed in the same order when interleaved and when dense.
-  SPLIC_NOINLINE E change() const {
+  // ||X_t - X_{t-1}||_F, summed in the same order when interleaved and when dense: as many sums as
+  // a packet has entries, of the columns j, j + classes, ... each.
+  E change() const {
     constexpr int classes = kVectorBytes / static_cast<int>(sizeof(S));
     E sums[classes];
-    for (int l = 0; l < classes; ++l)
-      sums[l] = E{};
-    for (int i = 0; i < g_.m; ++i) {
-      const E *x = x_.at(i, 0), *y = previous_.at(i, 0);
-      for (int j = 0; j < g_.n; j += classes) {
-        const int count = g_.n - j < classes ? g_.n - j : classes;
-        for (int l = 0; l < count; ++l) {
-          const E d = x[j + l] - y[j + l];
-          sums[l] = fma(d, d, sums[l]);
+    if constexpr (kWidth > 1) { // what lies beyond column n is zero
+      Packet<E> sum = {};
+      for (std::ptrdiff_t e = 0; e < g_.m * x_.row; e += kWidth) {
+        const Packet<E> d = load(x_.p + e) - load(previous_.p + e);
+        sum = fma(d, d, sum);
+      }
+      __builtin_memcpy(sums, &sum, sizeof sum);
+    } else {
+      for (int l = 0; l < classes; ++l)
+        sums[l] = E{};
+      for (int i = 0; i < g_.m; ++i) {
+        const E *x = x_.at(i, 0), *y = previous_.at(i, 0);
+        for (int j = 0; j < g_.n; j += classes) {
+          const int count = g_.n - j < classes ? g_.n - j : classes;
+          for (int l = 0; l < count; ++l) {
+            const E d = x[j + l] - y[j + l];
+            sums[l] = fma(d, d, sums[l]);
+          }
         }
       }
     }
@@ -245,7 +258,7 @@ protected:
   }
 
   // Lanes that have converged keep what they hold: all their entries become anchors.
-  SPLIC_NOINLINE void stop_lanes(Mask<E> going) {
+  void stop_lanes(Mask<E> going) {
     active_ = active_ & going;
     if constexpr (kWidth == 1) {
       const auto still = static_cast<std::uint16_t>(~to_bits<E>(active_));
@@ -261,14 +274,12 @@ protected:
     const Options &o = problem_->options;
     const E weight = splat<E>(static_cast<S>(-o.step_size * o.tv_weight));
     const bool smooth = o.step_size * o.tv_weight != 0.0;
-    for (int p = 0; p < r_; ++p) {
-      const E &theta = triplets_.theta_[p];
-      for (int lane = 0; lane < kLanes; ++lane)
-        set_lane(factor_[p], lane,
-                 spectral_factor<S>(get_lane(theta, lane), get_lane(delta, lane),
-                                    static_cast<S>(o.step_size), get_lane(range_, lane),
-                                    o.literal));
-    }
+    each_piece<E>(r_, [&](int p, auto kind) {
+      using P = decltype(kind);
+      put<P>(factor_ + p, spectral_factor<ElementOps<P>>(
+                              piece<P>(triplets_.theta_ + p), broadcast<P>(delta),
+                              ElementOps<P>::number(o.step_size), broadcast<P>(range_), o.literal));
+    });
     for (int i = 0; i < g_.m; ++i) {
       const E *u = triplets_.kept_.at(i, 0);
       E *out = left_.at(i, 0);
@@ -280,10 +291,12 @@ protected:
       scaled_difference<false>(
           r_, weight, i % g_.row_block == 0 ? nullptr : u - triplets_.kept_.row, u,
           (i + 1) % g_.row_block == 0 ? nullptr : u + triplets_.kept_.row, out);
-      for (int p = 0; p < r_; ++p) {
-        out[p] = fma(factor_[p], u[p], out[p]);
-        out[r_ + p] = u[p];
-      }
+      each_piece<E>(r_, [&](int p, auto kind) {
+        using P = decltype(kind);
+        const P up = piece<P>(u + p);
+        put<P>(out + p, fma(piece<P>(factor_ + p), up, piece<P>(out + p)));
+        put<P>(out + r_ + p, up);
+      });
     }
     for (int p = 0; smooth && p < r_; ++p) {
       const E *z = triplets_.right_.at(p, 0);
@@ -300,19 +313,23 @@ protected:
   // (null: there is none).
   template <bool transposed>
   void scaled_difference(int count, E weight, const E *before, const E *x, const E *after,
-                         E *__restrict out) const {
-    const bool forward = problem_->options.forward;
-    if (before && after && !forward) {
-      for (int p = 0; p < count; ++p)
-        out[p] = weight * tv_difference(before[p], x[p], after[p], true, true, false);
-      return;
-    }
-    const auto at = [&](const E &b, const E &here, const E &a) {
-      return transposed ? tv_transposed(b, here, a, before != nullptr, after != nullptr, forward)
-                        : tv_difference(b, here, a, before != nullptr, after != nullptr, forward);
+                         E *out) const {
+    const auto each = [&](bool has_before, bool has_after, bool forward) SPLIC_ALWAYS_INLINE {
+      each_piece<E>(count, [&](int p, auto kind) {
+        using P = decltype(kind);
+        const P b = piece<P>(before + p), here = piece<P>(x + p), a = piece<P>(after + p);
+        const P sum = transposed ? tv_transposed(b, here, a, has_before, has_after, forward)
+                                 : tv_difference(b, here, a, has_before, has_after, forward);
+        put<P>(out + p, broadcast<P>(weight) * sum);
+      });
     };
-    for (int p = 0; p < count; ++p)
-      out[p] = weight * at((before ? before : x)[p], x[p], (after ? after : x)[p]);
+    const bool has_before = before != nullptr, has_after = after != nullptr;
+    before = has_before ? before : x;
+    after = has_after ? after : x;
+    if (has_before && has_after && !problem_->options.forward)
+      each(true, true, false); // nearly always: without a test in the loop
+    else
+      each(has_before, has_after, problem_->options.forward);
   }
 
   // The same along a row, in which blocks of columns are apart.

@@ -43,7 +43,7 @@ public:
       copy(x_, starts_[pass], g_.m);
       this->start_pass(pass);
       count_[pass] = 0;
-      this->complete_pass(job, pass);
+      this->complete_pass(job, pass, &Derivative::keep_iteration);
     }
     load_cotangent(job);
     for (int pass = passes - 1; pass >= 0; --pass)
@@ -52,17 +52,6 @@ public:
   }
 
 private:
-  void found(int pass, int t, const E &delta) override {
-    const Iteration now = tape_[pass][t];
-    copy(triplets_.kept_, now.left, g_.m);
-    copy(triplets_.right_, now.right, r_);
-    for (int p = 0; p < r_; ++p)
-      now.theta[p] = triplets_.theta_[p];
-    *now.delta = delta;
-    *now.active = active_;
-    count_[pass] = t + 1;
-  }
-
   // What stays of an iteration.
   struct Iteration {
     Matrix<E> left, right; // U (m x r) and Z' = U'X (r x n)
@@ -70,9 +59,16 @@ private:
     Mask<E> *active;
   };
 
-  static void copy(Matrix<E> from, Matrix<E> to, int rows) {
-    for (std::ptrdiff_t e = 0; e < rows * to.row; ++e)
-      to.p[e] = from.p[e];
+  static void keep_iteration(Base &base, int pass, int t, E delta) {
+    auto &self = static_cast<Derivative &>(base);
+    const Iteration now = self.tape_[pass][t];
+    copy(self.triplets_.kept_, now.left, self.g_.m);
+    copy(self.triplets_.right_, now.right, self.r_);
+    for (int p = 0; p < self.r_; ++p)
+      now.theta[p] = self.triplets_.theta_[p];
+    *now.delta = delta;
+    *now.active = self.active_;
+    self.count_[pass] = t + 1;
   }
 
   bool cuts_smoothly() const { return problem_->cut_width > 0 && r_ < g_.n; }
@@ -304,9 +300,9 @@ private:
     if (smooth)
       tv_back();
     // B and B'B
-    multiply<E>(g_.m, g_.n, r_, u, z, Combine<E>{rest_, x_, splat<Packet<E>>(-1)});
-    multiply<E>(g_.n, g_.n, g_.m, rest_.transposed(), rest_, Store<E>{systems_.b_},
-                Part::upper_result);
+    multiply_apart<E>(g_.m, g_.n, r_, u, z, combination<E>(rest_, splat<E>(1), x_, -1));
+    multiply_apart<E>(g_.n, g_.n, g_.m, rest_.transposed(), rest_, Store<E>{systems_.b_},
+                      Part::upper_result);
     for (int i = 1; i < g_.n; ++i)
       for (int j = 0; j < i; ++j)
         systems_.b_(i, j) = systems_.b_(j, i);
@@ -315,41 +311,46 @@ private:
       surrogate_.weigh(*problem_, delta, range_);
       Matrix<E> left, right;
       by_delta_ = surrogate_.factors(by_step_, by_cut_, smooth, left, right);
-      multiply<E>(g_.m, g_.n, g_.n, left, right, Store<E>{by_step_});
+      multiply_apart<E>(g_.m, g_.n, g_.n, left, right, Store<E>{by_step_});
       add_to_gradient(active);
       return;
     }
     // G V, G'U, and E = U'G V, of the step and of the cut that the TV gradient sees.
-    multiply<E>(g_.m, r_, g_.n, by_step_, v_, Store<E>{step_v_});
-    multiply<E>(g_.n, r_, g_.m, by_step_.transposed(), u, Store<E>{step_u_});
-    multiply<E>(r_, r_, g_.m, u.transposed(), step_v_, Store<E>{step_e_});
+    multiply_apart<E>(g_.m, r_, g_.n, by_step_, v_, Store<E>{step_v_});
+    multiply_apart<E>(g_.n, r_, g_.m, by_step_.transposed(), u, Store<E>{step_u_});
+    multiply_apart<E>(r_, r_, g_.m, u.transposed(), step_v_, Store<E>{step_e_});
     if (smooth) {
-      multiply<E>(g_.m, r_, g_.n, by_cut_, v_, Store<E>{cut_v_});
-      multiply<E>(g_.n, r_, g_.m, by_cut_.transposed(), u, Store<E>{cut_u_});
-      multiply<E>(r_, r_, g_.m, u.transposed(), cut_v_, Store<E>{cut_e_});
+      multiply_apart<E>(g_.m, r_, g_.n, by_cut_, v_, Store<E>{cut_v_});
+      multiply_apart<E>(g_.n, r_, g_.m, by_cut_.transposed(), u, Store<E>{cut_u_});
+      multiply_apart<E>(r_, r_, g_.m, u.transposed(), cut_v_, Store<E>{cut_e_});
     }
     const bool whole = r_ == g_.n && any(deficient);
     if (whole)
       keep_null_space(delta, smooth);
     combine(smooth);
     systems_.reduce();
-    multiply<E>(g_.n, r_, g_.m, rest_.transposed(), step_v_, Store<E>{product_});
+    multiply_apart<E>(g_.n, r_, g_.m, rest_.transposed(), step_v_, Store<E>{product_});
     for (int j = 0; j < g_.n; ++j)
-      for (int p = 0; p < r_; ++p)
-        step_u_(j, p) = fma(shift_[p], step_u_(j, p), sigma_[p] * product_(j, p));
+      each_piece<E>(r_, [&](int p, auto kind) {
+        using P = decltype(kind);
+        const P step = piece<P>(sigma_ + p) * piece<P>(product_.at(j, p));
+        put<P>(step_u_.at(j, p), fma(piece<P>(shift_ + p), piece<P>(step_u_.at(j, p)), step));
+      });
     systems_.solve(shift_, step_u_);
-    multiply<E>(g_.m, r_, g_.n, rest_, step_u_, Store<E>{cut_v_});
+    multiply_apart<E>(g_.m, r_, g_.n, rest_, step_u_, Store<E>{cut_v_});
     // dL/dX = [U | b] [C V' + a' ; V']
-    multiply<E>(r_, g_.n, r_, core_, vt, Store<E>{right_});
+    multiply_apart<E>(r_, g_.n, r_, core_, vt, Store<E>{right_});
     for (int p = 0; p < r_; ++p)
       for (int j = 0; j < g_.n; ++j)
         right_(p, j) = right_(p, j) + step_u_(j, p);
     for (int i = 0; i < g_.m; ++i)
-      for (int p = 0; p < r_; ++p) {
-        left_(i, p) = u(i, p);
-        left_(i, r_ + p) = fma(inverse_[p], cut_v_(i, p), step_v_(i, p));
-      }
-    multiply<E>(g_.m, g_.n, 2 * r_, left_, right_, Store<E>{by_step_});
+      each_piece<E>(r_, [&](int p, auto kind) {
+        using P = decltype(kind);
+        put<P>(left_.at(i, p), piece<P>(u.at(i, p)));
+        put<P>(left_.at(i, r_ + p),
+               fma(piece<P>(inverse_ + p), piece<P>(cut_v_.at(i, p)), piece<P>(step_v_.at(i, p))));
+      });
+    multiply_apart<E>(g_.m, g_.n, 2 * r_, left_, right_, Store<E>{by_step_});
     add_to_gradient(active);
     if (whole)
       for (int i = 0; i < g_.m; ++i)
@@ -374,9 +375,14 @@ private:
       }
   }
 
+  SpectralSlope<E> slope_at(E sigma_squared, E delta) const {
+    const Options &o = problem_->options;
+    return spectral_slope<ElementOps<E>>(sigma_squared, delta, ElementOps<E>::number(o.step_size),
+                                         range_, o.literal);
+  }
+
   // sigma_p and what the step makes of it. What is not above rounding is no triplet; returns where.
   Mask<E> weigh(int p, E delta) {
-    const Options &o = problem_->options;
     const S weak = static_cast<S>(Effort<S>::weak);
     const Mask<E> there = (triplets_.theta_[p] > triplets_.theta_[0] * splat<E>(weak * weak)) &
                           (triplets_.theta_[p] > E{});
@@ -391,14 +397,10 @@ private:
     sigma_[p] = sqrt(select(there, theta, E{}));
     inverse_[p] = select(there, splat<E>(S(1)) / select(there, sigma_[p], splat<E>(S(1))), E{});
     shift_[p] = select(there, theta, E{});
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const SpectralSlope<S> g =
-          spectral_slope<S>(get_lane(theta, lane), get_lane(delta, lane),
-                            static_cast<S>(o.step_size), get_lane(range_, lane), o.literal);
-      set_lane(share_[p], lane, g.factor);
-      set_lane(slope_[p], lane, g.by_sigma);
-      set_lane(delta_slope_[p], lane, g.by_delta);
-    }
+    const SpectralSlope<E> g = slope_at(theta, delta);
+    share_[p] = g.factor;
+    slope_[p] = g.by_sigma;
+    delta_slope_[p] = g.by_delta;
     return there != everywhere;
   }
 
@@ -406,22 +408,26 @@ private:
   // null_. Called before `combine`.
   void keep_null_space(E delta, bool smooth) {
     const Matrix<E> vt = {right_.at(r_, 0), right_.row, 1}, null = null_;
-    E at_zero = E{};
-    for (int lane = 0; lane < kLanes; ++lane)
-      set_lane(at_zero, lane,
-               spectral_slope<S>(S(0), get_lane(delta, lane),
-                                 static_cast<S>(problem_->options.step_size),
-                                 get_lane(range_, lane), problem_->options.literal)
-                   .by_sigma);
+    const E at_zero = slope_at(E{}, delta).by_sigma;
     for (int i = 0; i < g_.m; ++i) {
       for (int j = 0; j < null.row; ++j)
         null(i, j) = fma(at_zero, by_step_(i, j), smooth ? by_cut_(i, j) : E{});
       for (int p = 0; p < r_; ++p)
         left_(i, p) = fma(at_zero, step_v_(i, p), smooth ? cut_v_(i, p) : E{});
     }
-    multiply<E>(g_.m, g_.n, r_, left_, vt, subtract_from<E>(null));
-    multiply<E>(r_, g_.n, g_.m, triplets_.kept_.transposed(), null, Store<E>{right_});
-    multiply<E>(g_.m, g_.n, r_, triplets_.kept_, right_, subtract_from<E>(null));
+    multiply_apart<E>(g_.m, g_.n, r_, left_, vt, subtract_from<E>(null));
+    multiply_apart<E>(r_, g_.n, g_.m, triplets_.kept_.transposed(), null, Store<E>{right_});
+    multiply_apart<E>(g_.m, g_.n, r_, triplets_.kept_, right_, subtract_from<E>(null));
+  }
+
+  // Each column of A times the triplet's g / sigma, plus, if `smooth`, that of B.
+  void scale_and_add(int rows, Matrix<E> a, bool smooth, Matrix<E> b) {
+    for (int i = 0; i < rows; ++i)
+      each_piece<E>(r_, [&](int p, auto kind) {
+        using P = decltype(kind);
+        const P more = smooth ? piece<P>(b.at(i, p)) : P{};
+        put<P>(a.at(i, p), fma(piece<P>(share_ + p), piece<P>(a.at(i, p)), more));
+      });
   }
 
   // Leaves C in core_; in step_v_ and step_u_, over sigma_p, what g and the cut make together of
@@ -440,20 +446,16 @@ private:
         core_(i, j) = smooth ? core + cut_e_(i, j) : core;
       }
     }
-    for (int i = 0; i < g_.m; ++i)
-      for (int p = 0; p < r_; ++p)
-        step_v_(i, p) = fma(share_[p], step_v_(i, p), smooth ? cut_v_(i, p) : E{});
-    for (int j = 0; j < g_.n; ++j)
-      for (int p = 0; p < r_; ++p)
-        step_u_(j, p) = fma(share_[p], step_u_(j, p), smooth ? cut_u_(j, p) : E{});
+    scale_and_add(g_.m, step_v_, smooth, cut_v_);
+    scale_and_add(g_.n, step_u_, smooth, cut_u_);
     for (int i = 0; i < r_; ++i)
       for (int p = 0; p < r_; ++p)
         inner_(i, p) = fma(share_[p], step_e_(i, p), smooth ? cut_e_(i, p) : E{});
-    multiply<E>(g_.m, r_, r_, triplets_.kept_, inner_, subtract_from<E>(step_v_));
+    multiply_apart<E>(g_.m, r_, r_, triplets_.kept_, inner_, subtract_from<E>(step_v_));
     for (int i = 0; i < r_; ++i)
       for (int p = 0; p < r_; ++p)
         inner_(i, p) = fma(share_[p], step_e_(p, i), smooth ? cut_e_(p, i) : E{});
-    multiply<E>(g_.n, r_, r_, v_, inner_, subtract_from<E>(step_u_));
+    multiply_apart<E>(g_.n, r_, r_, v_, inner_, subtract_from<E>(step_u_));
   }
 
   // The TV gradient's transpose, along both axes, of the gradient by R.
@@ -467,8 +469,7 @@ private:
           g_.n, weight, i % g_.row_block == 0 ? nullptr : x - by_step_.row, x,
           (i + 1) % g_.row_block == 0 ? nullptr : x + by_step_.row, out);
       this->template row_difference<true>(weight, x, line_);
-      for (int j = 0; j < g_.n; ++j)
-        out[j] = out[j] + line_[j];
+      add_multiple(g_.n, splat<E>(S(1)), line_, out);
       for (int j = g_.n; j < by_cut_.row; ++j)
         out[j] = E{};
     }

@@ -52,10 +52,41 @@ template <class E> struct Matrix {
   SPLIC_INLINE operator Matrix<const E>() const { return {p, row, col}; }
 };
 
+// Of whole rows, which hold whole packets.
 template <class E> inline void clear(Matrix<E> a, int rows) {
-  for (std::ptrdiff_t i = 0; i < rows * a.row; ++i)
-    a.p[i] = E{};
+  for (std::ptrdiff_t e = 0; e < rows * a.row; e += Engine<E>::width)
+    store(a.p + e, Packet<E>{});
 }
+template <class E> inline void copy(Matrix<E> from, Matrix<E> to, int rows) {
+  for (std::ptrdiff_t e = 0; e < rows * to.row; e += Engine<E>::width)
+    store(to.p + e, load(from.p + e));
+}
+
+// Calls f(j, P{}) for a piece of type P at j of a row: whole packets, then entry by entry what is
+// left. (Left to the compiler, such loops take it much longer, and it may not find them worth it.)
+// `anywhere`: the row may begin at any entry and be short: with short vectors for the rest, and for
+// all of it where a packet is a cache line, of which it would touch two.
+template <class E, bool anywhere = false, class F>
+SPLIC_INLINE void each_piece(int count, const F &f) {
+  int j = 0;
+  if constexpr (Engine<E>::width > 1) {
+    using Short = ShortVector<E>;
+    if constexpr (!anywhere || sizeof(Packet<E>) < 64)
+      for (; j + Engine<E>::width <= count; j += Engine<E>::width)
+        f(j, Packet<E>{});
+    if constexpr (anywhere && sizeof(Packet<E>) > sizeof(Short))
+      for (; j + Lanes<Short>::count <= count; j += Lanes<Short>::count)
+        f(j, Short{});
+  }
+  for (; j < count; ++j)
+    f(j, E{});
+}
+template <class P, class E> SPLIC_INLINE P piece(const E *p) {
+  P x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+template <class P, class E> SPLIC_INLINE void put(E *p, P x) { __builtin_memcpy(p, &x, sizeof x); }
 
 // Epilogues: called with the row, the packet's number in the row, and the packet.
 
@@ -66,33 +97,25 @@ template <class E> struct Store {
   }
 };
 
-// C = X + sign A B with a sign of 1 or -1, times which a number is exact.
+// C = factor V + sign A B, with a sign of 1 or -1, times which a number is exact.
 template <class E> struct Combine {
-  Matrix<E> c, x;
-  Packet<E> sign;
+  Matrix<E> c, v;
+  Packet<E> factor, sign;
   SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
     const int j = p * Engine<E>::width;
-    store(c.at(i, j), fma(sign, sum, load(x.at(i, j))));
+    store(c.at(i, j), fma(factor, load(v.at(i, j)), sign * sum));
   }
 };
+template <class E>
+SPLIC_INLINE Combine<E> combination(Matrix<E> c, E factor, Matrix<E> v, Scalar<E> sign) {
+  return {c, v, broadcast<Packet<E>>(factor), splat<Packet<E>>(sign)};
+}
 template <class E> SPLIC_INLINE Combine<E> add_to(Matrix<E> c) {
-  return {c, c, splat<Packet<E>>(1)};
+  return combination<E>(c, splat<E>(1), c, 1);
 }
 template <class E> SPLIC_INLINE Combine<E> subtract_from(Matrix<E> c) {
-  return {c, c, splat<Packet<E>>(-1)};
+  return combination<E>(c, splat<E>(1), c, -1);
 }
-
-// C = A B - shift V
-template <class E> struct StoreShifted {
-  Matrix<E> c, v;
-  Packet<E> minus_shift;
-  StoreShifted(Matrix<E> to, Matrix<E> of, E shift)
-      : c(to), v(of), minus_shift(broadcast<Packet<E>>(-shift)) {}
-  SPLIC_INLINE void operator()(int i, int p, Packet<E> sum) const {
-    const int j = p * Engine<E>::width;
-    store(c.at(i, j), fma(minus_shift, load(v.at(i, j)), sum));
-  }
-};
 
 // X = mask ? X : A B, with one bit for each lane of a packet.
 template <class E> struct StoreTargets {
@@ -166,9 +189,8 @@ SPLIC_NOINLINE inline void strip(int rows, int depth, const Matrix<const E> &a,
 // rows x columns result of depth products. upper_result leaves out what lies wholly below the
 // diagonal of C; upper_factor skips what lies wholly below the diagonal of B.
 template <class E, class Epilogue>
-SPLIC_NOINLINE inline void multiply(int rows, int columns, int depth, Matrix<const E> a,
-                                    Matrix<const E> b, const Epilogue &epilogue,
-                                    Part part = Part::full) {
+SPLIC_INLINE void multiply(int rows, int columns, int depth, Matrix<const E> a, Matrix<const E> b,
+                           const Epilogue &epilogue, Part part = Part::full) {
   constexpr int P = Engine<E>::tile_packets;
   const int last = packets<E>(columns);
   int p = 0;
@@ -179,6 +201,14 @@ SPLIC_NOINLINE inline void multiply(int rows, int columns, int depth, Matrix<con
     strip<2, E>(rows, depth, a, b, p, epilogue, part);
   if (p < last)
     strip<1, E>(rows, depth, a, b, p, epilogue, part);
+}
+
+// The same, as a function of its own, which is compiled once: for where a call costs little.
+template <class E, class Epilogue>
+SPLIC_NOINLINE inline void multiply_apart(int rows, int columns, int depth, Matrix<const E> a,
+                                          Matrix<const E> b, const Epilogue &epilogue,
+                                          Part part = Part::full) {
+  multiply<E>(rows, columns, depth, a, b, epilogue, part);
 }
 
 } // namespace SPLIC_ISA

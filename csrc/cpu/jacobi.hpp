@@ -8,21 +8,22 @@
 namespace splic {
 namespace SPLIC_ISA {
 
-// y += factor x, for rows that do not overlap.
-template <class E>
-SPLIC_INLINE void add_multiple(int count, E factor, const E *__restrict x, E *__restrict y) {
-  for (int j = 0; j < count; ++j)
-    y[j] = fma(factor, x[j], y[j]);
+// y += factor x
+template <class E> SPLIC_INLINE void add_multiple(int count, E factor, const E *x, E *y) {
+  each_piece<E, true>(count, [&](int j, auto kind) {
+    using P = decltype(kind);
+    put<P>(y + j, fma(broadcast<P>(factor), piece<P>(x + j), piece<P>(y + j)));
+  });
 }
 
-// (x, y) <- (c x + s y, c y - s x), for rows that do not overlap.
-template <class E>
-SPLIC_INLINE void rotate_rows(int count, E c, E s, E *__restrict x, E *__restrict y) {
-  for (int j = 0; j < count; ++j) {
-    const E xj = x[j], yj = y[j];
-    x[j] = fma(c, xj, s * yj);
-    y[j] = fma(c, yj, -(s * xj));
-  }
+// (x, y) <- (c x + s y, c y - s x)
+template <class E> SPLIC_INLINE void rotate_rows(int count, E c, E s, E *x, E *y) {
+  each_piece<E, true>(count, [&](int j, auto kind) {
+    using P = decltype(kind);
+    const P xj = piece<P>(x + j), yj = piece<P>(y + j);
+    put<P>(x + j, fma(broadcast<P>(c), xj, broadcast<P>(s) * yj));
+    put<P>(y + j, fma(broadcast<P>(c), yj, -(broadcast<P>(s) * xj)));
+  });
 }
 
 // The two steps of inverse_cholesky: the least pivots, which wait on the diagonal of T, then T and,
@@ -43,8 +44,10 @@ template <class E> inline Mask<E> factorise(int k, Matrix<E> g, Matrix<E> t) {
     const E divisor = select(sound, inverse, E{});
     well = well & sound & there;
     E *gl = g.at(l, 0);
-    for (int j = l; j < k; ++j)
-      gl[j] = gl[j] * divisor;
+    each_piece<E>(k - l, [&](int j, auto kind) {
+      using P = decltype(kind);
+      put<P>(gl + l + j, piece<P>(gl + l + j) * broadcast<P>(divisor));
+    });
     for (int i = l + 1; i < k; ++i)
       add_multiple(k - i, -gl[i], gl + i, g.at(i, i));
     t(l, l) = inverse;
@@ -70,11 +73,13 @@ inline Mask<E> inverse_cholesky(int k, Matrix<E> g, Matrix<E> t, Scalar<E> floor
 // The operations of a rotation on elements.
 template <class E> struct ElementOps {
   using Element = E;
+  using Number = Scalar<E>;
   using Mask = SPLIC_ISA::Mask<E>;
   static SPLIC_INLINE E select(Mask m, E a, E b) { return SPLIC_ISA::select(m, a, b); }
   static SPLIC_INLINE E root(E a) { return SPLIC_ISA::sqrt(a); }
   static SPLIC_INLINE E multiply_add(E a, E b, E c) { return SPLIC_ISA::fma(a, b, c); }
   static SPLIC_INLINE E number(double x) { return splat<E>(static_cast<Scalar<E>>(x)); }
+  static SPLIC_INLINE E half_to_the(E n) { return SPLIC_ISA::half_to_the(n); }
 };
 
 // Eigenvalues of a symmetric, positive semi-definite and usually graded k x k matrix by two-sided

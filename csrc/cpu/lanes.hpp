@@ -8,7 +8,7 @@
 // inline function of the standard library: the linker would merge those across the builds.
 #pragma once
 
-#include "splic/problem.hpp"
+#include "splic/convert.hpp"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -31,8 +31,8 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-template <class T> struct VectorOf {
-  typedef T type __attribute__((vector_size(kVectorBytes)));
+template <class T, int bytes = kVectorBytes> struct VectorOf {
+  typedef T type __attribute__((vector_size(bytes)));
 };
 template <class T> using Vector = typename VectorOf<T>::type;
 
@@ -41,6 +41,9 @@ using VecD = Vector<double>;
 // What a comparison gives: its 64-bit element is `long` for one compiler, `long long` for another.
 using MaskF = decltype(VecF{} == VecF{});
 using MaskD = decltype(VecD{} == VecD{});
+
+// What is left of a row beyond its last vector, four or two entries at a time.
+template <class T> using ShortVector = typename VectorOf<T, 16>::type;
 
 // Scalar type, lane count and mask type of an element.
 template <class E> struct Lanes;
@@ -66,10 +69,21 @@ template <> struct Lanes<VecD> {
   using Integer = std::int64_t;
   static constexpr int count = kVectorBytes / 8;
 };
+#if defined(__AVX2__)
+template <> struct Lanes<ShortVector<float>> {
+  using Scalar = float;
+  static constexpr int count = 4;
+};
+template <> struct Lanes<ShortVector<double>> {
+  using Scalar = double;
+  static constexpr int count = 2;
+};
+#endif
 template <class E> using Scalar = typename Lanes<E>::Scalar;
 template <class E> using Mask = typename Lanes<E>::Mask;
 
-template <class E> SPLIC_INLINE E splat(Scalar<E> x) { return E{} + x; }
+// (x + 0 would be an addition, because it turns -0 into 0.)
+template <class E> SPLIC_INLINE E splat(Scalar<E> x) { return x - E{}; }
 template <> SPLIC_INLINE float splat<float>(float x) { return x; }
 template <> SPLIC_INLINE double splat<double>(double x) { return x; }
 
@@ -120,6 +134,16 @@ SPLIC_INLINE VecD sqrt(VecD a) {
 }
 #endif
 #endif
+#if defined(__AVX2__)
+SPLIC_INLINE ShortVector<float> fma(ShortVector<float> a, ShortVector<float> b,
+                                    ShortVector<float> c) {
+  return _mm_fmadd_ps(a, b, c);
+}
+SPLIC_INLINE ShortVector<double> fma(ShortVector<double> a, ShortVector<double> b,
+                                     ShortVector<double> c) {
+  return _mm_fmadd_pd(a, b, c);
+}
+#endif
 #if defined(__FMA__) || defined(__aarch64__)
 SPLIC_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 SPLIC_INLINE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
@@ -129,6 +153,14 @@ SPLIC_INLINE double fma(double a, double b, double c) { return a * b + c; }
 #endif
 SPLIC_INLINE float sqrt(float a) { return __builtin_sqrtf(a); }
 SPLIC_INLINE double sqrt(double a) { return __builtin_sqrt(a); }
+
+// 2^-n for a whole number n >= 0: adding 2^23 (2^52) moves it to where an exponent is shifted from.
+SPLIC_INLINE VecF half_to_the(VecF n) { return (VecF)((127 - (MaskF)(n + 8388608.0f)) << 23); }
+SPLIC_INLINE VecD half_to_the(VecD n) {
+  return (VecD)((1023 - (MaskD)(n + 4503599627370496.0)) << 52);
+}
+SPLIC_INLINE float half_to_the(float n) { return splic::half_to_the(n); }
+SPLIC_INLINE double half_to_the(double n) { return splic::half_to_the(n); }
 
 SPLIC_INLINE VecF select(MaskF m, VecF a, VecF b) { return m ? a : b; }
 SPLIC_INLINE VecD select(MaskD m, VecD a, VecD b) { return m ? a : b; }
@@ -156,17 +188,22 @@ SPLIC_INLINE bool any(MaskF m) {
 }
 SPLIC_INLINE bool any(MaskD m) { return any((MaskF)m); }
 
-// Bit l of `bits` -> lane l of a mask.
+// Bit l of `bits` -> lane l of a mask. (The bits of the lanes as a table: a loop over a vector's
+// lanes is a constant only for a compiler that finds out.)
+template <class E> struct LaneBits {
+  alignas(kVectorBytes) typename Lanes<E>::Integer bit[Lanes<E>::count] = {};
+  constexpr LaneBits() {
+    for (int l = 0; l < Lanes<E>::count; ++l)
+      bit[l] = typename Lanes<E>::Integer(1) << l;
+  }
+};
+template <class E> constexpr LaneBits<E> kLaneBits;
 template <class E> SPLIC_INLINE Mask<E> from_bits(std::uint32_t bits) {
   if constexpr (Lanes<E>::count == 1) {
     return (bits & 1u) != 0;
   } else {
-    using M = Mask<E>;
-    using Integer = typename Lanes<E>::Integer;
-    M lane_bit;
-    for (int l = 0; l < Lanes<E>::count; ++l)
-      lane_bit[l] = Integer(1) << l;
-    return ((M{} + Integer(bits)) & lane_bit) != 0;
+    const auto &lane_bit = *reinterpret_cast<const Mask<E> *>(kLaneBits<E>.bit);
+    return ((Mask<E>{} + typename Lanes<E>::Integer(bits)) & lane_bit) != 0;
   }
 }
 

@@ -85,23 +85,28 @@ public:
     for (int i = 0; i < n_; ++i) {
       E *d = pivots_.at(i, 0), *y = c.at(i, 0);
       const E *d_before = d - pivots_.row, *y_before = y - c.row;
-      for (int p = 0; p < shifts_; ++p)
-        d[p] = shifts[p] - diagonal_[i];
-      for (int p = 0; i > 0 && p < shifts_; ++p) {
-        const E ratio = off_[i - 1] / d_before[p];
-        d[p] = fma(-off_[i - 1], ratio, d[p]);
-        y[p] = fma(ratio, y_before[p], y[p]);
-      }
-      for (int p = 0; p < shifts_; ++p)
-        d[p] = maximum(d[p], fma(least, shifts[p], tiny));
+      each_piece<E>(shifts_, [&](int p, auto kind) {
+        using P = decltype(kind);
+        const P shift = piece<P>(shifts + p);
+        P pivot = shift - broadcast<P>(diagonal_[i]);
+        if (i > 0) {
+          const P off = broadcast<P>(off_[i - 1]), ratio = off / piece<P>(d_before + p);
+          pivot = fma(-off, ratio, pivot);
+          put<P>(y + p, fma(ratio, piece<P>(y_before + p), piece<P>(y + p)));
+        }
+        put<P>(d + p, maximum(pivot, fma(broadcast<P>(least), shift, broadcast<P>(tiny))));
+      });
     }
     for (int i = n_ - 1; i >= 0; --i) {
       E *y = c.at(i, 0);
       const E *d = pivots_.at(i, 0), *after = y + c.row;
-      for (int p = 0; i + 1 < n_ && p < shifts_; ++p)
-        y[p] = fma(off_[i], after[p], y[p]);
-      for (int p = 0; p < shifts_; ++p)
-        y[p] = y[p] / d[p];
+      each_piece<E>(shifts_, [&](int p, auto kind) {
+        using P = decltype(kind);
+        P sum = piece<P>(y + p);
+        if (i + 1 < n_)
+          sum = fma(broadcast<P>(off_[i]), piece<P>(after + p), sum);
+        put<P>(y + p, sum / piece<P>(d + p));
+      });
     }
     for (int j = n_ - 3; j >= 0; --j)
       reflect(j, c);

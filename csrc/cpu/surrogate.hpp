@@ -65,7 +65,7 @@ public:
         back_(p, j) = v_(j, p) = p < r ? select(known, vt(p, j), q_(p, j)) : q_(p, j);
       sigma_[p] = E{};
     }
-    multiply<E>(g_.m, g_.n, g_.n, x, v_, Store<E>{u_});
+    multiply_apart<E>(g_.m, g_.n, g_.n, x, v_, Store<E>{u_});
     for (int i = 0; i < g_.m; ++i)
       for (int p = 0; p < g_.n; ++p)
         sigma_[p] = fma(u_(i, p), u_(i, p), sigma_[p]);
@@ -81,23 +81,24 @@ public:
   }
 
   void weigh(const Problem &problem, E delta, E range) {
+    using Ops = ElementOps<E>;
     const Options &o = problem.options;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const S middle = S(0.5) * (get_lane(sigma_[r_ - 1], lane) + get_lane(sigma_[r_], lane));
-      const S width = static_cast<S>(problem.cut_width) * middle;
-      for (int p = 0; p < g_.n; ++p) {
-        const S s = get_lane(sigma_[p], lane);
-        const S cut = width > S(0) ? sigmoid<S>((s - middle) / width) : S(p < r_ ? 1 : 0);
-        const S steep = width > S(0) ? cut * (S(1) - cut) / width : S(0);
-        const SpectralSlope<S> f =
-            spectral_slope<S>(s * s, get_lane(delta, lane), static_cast<S>(o.step_size),
-                              get_lane(range, lane), o.literal);
-        set_lane(cut_[p], lane, cut);
-        set_lane(cut_slope_[p], lane, cut + steep * s);
-        set_lane(share_[p], lane, cut * f.factor);
-        set_lane(slope_[p], lane, cut * f.by_sigma + steep * s * f.factor);
-        set_lane(by_delta_of_[p], lane, cut * f.by_delta);
-      }
+    const E one = Ops::number(1);
+    const E middle = Ops::number(0.5) * (sigma_[r_ - 1] + sigma_[r_]);
+    const E width = Ops::number(problem.cut_width) * middle;
+    const Mask<E> wide = width > E{};
+    for (int p = 0; p < g_.n; ++p) {
+      const E s = sigma_[p];
+      const E smooth = sigmoid<Ops>((s - middle) / width);
+      const E cut = select(wide, smooth, Ops::number(p < r_ ? 1 : 0));
+      const E steep = select(wide, cut * (one - cut) / width, E{});
+      const SpectralSlope<E> f =
+          spectral_slope<Ops>(s * s, delta, Ops::number(o.step_size), range, o.literal);
+      cut_[p] = cut;
+      cut_slope_[p] = cut + steep * s;
+      share_[p] = cut * f.factor;
+      slope_[p] = cut * f.by_sigma + steep * s * f.factor;
+      by_delta_of_[p] = cut * f.by_delta;
     }
   }
 
@@ -112,7 +113,7 @@ public:
       by_delta = fma(by_delta_of_[p], e_(p, p), by_delta);
     if (smooth)
       add_function(by_cut, cut_, cut_slope_);
-    multiply<E>(g_.m, g_.n, g_.n, u_, core_, add_to<E>(left_));
+    multiply_apart<E>(g_.m, g_.n, g_.n, u_, core_, add_to<E>(left_));
     left = left_;
     right = back_;
     return by_delta;
@@ -122,8 +123,8 @@ private:
   // Of one spectral function with the gradient G: core_ += its coefficients times E, less E g / s,
   // and left_ += G V g / s, where E = U'G V.
   void add_function(Matrix<E> by_result, const E *share, const E *slope) {
-    multiply<E>(g_.m, g_.n, g_.n, by_result, v_, Store<E>{product_});
-    multiply<E>(g_.n, g_.n, g_.m, u_.transposed(), product_, Store<E>{e_});
+    multiply_apart<E>(g_.m, g_.n, g_.n, by_result, v_, Store<E>{product_});
+    multiply_apart<E>(g_.n, g_.n, g_.m, u_.transposed(), product_, Store<E>{e_});
     const E half = splat<E>(S(0.5));
     for (int i = 0; i < g_.n; ++i)
       for (int j = 0; j < g_.n; ++j) {

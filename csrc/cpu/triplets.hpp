@@ -155,11 +155,11 @@ private:
       const bool direct = only_direct || !gram_ready_;
       if (direct || any(steep)) {
         multiply<E>(g_.m, k, g_.n, x_, from, Store<E>{w_});
-        multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, StoreShifted<E>(product_, from, shift));
+        multiply<E>(g_.n, k, g_.m, x_.transposed(), w_, combination<E>(product_, -shift, from, 1));
       }
       if (!direct) {
         const Matrix<E> squared = any(steep) ? product2_ : product_;
-        multiply<E>(g_.n, k, g_.n, b_, from, StoreShifted<E>(squared, from, shift));
+        multiply<E>(g_.n, k, g_.n, b_, from, combination<E>(squared, -shift, from, 1));
         if (any(steep))
           for (std::ptrdiff_t e = 0; e < g_.n * product_.row; ++e)
             product_.p[e] = select(steep, product_.p[e], product2_.p[e]);

@@ -35,19 +35,20 @@ inline bool wide_cholesky(int k, Matrix<T> g, Matrix<T> r, Matrix<T> t, T *scrat
     for (int i = 0; i < begin; ++i)
       for (int j = 0; j < size; ++j)
         above(i, j) = -t(i, begin + j);
-    multiply<T>(begin, size, size, above, block, Store<T>{from(t, 0, begin)}, Part::upper_factor);
+    multiply_apart<T>(begin, size, size, above, block, Store<T>{from(t, 0, begin)},
+                      Part::upper_factor);
     if (rest == 0)
       break;
-    multiply<T>(size, rest, size, block.transposed(), from(g, begin, end),
-                Store<T>{from(r, begin, end)});
+    multiply_apart<T>(size, rest, size, block.transposed(), from(g, begin, end),
+                      Store<T>{from(r, begin, end)});
     for (int i = begin; i < end; ++i)
       if (r(i, i) == T(0))
         for (int j = end; j < k; ++j)
           r(i, j) = T(0);
     const Matrix<T> row = from(r, begin, end);
-    multiply<T>(rest, rest, size, row.transposed(), row, subtract_from<T>(from(g, end, end)),
-                Part::upper_result);
-    multiply<T>(end, rest, size, from(t, 0, begin), row, add_to<T>(from(t, 0, end)));
+    multiply_apart<T>(rest, rest, size, row.transposed(), row, subtract_from<T>(from(g, end, end)),
+                      Part::upper_result);
+    multiply_apart<T>(end, rest, size, from(t, 0, begin), row, add_to<T>(from(t, 0, end)));
   }
   return well;
 }

@@ -131,8 +131,8 @@ protected:
   SPLIC_INLINE void weigh(T delta) {
     const Options &o = problem_.options;
     each(r_, [&](int p) {
-      factor_[p] =
-          spectral_factor<T>(theta_[p], delta, static_cast<T>(o.step_size), range_, o.literal);
+      factor_[p] = spectral_factor<TeamOps<T>>(theta_[p], delta, static_cast<T>(o.step_size),
+                                               range_, o.literal);
     });
   }
 

@@ -101,6 +101,14 @@ template <class T> SPLIC_HD void write_or_nan(unsigned char *p, DType dtype, T x
     __builtin_memcpy(p, &bits, sizeof bits);
 }
 
+// 2^-n for a whole number 0 <= n <= 126 (1010), by the bits of the exponent.
+SPLIC_HD float half_to_the(float n) {
+  return bit_copy<float>((127u - static_cast<std::uint32_t>(n)) << 23);
+}
+SPLIC_HD double half_to_the(double n) {
+  return bit_copy<double>((1023ull - static_cast<std::uint64_t>(n)) << 52);
+}
+
 // The power of two 2^e <= x < 2^(e+1) that a matrix is divided by, which is exact; bounded so that
 // it and its inverse are normal numbers.
 template <class T> SPLIC_HD double unit_of(double x) {

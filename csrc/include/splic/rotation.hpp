@@ -1,7 +1,8 @@
 // Jacobi rotations of a pair: when, by what angle, and which pairs can turn at the same time.
 //
-// Ops names the element, a number or a vector of them, and what is done with it: Element, Mask,
-// select(mask, a, b), root(a), multiply_add(a, b, c) and number(x), the element of a constant.
+// Ops names the element, a number or a vector of them, and what is done with it: Element, Number,
+// Mask, select(mask, a, b), root(a), multiply_add(a, b, c), number(x), the element of a constant,
+// and half_to_the(n), 2^-n for a whole number n.
 #pragma once
 
 #include "splic/problem.hpp"
