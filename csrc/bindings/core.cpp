@@ -8,6 +8,12 @@ using namespace splic_bindings;
 
 namespace {
 
+// Whether Python has a signal whose handler raises, such as Ctrl-C.
+bool interrupted() {
+  const py::gil_scoped_acquire gil;
+  return PyErr_CheckSignals() != 0;
+}
+
 void solve(splic::Problem problem, Keywords &given) {
   const int threads = given.take<int>("threads");
   const py::object cotangent =
@@ -26,8 +32,17 @@ void solve(splic::Problem problem, Keywords &given) {
   const splic::Kernels &kernels = splic::chosen_kernels();
   // Safe without the GIL: from here on only the memory of the arrays is touched, and the
   // arguments of the call keep them alive.
-  const py::gil_scoped_release release;
-  splic::solve_on_cpu(problem, kernels, threads);
+  bool stopped = false;
+  {
+    const py::gil_scoped_release release;
+    try {
+      splic::solve_on_cpu(problem, kernels, threads, &interrupted);
+    } catch (const splic::Stopped &) {
+      stopped = true;
+    }
+  }
+  if (stopped)
+    throw py::error_already_set();
 }
 
 py::dict build_info() {

@@ -44,7 +44,7 @@ protected:
     g_ = Geometry(problem);
     r_ = problem.options.rank;
     row_packets_ = packets<E>(g_.n);
-    triplets_.lay_out(g_, r_, basis, arena);
+    triplets_.lay_out(problem, basis, arena);
     x_ = triplets_.x_;
     previous_ = arena.take_matrix<E>(g_.m, g_.n);
     left_ = arena.take_matrix<E>(g_.m, 2 * r_);
@@ -63,7 +63,8 @@ protected:
     // Steps from one entry of the image to the next of its column, and of its row.
     const std::ptrdiff_t down = g_.transposed ? 1 : x.row, along = g_.transposed ? x.row : 1;
     std::uint32_t number = 0;
-    for (int c = 0; c < p.stacked_channels(); ++c)
+    for (int c = 0; c < p.stacked_channels(); ++c) {
+      look();
       for (int h = 0; h < p.height; ++h) {
         const int row = c * p.height + h;
         E *entry = x.p + row * down;
@@ -73,6 +74,7 @@ protected:
             static_cast<std::uint16_t>(1u << (kWidth == 1 ? lane : j % kWidth)));
         }
       }
+    }
   }
 
   struct Item {
@@ -82,8 +84,8 @@ protected:
   };
   Item item_of(const Job &job, int lane) const {
     const std::int64_t number = job.first + (lane < job.count ? lane : job.count - 1);
-    const std::int64_t plane = number / job.streams;
-    return {plane / problem_->planes(), static_cast<int>(plane % problem_->planes()),
+    const std::int64_t matrix = job.matrices[number / job.streams];
+    return {matrix / problem_->planes(), static_cast<int>(matrix % problem_->planes()),
             static_cast<std::uint32_t>(job.first_stream + number % job.streams)};
   }
 
@@ -198,6 +200,7 @@ protected:
       const int left = o.max_iterations - t;
       const int inner = left < o.inner_iterations ? left : o.inner_iterations;
       for (int i = 0; i < inner; ++i, ++t) {
+        look();
         triplets_.find({outer, i, inner, left - i}, active_);
         if (t == 0)
           delta = sqrt(maximum(triplets_.theta_[0], E{}));

@@ -104,7 +104,7 @@ private:
       tape.first = take_iteration(arena);
       tape.bytes = arena.used() - before;
       arena.template take<unsigned char>(
-          tape.bytes * static_cast<std::size_t>(problem.options.max_iterations - 1));
+          tape.bytes, static_cast<std::size_t>(problem.options.max_iterations - 1));
     }
   }
 
@@ -246,6 +246,7 @@ private:
     const Options &o = problem_->options;
     by_start_ = E{};
     for (int t = count_[pass] - 1; t >= 0; --t) {
+      look();
       if (t > 0) {
         const Iteration before = tape_[pass][t - 1];
         recall(before);

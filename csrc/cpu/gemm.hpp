@@ -4,10 +4,16 @@
 // the element and the tile: an interleaved and a dense product give the same bits.
 #pragma once
 
+#include "kernel_table.hpp"
 #include "lanes.hpp"
 
 namespace splic {
 namespace SPLIC_ISA {
+
+// The job of this thread, for what takes long to look whether it is to end.
+inline thread_local const Job *current_job = nullptr;
+SPLIC_NOINLINE inline void look() { current_job->look(current_job->watch); }
+constexpr int kLongSide = 128; // of matrices that take long
 
 // A packet is what one instruction makes of a row of the result: one entry (of every lane) when
 // interleaved, a vector of neighbouring entries when dense. A tile keeps its sums in registers, of
@@ -195,8 +201,12 @@ SPLIC_INLINE void multiply(int rows, int columns, int depth, Matrix<const E> a, 
   const int last = packets<E>(columns);
   int p = 0;
   // No strip of a single packet where two can share the rest.
-  for (; last - p >= P && last - p != P + 1; p += P)
+  for (; last - p >= P && last - p != P + 1; p += P) {
+    if constexpr (Engine<E>::width > 1)
+      if (static_cast<std::int64_t>(rows) * depth >= kLongSide * kLongSide)
+        look();
     strip<P, E>(rows, depth, a, b, p, epilogue, part);
+  }
   for (; last - p >= 2; p += 2)
     strip<2, E>(rows, depth, a, b, p, epilogue, part);
   if (p < last)

@@ -5,17 +5,22 @@
 
 namespace splic {
 
-// Some completions of one batch: items `first` to `first + count - 1`, where item
-// (image * planes + plane) * streams + stream - first_stream is one completion of one matrix.
+// Completions of some matrices of one batch, which are numbered image * planes + plane: items
+// `first` to `first + count - 1`, where item place * streams + stream - first_stream is one
+// completion of matrices[place].
 struct Job {
   const Problem *problem = nullptr;
   const double *basis = nullptr; // (n, n) discrete cosine basis, column p at basis + p * n
+  const std::int64_t *matrices = nullptr;
   std::int64_t first = 0;
   int count = 1;
   int first_stream = 0, streams = 1;
   Record *records = nullptr; // one for each item of the job
   void *sums = nullptr;      // result of an item at sums + i * m * n, or null: into the target
   void *workspace = nullptr; // aligned to 64 bytes
+  // Called now and then, with `watch`; throws where the work is to end.
+  void (*look)(void *watch) = nullptr;
+  void *watch = nullptr;
 };
 
 // One build of the kernels.

@@ -11,6 +11,7 @@ template <class E> std::size_t workspace_bytes(const Problem &problem) {
                                 : Completion<E>::workspace_bytes(problem);
 }
 template <class E> void complete_job(const Job &job) {
+  current_job = &job;
   if (job.problem->cotangent.data)
     Derivative<E>().run(job);
   else

@@ -36,6 +36,8 @@ public:
       w_before[i] = E{};
     const E *v_before = reflectors_.at(n_ - 1, 0); // all zero
     for (int j = 0; j + 2 < n_; ++j) {
+      if (n_ >= kLongSide && j % 16 == 0)
+        look();
       E *b = b_.at(j, 0), *v = reflectors_.at(j, 0);
       update<1, false>(j, j / w * w, v_before, w_before, nullptr, nullptr);
       // The reflection that leaves of column j, by symmetry of row j, what is next to the diagonal.

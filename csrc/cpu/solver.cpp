@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <exception>
 #include <limits>
@@ -12,6 +13,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "doubt.hpp"
 #include "kernel_table.hpp"
 #include "splic/convert.hpp"
 #include "splic/effort.hpp"
@@ -21,6 +23,9 @@ namespace {
 
 // A remainder of at most this share of the lanes is completed one matrix at a time.
 constexpr int kDenseShare = 3;
+constexpr int kMostThreads = 1 << 12;
+// Entries of the largest matrix that is decomposed whole: beyond it that takes too long.
+constexpr std::int64_t kMostWhole = 1 << 15;
 // Completions that are in flight before their records, or their sum over masks, are collected.
 constexpr std::int64_t kChunkItems = 1 << 15;
 constexpr std::size_t kChunkBytes = std::size_t{1} << 25;
@@ -54,50 +59,77 @@ Workspace make_workspace(std::size_t bytes) {
   return Workspace(static_cast<unsigned char *>(::operator new[](bytes, std::align_val_t{64})));
 }
 
-// Runs task(i, workspace) for i < count on at most `threads` threads, this one among them, and
-// rethrows the first exception. Threads are made for each call: nothing lives on that a fork could
-// break, and calls from several threads do not meet.
+// Runs task(i, workspace) for i < count on at most `threads` threads, this one among them, as long
+// as `watch` lets it, and rethrows the first exception. Threads are made for each call: nothing
+// lives on that a fork could break, and calls from several threads do not meet.
 template <class Task>
-void parallel(std::int64_t count, int threads, std::size_t workspace_bytes, const Task &task) {
+void parallel(std::int64_t count, int threads, std::size_t workspace_bytes, Watch &watch,
+              const Task &task) {
   std::atomic<std::int64_t> next{0};
   std::exception_ptr error;
-  std::mutex error_lock;
+  std::mutex lock;
+  std::condition_variable ended;
+  int running = 0;
   const auto work = [&] {
     try {
       const Workspace workspace = make_workspace(workspace_bytes);
-      for (std::int64_t i; (i = next.fetch_add(1)) < count;)
+      for (std::int64_t i; (i = next.fetch_add(1)) < count;) {
+        watch.look();
         task(i, workspace.get());
+      }
     } catch (...) {
-      const std::lock_guard<std::mutex> guard(error_lock);
+      const std::lock_guard<std::mutex> guard(lock);
       if (!error)
         error = std::current_exception();
       next.store(count);
     }
   };
+  const auto help = [&] {
+    work();
+    const std::lock_guard<std::mutex> guard(lock);
+    --running;
+    ended.notify_one();
+  };
   std::vector<std::thread> helpers;
   const std::int64_t wanted = std::min<std::int64_t>(threads, count) - 1;
   try {
-    for (std::int64_t i = 0; i < wanted; ++i)
-      helpers.emplace_back(work);
+    for (std::int64_t i = 0; i < wanted; ++i) {
+      const std::lock_guard<std::mutex> guard(lock);
+      helpers.emplace_back(help);
+      ++running;
+    }
   } catch (const std::exception &) {
     // No more threads, or no memory for them: those there are do the work. (A thread that is not
     // joined would end the process.)
   }
   work();
+  {
+    std::unique_lock<std::mutex> guard(lock);
+    while (!ended.wait_for(guard, Watch::pause, [&] { return running == 0; })) {
+      guard.unlock();
+      try {
+        watch.look();
+      } catch (const Stopped &) {
+        // The others hear of it, and end.
+      }
+      guard.lock();
+    }
+  }
   for (auto &helper : helpers)
     helper.join();
+  if (watch.stopped()) // perhaps after the last task
+    throw Stopped();
   if (error)
     std::rethrow_exception(error);
 }
 
-// A run over the images [first_image, first_image + images) and the masks [first_stream, +
-// streams).
+// Some matrices of a batch, by their numbers, in one precision (0: float32, 1: float64).
 class Chunk {
 public:
   Chunk(const Problem &problem, const Kernels &kernels, const std::vector<double> &basis,
-        int threads)
-      : problem_(problem), kernels_(kernels), basis_(basis), threads_(threads),
-        precision_(problem.dtype == DType::f64 ? 1 : 0) {
+        int threads, Watch &watch, int precision, std::vector<std::int64_t> matrices)
+      : problem_(problem), kernels_(kernels), basis_(basis), threads_(threads), watch_(watch),
+        precision_(precision), matrices_(std::move(matrices)) {
     const Geometry g(problem);
     interleave_ = g.interleaves();
     bytes_ = kernels.dense_workspace[precision_](problem);
@@ -107,11 +139,15 @@ public:
   }
 
   std::size_t item_bytes() const { return item_bytes_; }
+  std::int64_t count() const { return static_cast<std::int64_t>(matrices_.size()); }
+  std::int64_t matrix(std::int64_t place) const {
+    return matrices_[static_cast<std::size_t>(place)];
+  }
 
-  void run(std::int64_t first_image, std::int64_t images, int first_stream, int streams,
+  // The matrices at the places [first_place, + places), with the masks [first_stream, + streams).
+  void run(std::int64_t first_place, std::int64_t places, int first_stream, int streams,
            void *sums) {
-    const std::int64_t per_image = static_cast<std::int64_t>(problem_.planes()) * streams;
-    const std::int64_t first = first_image * per_image, items = images * per_image;
+    const std::int64_t first = first_place * streams, items = places * streams;
     const int lanes = interleave_ ? kernels_.lanes[precision_] : 1;
     const std::int64_t remainder = items % lanes;
     // A few matrices are faster one by one than in lanes that are mostly idle; the bits are equal
@@ -121,12 +157,13 @@ public:
     const std::int64_t jobs = groups + (spread ? remainder : 0);
     records_.assign(static_cast<std::size_t>(items), Record{});
     seconds_.assign(static_cast<std::size_t>(items), 0.0);
-    parallel(jobs, threads_, bytes_, [&](std::int64_t i, unsigned char *workspace) {
+    parallel(jobs, threads_, bytes_, watch_, [&](std::int64_t i, unsigned char *workspace) {
       const auto began = std::chrono::steady_clock::now();
       const std::int64_t start = i < groups ? i * lanes : groups * lanes + (i - groups);
       Job job;
       job.problem = &problem_;
       job.basis = basis_.data();
+      job.matrices = matrices_.data();
       job.first = first + start;
       job.count = i < groups ? static_cast<int>(std::min<std::int64_t>(lanes, items - start)) : 1;
       job.first_stream = first_stream;
@@ -135,6 +172,8 @@ public:
       job.sums =
           sums == nullptr ? nullptr : static_cast<unsigned char *>(sums) + start * item_bytes_;
       job.workspace = workspace;
+      job.watch = &watch_;
+      job.look = [](void *watch) { static_cast<Watch *>(watch)->look(); };
       const bool interleaved = interleave_ && i < groups;
       (interleaved ? kernels_.interleaved : kernels_.dense)[precision_](job);
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
@@ -142,7 +181,7 @@ public:
         seconds_[static_cast<std::size_t>(start + k)] = took.count() / job.count;
     });
     for (std::int64_t i = 0; i < items; ++i)
-      collect(first_image + i / per_image, static_cast<std::size_t>(i));
+      collect(matrix(first_place + i / streams) / problem_.planes(), static_cast<std::size_t>(i));
   }
 
 private:
@@ -165,14 +204,33 @@ private:
   const Problem &problem_;
   const Kernels &kernels_;
   const std::vector<double> &basis_;
-  int threads_, precision_;
+  int threads_;
+  Watch &watch_;
+  int precision_;
+  std::vector<std::int64_t> matrices_;
   bool interleave_ = false;
   std::size_t bytes_ = 0, item_bytes_ = 0;
   std::vector<Record> records_;
   std::vector<double> seconds_;
 };
 
-template <class T> void store_mean(const Problem &p, std::int64_t image, int plane, const T *sum) {
+// The care that each matrix needs.
+std::vector<Care> find_cares(const Problem &problem, int threads, Watch &watch) {
+  constexpr std::int64_t batch = 16;
+  const std::int64_t count = problem.count * problem.planes();
+  std::vector<Care> found(static_cast<std::size_t>(count));
+  const auto find = [&](std::int64_t job, unsigned char *) {
+    std::vector<float> scratch;
+    for (std::int64_t i = job * batch; i < std::min(count, (job + 1) * batch); ++i)
+      found[static_cast<std::size_t>(i)] = care_of(problem, i, scratch);
+  };
+  parallel((count + batch - 1) / batch, threads, 64, watch, find);
+  return found;
+}
+
+template <class T> void store_mean(const Problem &p, std::int64_t matrix, const T *sum) {
+  const std::int64_t image = matrix / p.planes();
+  const int plane = static_cast<int>(matrix % p.planes());
   const T masks = static_cast<T>(p.options.n_masks);
   const T top = p.cotangent.data ? std::numeric_limits<T>::infinity() : static_cast<T>(p.largest);
   for (int row = 0; row < p.stacked_channels() * p.height; ++row)
@@ -183,29 +241,27 @@ template <class T> void store_mean(const Problem &p, std::int64_t image, int pla
 
 // The mean over masks, in the order of the masks whatever the chunks: results do not depend on it.
 template <class T> void solve_mean(const Problem &problem, Chunk &chunk, int threads) {
-  const int masks = problem.options.n_masks, planes = problem.planes();
+  const int masks = problem.options.n_masks;
   const std::size_t size = chunk.item_bytes() / sizeof(T);
   const auto fitting = std::max<std::int64_t>( // large images: work for each thread at least
-      (threads + planes - 1) / planes,
-      static_cast<std::int64_t>(kChunkBytes / chunk.item_bytes() / planes));
+      threads, static_cast<std::int64_t>(kChunkBytes / chunk.item_bytes()));
   const int streams = static_cast<int>(std::min<std::int64_t>(masks, fitting));
-  const std::int64_t images = std::min(problem.count, std::max<std::int64_t>(1, fitting / streams));
-  std::vector<T> items(static_cast<std::size_t>(images) * planes * streams * size);
-  std::vector<T> sums(static_cast<std::size_t>(images) * planes * size);
-  for (std::int64_t first = 0; first < problem.count; first += images) {
-    const std::int64_t now = std::min(images, problem.count - first);
+  const std::int64_t places = std::min(chunk.count(), std::max<std::int64_t>(1, fitting / streams));
+  std::vector<T> items(static_cast<std::size_t>(places) * streams * size);
+  std::vector<T> sums(static_cast<std::size_t>(places) * size);
+  for (std::int64_t first = 0; first < chunk.count(); first += places) {
+    const std::int64_t now = std::min(places, chunk.count() - first);
     std::fill(sums.begin(), sums.end(), T(0));
     for (int stream = 0; stream < masks; stream += streams) {
       const int taken = std::min(streams, masks - stream);
       chunk.run(first, now, stream, taken, items.data());
-      for (std::int64_t plane = 0; plane < now * planes; ++plane)
+      for (std::int64_t place = 0; place < now; ++place)
         for (int s = 0; s < taken; ++s)
           for (std::size_t e = 0; e < size; ++e)
-            sums[plane * size + e] += items[(plane * taken + s) * size + e];
+            sums[place * size + e] += items[(place * taken + s) * size + e];
     }
-    for (std::int64_t plane = 0; plane < now * planes; ++plane)
-      store_mean<T>(problem, first + plane / planes, static_cast<int>(plane % planes),
-                    sums.data() + plane * size);
+    for (std::int64_t place = 0; place < now; ++place)
+      store_mean<T>(problem, chunk.matrix(first + place), sums.data() + place * size);
   }
 }
 
@@ -227,19 +283,42 @@ const Kernels &chosen_kernels() {
                               names + "), got \"" + wanted + "\"; unset it to use the best one");
 }
 
-void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads) {
+void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
+                  Watch::Question question) {
+  // No more threads than completions, whatever is asked for.
+  const double work =
+      static_cast<double>(problem.count) * problem.planes() * problem.options.n_masks;
+  threads =
+      static_cast<int>(std::max(1.0, std::min({work, double(threads), double(kMostThreads)})));
+  Watch watch(question);
   const std::vector<double> basis = basis_of(Geometry(problem).n);
-  Chunk chunk(problem, kernels, basis, threads);
-  if (problem.options.n_masks > 1) {
-    if (problem.dtype == DType::f64)
-      solve_mean<double>(problem, chunk, threads);
-    else
-      solve_mean<float>(problem, chunk, threads);
-    return;
+  const bool small = Geometry(problem).entries() <= kMostWhole;
+  const Care least =
+      problem.dtype == DType::f64 || options_in_doubt(problem.options) ? Care::wide : Care::usual;
+  std::vector<std::int64_t> groups[3];
+  const std::vector<Care> cares = find_cares(problem, threads, watch);
+  for (std::size_t i = 0; i < cares.size(); ++i) {
+    const Care care = std::max(cares[i], least);
+    groups[static_cast<int>(care == Care::whole && !small ? Care::wide : care)].push_back(
+        static_cast<std::int64_t>(i));
   }
-  const std::int64_t images = std::max<std::int64_t>(1, kChunkItems / problem.planes());
-  for (std::int64_t first = 0; first < problem.count; first += images)
-    chunk.run(first, std::min(images, problem.count - first), 0, 1, nullptr);
+  for (int care = 0; care < 3; ++care) {
+    if (groups[care].empty())
+      continue;
+    Problem part = problem;
+    part.whole = care == static_cast<int>(Care::whole);
+    const int precision = care == static_cast<int>(Care::usual) ? 0 : 1;
+    Chunk chunk(part, kernels, basis, threads, watch, precision, std::move(groups[care]));
+    if (problem.options.n_masks > 1) {
+      if (precision)
+        solve_mean<double>(part, chunk, threads);
+      else
+        solve_mean<float>(part, chunk, threads);
+      continue;
+    }
+    for (std::int64_t first = 0; first < chunk.count(); first += kChunkItems)
+      chunk.run(first, std::min(kChunkItems, chunk.count() - first), 0, 1, nullptr);
+  }
 }
 
 std::vector<std::string> available_instruction_sets() {

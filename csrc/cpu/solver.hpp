@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "splic/problem.hpp"
+#include "watch.hpp"
 
 namespace splic {
 
@@ -15,8 +16,10 @@ struct Kernels;
 const Kernels &chosen_kernels();
 
 // Completes the batch, or computes the gradient if there is a cotangent, on at most `threads`
-// threads. Throws std::bad_alloc.
-void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads);
+// threads. `question` is asked about every 50 ms by the thread that calls, unless it is null: true
+// ends the work, and the target is then undefined. Throws std::bad_alloc, and Stopped.
+void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
+                  Watch::Question question);
 
 // Instruction sets that were built and that this processor has, best last; that of the kernels.
 std::vector<std::string> available_instruction_sets();

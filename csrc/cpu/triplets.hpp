@@ -5,7 +5,9 @@
 // more for the kept left vectors. A residual test repeats it for the lanes that need it.
 #pragma once
 
-#include "kernel_table.hpp"
+#include <new>
+
+#include "whole.hpp"
 #include "wide.hpp"
 
 namespace splic {
@@ -17,9 +19,13 @@ public:
   explicit Arena(unsigned char *base) : base_(base) {}
   std::size_t used() const { return used_; }
 
-  template <class T> T *take(std::size_t count) {
+  template <class T> T *take(std::size_t count, std::size_t times = 1) {
     T *p = base_ ? reinterpret_cast<T *>(base_ + used_) : nullptr;
-    used_ += (count * sizeof(T) + 63) / 64 * 64;
+    std::size_t bytes = count * sizeof(T) + 63, all = 0;
+    if (__builtin_mul_overflow(bytes / 64 * 64, times, &bytes) ||
+        __builtin_add_overflow(used_, bytes, &all))
+      throw std::bad_alloc();
+    used_ = all;
     return p;
   }
   template <class E> SPLIC_NOINLINE Matrix<E> take_matrix(int rows, int columns) {
@@ -47,9 +53,10 @@ public:
   Matrix<E> kept_, right_;
   E *theta_ = nullptr;
 
-  void lay_out(const Geometry &geometry, int rank, const double *basis, Arena &arena) {
-    g_ = geometry;
-    r_ = rank;
+  void lay_out(const Problem &problem, const double *basis, Arena &arena) {
+    g_ = Geometry(problem);
+    r_ = problem.options.rank;
+    whole_ = problem.whole;
     basis_ = basis;
     const int extra = extra_vectors(r_, wide());
     const int step = g_.interleaves() ? 4 : kVectorBytes / static_cast<int>(sizeof(S));
@@ -58,6 +65,18 @@ public:
         g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step, g_.n) : k_late_;
     const int k = k_early_ > k_late_ ? k_early_ : k_late_;
     x_ = arena.take_matrix<E>(g_.m, g_.n);
+    kept_ = arena.take_matrix<E>(g_.m, r_);
+    right_ = arena.take_matrix<E>(2 * r_, g_.n);
+    if (whole_) {
+      columns_ = arena.take_matrix<E>(g_.n, g_.m);
+      w_ = arena.take_matrix<E>(g_.n, g_.m);
+      c_ = arena.take_matrix<E>(g_.n, g_.n);
+      q_ = arena.take_matrix<E>(g_.n, g_.n);
+      t_ = arena.take_matrix<E>(g_.n, g_.n);
+      u_ = arena.take_matrix<E>(g_.m, r_);
+      theta_ = arena.take<E>(g_.n);
+      return;
+    }
     b_ = arena.take_matrix<E>(g_.n, g_.n);
     Matrix<E> *const right_bases[] = {&start_, &v_, &v2_, &product_, &product2_};
     for (Matrix<E> *a : right_bases)
@@ -69,8 +88,6 @@ public:
     t_ = arena.take_matrix<E>(k, k);
     if (wide())
       factor_ = arena.take_matrix<E>(k, k);
-    kept_ = arena.take_matrix<E>(g_.m, r_);
-    right_ = arena.take_matrix<E>(2 * r_, g_.n);
     theta_ = arena.take<E>(k);
     scratch_ = arena.take<E>(wide() ? wide_scratch<E>(k) : static_cast<std::size_t>(k));
   }
@@ -79,6 +96,9 @@ public:
   // the next iteration in start_.
   void find(const Moment &moment, Mask<E> active) {
     active_ = active;
+    if constexpr (sizeof(S) == sizeof(double))
+      if (whole_)
+        return find_whole();
     const bool cold = moment.cold();
     const int k = moment.outer < kEarlyLoops ? k_early_ : k_late_;
     const S residual = static_cast<S>(Limits::residual * looseness(moment));
@@ -119,6 +139,34 @@ public:
   }
 
 private:
+  void find_whole() {
+    // The eigenvectors of X'X, which is small, bring the columns near to orthogonal.
+    multiply<E>(g_.n, g_.n, g_.m, x_.transposed(), x_, Store<E>{c_}, Part::upper_result);
+    const E none = not_tame(g_.n);
+    symmetric_jacobi<E>(g_.n, g_.n, c_, q_, active_, Limits::jacobi);
+    clear(w_, g_.n);
+    for (int j = 0; j < g_.n; ++j)
+      for (int i = 0; i < g_.m; ++i)
+        w_(j, i) = x_(i, j);
+    multiply<E>(g_.n, g_.m, g_.n, q_, w_, Store<E>{columns_});
+    orthogonalise_rows<E>(g_.n, g_.m, columns_, theta_, active_);
+    clear(u_, g_.m);
+    for (int p = 0; p < r_; ++p) {
+      const E inverse = inverse_sigma(p);
+      for (int i = 0; i < g_.m; ++i)
+        u_(i, p) = fma(columns_(p, i), inverse, none);
+    }
+    orthonormalise(r_, g_.m, u_, kept_); // rounding in weak columns
+    multiply<E>(r_, g_.n, g_.m, kept_.transposed(), x_, Store<E>{right_});
+  }
+
+  // 1 / sigma; 0 for directions without weight, which are dropped.
+  E inverse_sigma(int p) const {
+    const E least = theta_[0] * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
+    const Mask<E> kept = (theta_[p] > least) & (theta_[p] > E{});
+    return select(kept, splat<E>(S(1)) / sqrt(select(kept, theta_[p], splat<E>(S(1)))), E{});
+  }
+
   // Whether the k x k problems are those of a large matrix.
   SPLIC_INLINE bool wide() const { return !g_.interleaves(); }
 
@@ -201,9 +249,24 @@ private:
   SPLIC_INLINE Mask<E> cholesky(int k) {
     const S floor = static_cast<S>(Limits::pivot_floor);
     if constexpr (kWidth > 1)
-      if (wide())
+      if (wide() && !whole_)
         return wide_cholesky<E>(k, c_, factor_, t_, scratch_, floor);
     return inverse_cholesky<E>(k, c_, t_, floor);
+  }
+
+  // Rotations leave the other lanes alone only as long as nothing overflows: what is beyond that in
+  // c_, diverging, becomes 0, and its result NaN, whatever its neighbours.
+  E not_tame(int k) {
+    E trace = c_(0, 0);
+    for (int p = 1; p < k; ++p)
+      trace = trace + c_(p, p);
+    const Mask<E> tame = trace < splat<E>(static_cast<S>(Limits::huge));
+    const E none = select(tame, E{}, splat<E>(static_cast<S>(__builtin_nan(""))));
+    if (any(none != none))
+      for (int i = 0; i < k; ++i)
+        for (int j = i; j < k; ++j)
+          c_(i, j) = select(tame, c_(i, j), E{});
+    return none;
   }
 
   // Eigenvalues of c_, which is overwritten, into theta_, eigenvectors into the rows of q_.
@@ -228,25 +291,12 @@ private:
   void rayleigh_ritz(int k) {
     multiply<E>(g_.m, k, g_.n, x_, v_, Store<E>{w_});
     multiply<E>(k, k, g_.m, w_.transposed(), w_, Store<E>{c_}, Part::upper_result);
-    // Rotations leave the other lanes alone only as long as nothing overflows: what is beyond that,
-    // diverging, becomes NaN, whatever its neighbours.
-    E trace = c_(0, 0);
-    for (int p = 1; p < k; ++p)
-      trace = trace + c_(p, p);
-    const Mask<E> tame = trace < splat<E>(static_cast<S>(Limits::huge));
-    const E none = select(tame, E{}, splat<E>(static_cast<S>(__builtin_nan(""))));
-    if (any(none != none))
-      for (int i = 0; i < k; ++i)
-        for (int j = i; j < k; ++j)
-          c_(i, j) = select(tame, c_(i, j), E{});
+    const E none = not_tame(k);
     diagonalise(k);
-    // U = W Q / sigma; directions without weight are dropped.
-    const E least = theta_[0] * splat<E>(static_cast<S>(Limits::dropped * Limits::dropped));
+    // U = W Q / sigma
     clear(t_, k);
     for (int p = 0; p < r_; ++p) {
-      const Mask<E> kept = (theta_[p] > least) & (theta_[p] > E{});
-      const E inverse =
-          select(kept, splat<E>(S(1)) / sqrt(select(kept, theta_[p], splat<E>(S(1)))), E{});
+      const E inverse = inverse_sigma(p);
       for (int i = 0; i < k; ++i)
         t_(i, p) = fma(q_(p, i), inverse, none);
     }
@@ -256,12 +306,9 @@ private:
     multiply<E>(r_, g_.n, g_.m, kept_.transposed(), x_, Store<E>{right_});
   }
 
-  // The error that the worse of the last two kept triplets leaves in U Z', squared: the sine of the
-  // angle to what V misses, times sigma_k, over the relative gap between theta_p and theta_k (which
-  // is not trusted to be much smaller than theta_r: V may have lost a vector).
+  // The error that the worse of the last two kept triplets leaves in U Z', squared.
   E missed(int k) {
     E worst = E{};
-    const E tail = maximum(theta_[k - 1], theta_[r_ - 1] * splat<E>(S(0.0625)));
     for (int p = r_ > 2 ? r_ - 2 : 0; p < r_; ++p) {
       const E *z = right_.at(p, 0);
       E sum = E{};
@@ -274,11 +321,8 @@ private:
         const E rest = z[j] - dot(k, scratch_, v);
         sum = fma(rest, rest, sum);
       }
-      const E gap = theta_[p] - tail;
-      const Mask<E> apart = gap > E{};
-      worst = maximum(
-          worst,
-          select(apart, sum * tail * theta_[p] / select(apart, gap * gap, splat<E>(S(1))), E{}));
+      worst =
+          maximum(worst, missed_by<ElementOps<E>>(sum, theta_[p], theta_[k - 1], theta_[r_ - 1]));
     }
     return worst;
   }
@@ -321,7 +365,9 @@ private:
 
   Geometry g_;
   int r_ = 1, k_early_ = 1, k_late_ = 1;
+  bool whole_ = false; // each step decomposes the whole matrix
   const double *basis_ = nullptr;
+  Matrix<E> columns_; // of the whole matrix
   Matrix<E> b_, start_, v_, v2_, product_, product2_, w_, u_, c_, q_, t_, factor_;
   E *scratch_ = nullptr;
   Mask<E> active_ = {};

@@ -105,8 +105,11 @@ public:
       }
       floor_ = largest * static_cast<T>(limits_.floor);
       const int players = k_ + k_ % 2;
-      for (int round = 0; round + 1 < players; ++round)
+      for (int round = 0; round + 1 < players; ++round) {
+        if (k_ >= kLongSide)
+          look();
         again |= turn(pair_up(players, round));
+      }
     }
     sort();
   }

@@ -210,8 +210,7 @@ private:
     product(r_, g_.n, g_.m, kept_.transposed(), x_, right_);
   }
 
-  // The error that the worse of the last two kept triplets leaves in U Z', squared (see
-  // Triplets::missed of the CPU solver).
+  // The error that the worse of the last two kept triplets leaves in U Z', squared.
   SPLIC_INLINE T missed(int k) {
     const int first = r_ > 2 ? r_ - 2 : 0, count = r_ - first, n = g_.n;
     T *const inside = scratch_, *const outside = scratch_ + 2 * k;
@@ -228,15 +227,12 @@ private:
       const T rest = right_(first + p, j) - sum;
       outside[p * n + j] = rest * rest;
     });
-    const T least = theta_[r_ - 1] * T(0.0625);
-    const T tail = theta_[k - 1] > least ? theta_[k - 1] : least;
     T worst = T(0);
     for (int p = 0; p < count; ++p) {
       T sum = T(0);
       for (int j = 0; j < n; ++j)
         sum += outside[p * n + j];
-      const T gap = theta_[first + p] - tail;
-      const T error = gap > T(0) ? sum * tail * theta_[first + p] / (gap * gap) : T(0);
+      const T error = missed_by<TeamOps<T>>(sum, theta_[first + p], theta_[k - 1], theta_[r_ - 1]);
       worst = error > worst ? error : worst;
     }
     team_.sync();

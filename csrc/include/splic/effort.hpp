@@ -79,14 +79,16 @@ SPLIC_HD int warm_applications(const Moment &moment, bool wide) {
 // How much larger than usual an error may be. Most of one made in the first two outer loops is
 // forgotten when the pass ends; but it may end with any outer loop.
 SPLIC_HD double looseness(const Moment &moment) {
-  if (moment.outer > 1 || moment.inner + 2 >= moment.length || moment.left <= 2 * moment.length)
+  // Sums and doubles of these numbers may be too large for their type.
+  if (moment.outer > 1 || moment.length - moment.inner <= 2 ||
+      moment.left - moment.length <= moment.length)
     return 1.0;
   return moment.outer == 0 ? 10.0 : 3.0;
 }
 
-// cos(a pi / (2 n)) for a >= 0, reduced exactly and then by its Taylor series: |x| <= pi.
-SPLIC_HD double cosine(int a, int n) {
-  a %= 4 * n;
+// cos(turns pi / (2 n)) for turns >= 0, reduced exactly and then by its Taylor series: |x| <= pi.
+SPLIC_HD double cosine(std::int64_t turns, int n) {
+  int a = static_cast<int>(turns % (4 * n));
   a = a > 2 * n ? 4 * n - a : a;
   const double x = a * 3.14159265358979323846 / (2 * n);
   double term = 1, sum = 1;
@@ -101,7 +103,7 @@ SPLIC_HD double cosine(int a, int n) {
 // start of the block iteration.
 SPLIC_HD double chebyshev_node(int i, int n) { return cosine(2 * i + 1, n); }
 SPLIC_HD double cosine_basis(int j, int p, int n) {
-  return __builtin_sqrt((p == 0 ? 1.0 : 2.0) / n) * cosine((2 * j + 1) * p, n);
+  return __builtin_sqrt((p == 0 ? 1.0 : 2.0) / n) * cosine((2 * std::int64_t{j} + 1) * p, n);
 }
 
 } // namespace splic

@@ -21,9 +21,11 @@ struct Geometry {
     column_block = transposed ? p.height : p.width;
   }
 
+  SPLIC_INLINE std::int64_t entries() const { return static_cast<std::int64_t>(m) * n; }
+
   // Small matrices are interleaved on the CPU, one in each lane; larger ones would not fit the
   // caches.
-  SPLIC_INLINE bool interleaves() const { return n <= 64 && m * n <= (1 << 14); }
+  SPLIC_INLINE bool interleaves() const { return n <= 64 && entries() <= (1 << 14); }
 };
 
 // How a matrix comes out: iterations, residual and delta of each pass; the least and the largest

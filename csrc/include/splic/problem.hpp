@@ -72,6 +72,9 @@ struct Problem {
   // 0, or on the way back the rank cut is a sigmoid of this width, in units of the middle between
   // the singular values that it separates.
   double cut_width = 0.0;
+  // Each step decomposes the whole matrix afresh: slower, and the zeros of sparse matrices stay
+  // zeros.
+  bool whole = false;
   std::uint64_t seed = 0, first_index = 0;
   std::uint64_t anchor_threshold = 0; // a random word below it makes an anchor
   double data_range = 1.0;

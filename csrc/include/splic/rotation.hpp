@@ -1,4 +1,5 @@
-// Jacobi rotations of a pair: when, by what angle, and which pairs can turn at the same time.
+// Jacobi rotations of a pair: when, by what angle, and which pairs can turn at the same time; and
+// when the vectors that they leave are good enough.
 //
 // Ops names the element, a number or a vector of them, and what is done with it: Element, Number,
 // Mask, select(mask, a, b), root(a), multiply_add(a, b, c), number(x), the element of a constant,
@@ -49,6 +50,19 @@ SPLIC_INLINE Mask ordering_rotation(E &caa, E &cbb, E cab, Mask turn, E &cs, E &
   caa = Ops::multiply_add(cc, a, Ops::multiply_add(ss, b, cross));
   cbb = Ops::multiply_add(cc, b, Ops::multiply_add(ss, a, -cross));
   return go;
+}
+
+// The residual test of the block iteration: the error that a kept triplet leaves in U Z', squared.
+// `outside` is the square of what Z' holds outside of V, the sine of the angle to V times sigma:
+// times sigma_k, over the relative gap between theta and theta_k (which is not trusted to be much
+// smaller than theta_r: V may have lost a vector).
+template <class Ops, class E = typename Ops::Element>
+SPLIC_INLINE E missed_by(E outside, E theta, E theta_k, E theta_r) {
+  const E zero = Ops::number(0), least = theta_r * Ops::number(0.0625);
+  const E tail = Ops::select(theta_k > least, theta_k, least), gap = theta - tail;
+  const auto apart = gap > zero;
+  return Ops::select(apart, outside * tail * theta / Ops::select(apart, gap * gap, Ops::number(1)),
+                     zero);
 }
 
 // Pair i of a round of a tournament in which all of an even number of players meet all, first <

@@ -1,0 +1,115 @@
+// Which matrices the usual kernels may get wrong, and how they are completed instead.
+//
+// The block iteration in float32 is as good as LAPACK on photographs with about half of the pixels
+// as anchors. It is not where a matrix is sparse (its zeros hold only as long as no rounding error
+// touches them), where neighbouring pixels have little to do with each other (singular values then
+// lie close together), and with options that forget little of an error. What is asked of an image
+// is its own affair: neither the batch nor the threads play a part. Pixels that no pass may see are
+// not looked at.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "splic/convert.hpp"
+#include "splic/philox.hpp"
+#include "splic/problem.hpp"
+
+namespace splic {
+
+// How a matrix is completed: in its own precision, in float64, or in float64 with a decomposition
+// of the whole matrix in each step, which keeps the zeros of sparse ones.
+enum class Care : unsigned char { usual, wide, whole };
+
+struct Doubt {
+  static constexpr double least_anchors = 0.2;   // share of anchors that are not 0, of a pass
+  static constexpr double most_anchors = 0.9;    // share of anchors of a pass
+  static constexpr double least_variance = 1e-3; // in squares of the mean
+  static constexpr double roughness = 0.7;       // squared difference of neighbours, in variances
+  static constexpr int least_inner = 5;          // iterations between two changes of delta
+  static constexpr double least_decay = 0.4;     // of delta
+  static constexpr double most_decay = 0.65;
+  static constexpr double most_step = 0.7;
+};
+
+// Options for which none is safe.
+inline bool options_in_doubt(const Options &o) {
+  return o.inner_iterations < Doubt::least_inner || o.delta_decay < Doubt::least_decay ||
+         o.delta_decay > Doubt::most_decay || o.step_size > Doubt::most_step || o.literal;
+}
+
+// What is counted of a matrix, of the pixels that a pass sees.
+struct PixelCounts {
+  double entries = 0, anchors = 0, seen = 0, nonzero = 0, pairs = 0;
+  double sum = 0, squares = 0, differences = 0;
+
+  Care care(bool alternate) const {
+    if (seen == 0)
+      return Care::usual; // nothing moves
+    const double share = anchors / entries, rest = alternate ? 1 - share : share;
+    const double mean = sum / seen, variance = squares / seen - mean * mean;
+    if (std::min(share, rest) * nonzero / seen < Doubt::least_anchors ||
+        !(variance > Doubt::least_variance * mean * mean))
+      return Care::whole;
+    const bool smooth = differences <= 2 * Doubt::roughness * variance * pairs;
+    return smooth && std::max(share, rest) <= Doubt::most_anchors ? Care::usual : Care::wide;
+  }
+};
+
+// What care a matrix needs, by its first mask.
+inline Care care_of(const Problem &p, std::int64_t matrix, std::vector<float> &scratch) {
+  const std::int64_t image = matrix / p.planes();
+  const int width = p.width, channel = static_cast<int>(matrix % p.planes());
+  const bool drawn = p.mask.data == nullptr, alternate = p.options.alternate;
+  scratch.resize(static_cast<std::size_t>(4) * width);
+  float *now = scratch.data(), *before = now + width, *seen = before + width,
+        *seen_before = seen + width;
+  const float unit = static_cast<float>(1.0 / p.data_range); // squares stay in range
+  PixelCounts counts;
+  PhiloxBlock words = {};
+  std::uint32_t number = 0;
+  for (int row = 0; row < p.stacked_channels() * p.height; ++row) {
+    const int c = channel + row / p.height, h = row % p.height;
+    float anchors = 0, nonzero = 0, count = 0, sum = 0, squares = 0, pairs = 0, differences = 0;
+    for (int x = 0; x < width; ++x, ++number) {
+      if (drawn && number % 4 == 0)
+        words =
+            mask_words(p.seed, p.first_index + static_cast<std::uint64_t>(image), 0, number / 4);
+      const bool anchor =
+          drawn ? words.word[number % 4] < p.anchor_threshold : *p.mask.at(image, c, h, x) != 0;
+      anchors += anchor ? 1.0f : 0.0f;
+      seen[x] = anchor || alternate ? 1.0f : 0.0f;
+      now[x] = seen[x] != 0.0f ? read<float>(p.source.at(image, c, h, x), p.dtype) * unit : 0.0f;
+    }
+    for (int x = 0; x < width; ++x) {
+      count += seen[x];
+      nonzero += now[x] != 0.0f ? 1.0f : 0.0f;
+      sum += now[x];
+      squares += now[x] * now[x];
+    }
+    const auto neighbours = [&](int size, const float *value, const float *there) {
+      for (int x = 0; x < size; ++x) {
+        const float both = seen[x] * there[x], d = now[x] - value[x];
+        pairs += both;
+        differences += both * d * d;
+      }
+    };
+    neighbours(width - 1, now + 1, seen + 1);
+    if (h > 0)
+      neighbours(width, before, seen_before);
+    counts.anchors += anchors;
+    counts.seen += count;
+    counts.nonzero += nonzero;
+    counts.sum += sum;
+    counts.squares += squares;
+    counts.pairs += pairs;
+    counts.differences += differences;
+    std::swap(now, before);
+    std::swap(seen, seen_before);
+  }
+  counts.entries = number;
+  return counts.care(alternate);
+}
+
+} // namespace splic
