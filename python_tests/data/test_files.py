@@ -189,6 +189,76 @@ def test_arrays_come_back(dtype, order, protocol):
     assert loaded[1:] == [b"", b"\xff"]
 
 
+TUPLES = b")" + b"\x85" * 200_000
+SHARED = b")" + b"2\x86" * 30
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "message"),
+    [
+        (b"}" + TUPLES + b"K\x01s.", "containers nested more than 32 deep"),
+        (b"}" + SHARED + b"K\x01s.", "a key of type tuple"),
+        (b"(" + SHARED + b"K\x01d.", "a key of type tuple"),
+        (b"}(" + SHARED + b"K\x01u.", "a key of type tuple"),
+        (b"cnumpy\ndtype\n(" + SHARED + b"tR.", "an array of type"),
+        (SHARED + b"Q", "a reference to an outside object"),
+        (b"]" * 200_000 + b"a" * 199_999 + b".", "containers nested more than 32 deep"),
+        (b"K\x01r\x00\x00\x00\x20.", "a memo of the index 536870912"),
+        (b"K\x01p536870912\n.", "a memo of the index 536870912"),
+        (b"K\x01p-1\n.", "a memo of the index -1"),
+        (b"B\xff\xff\xff\x7fabc.", "damaged: EOFError"),
+        (b"\x8e" + b"\xff" * 8 + b"abc.", "damaged: EOFError"),
+        (b"\x8d" + b"\xff" * 7 + b"\x7fabc.", "damaged: EOFError"),
+        (b"T\xff\xff\xff\xffabc.", "damaged: EOFError"),
+        (b"\x95" + b"\xff" * 7 + b"\x7fK\x01.", "damaged: EOFError"),
+        (b"\x8b\xff\xff\xff\x7fabc.", "an integer of 2147483647 bytes"),
+        (b"\x8b\x00\x10\x00\x00" + bytes(4096) + b".", "an integer of 4096 bytes"),
+        (b"I" + b"9" * 5000 + b"\n.", "a number of 5000 digits"),
+        (b"]" * 2**20 + b".", "more than 1,048,576 values"),
+        (b"\x8f(K\x01\x90.", "the opcode EMPTY_SET"),
+        (b"\x96" + b"\xff" * 7 + b"\x7f.", "the opcode BYTEARRAY8"),
+        (
+            b"c_codecs\nencode\np1\nX\xff\x00\x00\x00" + b"x" * 255 + b"p2\n"
+            b"0" + b"g1\n(g2\ntR" * 99 + b".",
+            "encoded again and again",
+        ),
+        (b"K\x01}b.", "a int with a state"),
+        (b"(K\x01\x85.", None),
+        (b"((\x85.", "damaged: ValueError"),
+        (b"\x85.", "damaged: IndexError"),
+    ],
+    ids=range(26),
+)
+def test_pickles_that_would_take_the_stack_or_the_memory(cifar, opcodes, message):
+    if message is None:
+        assert load_pickle(opcodes) == (1,)
+        return
+    with pytest.raises(pickle.UnpicklingError, match=message):
+        load_pickle(b"\x80\x02" + opcodes)
+    (cifar / "test_batch").write_bytes(b"\x80\x02" + opcodes)
+    with pytest.raises(ValueError, match=f"test_batch' is no batch of CIFAR-10: .*{message}"):
+        load_dataset(cifar)
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_batch_without_end(cifar, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("splic_ext.data.cifar.MAX_BYTES", 5000)
+    place = cifar if kind == "folder" else write_tar(cifar, tmp_path / "cifar.tar.gz")
+    with pytest.raises(ValueError, match=r"test_batch' is no batch .* more than 5,000 bytes"):
+        load_dataset(place)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_values_come_back(protocol):
+    same = ["a", 2.5, "\N{SNOWMAN}\n\\"]
+    values = {
+        "none": [None, True, False, 0, -1, 255, 256, 65536, -(2**31), 2**40, -(2**70), 1.5],
+        1: [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}, [], [[same], same], "x" * 300],
+        b"bytes": [b"", b"\xff\x00", bytes(300), {"a": same, None: {2.0: same}}],
+    }
+    assert load_pickle(pickle.dumps(values, protocol)) == values
+
+
 # SVHN
 
 

@@ -8,7 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -67,7 +67,8 @@ def _contents(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]
                     f"the file '{path / name}' of CIFAR-10 does not exist; "
                     "unpack all of cifar-10-python.tar.gz into one folder"
                 )
-            yield str(path / name), (path / name).read_bytes()
+            with (path / name).open("rb") as batch:
+                yield str(path / name), _read(batch, str(path / name))
         return
     try:
         with tarfile.open(path, "r:*") as archive:
@@ -80,12 +81,22 @@ def _contents(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]
                         "delete it and download it again"
                     )
                 with file:
-                    yield f"{path}:{name}", file.read(MAX_BYTES)
+                    yield f"{path}:{name}", _read(file, f"{path}:{name}")
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         raise ValueError(
             f"the archive '{path}' is damaged: {str(error).partition(chr(10))[0]}; "
             "delete it and download it again"
         ) from error
+
+
+def _read(file: IO[bytes], place: str) -> bytes:
+    content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(
+            f"the file '{place}' is no batch of CIFAR-10: it has more than {MAX_BYTES:,} bytes; "
+            "save other images with `numpy.savez(path, x=images, y=labels)`"
+        )
+    return content
 
 
 def _batch(content: bytes, place: str) -> tuple[Any, Any]:
