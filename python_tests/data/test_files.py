@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import pickle
+import zlib
 
 import numpy as np
 import pytest
@@ -305,6 +306,94 @@ def test_damaged_mat_file(tmp_path, keep):
     write_svhn(path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"test_32x32.mat' is no "):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_changed_bytes_of_a_mat_file(tmp_path, run_python, packed):
+    """SciPy reads behind its tables where a tag has an unknown type: in another process."""
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
+    content = {"X": np.zeros((2, 2, 3, 2), np.uint8), "y": np.array([[1], [2]], np.uint8)}
+    path = tmp_path / "small.mat"
+    scipy_io.savemat(path, content, do_compression=packed)
+    assert len(load_dataset(path)) == 2
+    path.rename(tmp_path / "whole")
+    code = f"""
+from pathlib import Path
+from splic_ext.data import load_dataset
+folder, packed = Path({str(tmp_path)!r}), {packed}
+whole = (folder / "whole").read_bytes()
+for index in range(116, len(whole)):
+    for value in (0, 1, 8, 10, 14, 15, 18, 127, 255):
+        (folder / "small.mat").write_bytes(whole[:index] + bytes([value]) + whole[index + 1 :])
+        try:
+            load_dataset(folder / "small.mat")
+        except ValueError as error:
+            assert "small.mat' is no " in str(error), error
+print("done")
+"""
+    assert run_python(code).split() == ["done"]
+
+
+def changed_mat(path, change):
+    """Change a compressed variable from the inside, where its checksum does not protect it."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[132:136], "little")
+    inner = bytearray(zlib.decompress(whole[136 : 136 + length]))
+    change(inner)
+    packed = zlib.compress(bytes(inner))
+    tag = (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little")
+    path.write_bytes(whole[:128] + tag + packed + whole[136 + length :])
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "message"),
+    [
+        (0, 9, "a packed element of type 9"),
+        (7, 0xFF, "more than the limit of"),
+        (8, 0, "the class of a variable is of type 0"),
+        (24, 6, "the shape of a variable is of type 6"),
+        (28, 4, "the shape of a variable has 4 bytes"),
+        (35, 0x80, "a variable has the shape"),
+        (32, 1, "bytes for the shape"),
+        (48, 2, "the name of a variable is of type 2"),
+        (56, 0, "the numbers of 'X' are of type 0"),
+        (56, 14, "the numbers of 'X' are of type 14"),
+        (56, 200, "the numbers of 'X' are of type 200"),
+        (62, 0x7F, "a variable is longer than it says"),
+    ],
+)
+def test_changed_bytes_inside_a_packed_variable(tmp_path, index, value, message):
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
+    path = tmp_path / "small.mat"
+    content = {"X": np.zeros((2, 2, 3, 2), np.uint8), "y": np.array([[1], [2]], np.uint8)}
+    scipy_io.savemat(path, content, do_compression=True)
+    changed_mat(path, lambda inner: inner.__setitem__(index, value))
+    with pytest.raises(ValueError, match=f"small.mat' is no MATLAB file .*: .*{message}"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(384) + b"\x89HDF\r\n\x1a\n",
+        b"\x89HDF\r\n\x1a\n" + bytes(600),
+    ],
+    ids=["with a header", "without"],
+)
+def test_a_file_of_matlab_7_3(tmp_path, content):
+    (tmp_path / "mine.mat").write_bytes(content)
+    with pytest.raises(ValueError, match=r"MATLAB 7\.3 \(HDF5\), .*; save it with `save -v7`$"):
+        load_dataset(tmp_path / "mine.mat")
+
+
+def test_a_truncated_mat_file_says_so(tmp_path):
+    path = tmp_path / "mine.mat"
+    write_svhn(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(
+        ValueError, match=r"it ends [\d,]+ bytes too early; fetch or save it again$"
+    ):
         load_dataset(path)
 
 
