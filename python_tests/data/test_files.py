@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import lzma
 import pickle
+import tracemalloc
+import zipfile
 import zlib
 
 import numpy as np
@@ -495,3 +497,54 @@ def test_damaged_archives(tmp_path, content):
     (tmp_path / "damaged.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged.npz' is no .npz archive that can be read"):
         load_dataset(tmp_path / "damaged.npz")
+
+
+def npy_header(shape, dtype="|u1"):
+    stream = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
+
+
+def test_an_archive_that_unpacks_to_the_memory(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as stream:
+            stream.write(npy_header((32, 1, 1024, 1024)))
+            for _ in range(2):
+                stream.write(bytes(2**24))
+        archive.writestr("y.npy", npy_header((0,)))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb.npz' unpacks to .* more than the limit of 33,554"):
+        load_dataset(path, max_bytes=2**25)
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+def test_the_limit_of_an_archive(tmp_path):
+    np.savez(tmp_path / "mine.npz", x=X, y=[0, 1], other=np.zeros(10_000))
+    assert len(load_dataset(tmp_path / "mine.npz", max_bytes=400)) == 2
+    with pytest.raises(ValueError, match=r"limit of 399; raise it with `max_bytes`"):
+        load_dataset(tmp_path / "mine.npz", max_bytes=399)
+    with pytest.raises(ValueError, match="`max_bytes` must be an integer"):
+        load_dataset(tmp_path / "mine.npz", max_bytes=0)
+
+
+@pytest.mark.parametrize("shape", [(2**40, 3, 2, 2), (2**62, 2**62, 1, 1), (-1, 3, 2, 2)])
+def test_headers_that_lie_about_the_shape(tmp_path, shape):
+    with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
+        archive.writestr("x.npy", npy_header(shape) + bytes(24))
+        archive.writestr("y.npy", npy_header((2,)) + bytes(2))
+    with pytest.raises(ValueError, match=r"lie.npz' is no .npz archive .*too few for its shape"):
+        load_dataset(tmp_path / "lie.npz")
+
+
+def test_packed_files_that_unpack_to_the_memory(tmp_path):
+    path = tmp_path / "packed.npz"
+    zeros = np.frombuffer(lzma.compress(bytes(10**6)), np.uint8)
+    jpeg_archive(path, jpeg_xz=zeros)
+    with pytest.raises(ValueError, match=r"packed.npz' unpacks to .*limit of 100,000"):
+        load_dataset(path, max_bytes=100_000)
+    jpeg_archive(path)
+    with pytest.raises(ValueError, match=r"packed.npz' unpacks to .*1,152 bytes.*limit of 1,151"):
+        load_dataset(path, max_bytes=1151)
