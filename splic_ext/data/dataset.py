@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +37,9 @@ class Dataset:
     Raises
     ------
     TypeError
-        An array of another dtype, or `classes` that is no tuple of strings.
+        Not an array, one of another dtype, or `classes` that is no tuple of strings.
     ShapeError
-        An array of another shape.
+        An array of another shape, or images whose last axis looks like that of the channels.
     ValueError
         A label without a class.
 
@@ -59,11 +61,7 @@ class Dataset:
             ("labels", self.labels, np.int64),
         ):
             if not isinstance(array, np.ndarray) or array.dtype != dtype:
-                got = getattr(array, "dtype", type(array).__name__)
-                fix = "it with `.astype`"
-                if parameter == "images" and getattr(got, "kind", "") == "f":
-                    # A cast alone would make them black.
-                    fix = "images in [0, 1] with `np.rint(255 * images).astype(np.uint8)`"
+                got, fix = _conversion(parameter, array)
                 raise TypeError(
                     f"`{parameter}` must be an array of {np.dtype(dtype)}, got {got}; convert {fix}"
                 )
@@ -74,10 +72,24 @@ class Dataset:
                 self.images.shape,
                 "(N, C, H, W)",
             )
+        if self.images.shape[3] in (1, 3, 4) and self.images.shape[1] > 4:
+            raise ShapeError(
+                f"`images` of shape {self.images.shape} look channel last, expected (N, C, H, W); "
+                "move the axis with `images.transpose(0, 3, 1, 2)`",
+                self.images.shape,
+                "(N, C, H, W)",
+            )
         if self.labels.shape != (len(self.images),):
+            fix = "give the labels of these images"
+            if self.labels.ndim == 2 and len(self.labels) == len(self.images):
+                fix = (
+                    "reshape them with `labels[:, 0]`"
+                    if self.labels.shape[1] == 1
+                    else "if they are one-hot, use `labels.argmax(axis=1)`"
+                )
             raise ShapeError(
                 f"`labels` must have shape ({len(self.images)},), one for each image, "
-                f"got {self.labels.shape}; give the labels of these images",
+                f"got {self.labels.shape}; {fix}",
                 self.labels.shape,
                 f"({len(self.images)},)",
             )
@@ -131,3 +143,34 @@ class Dataset:
         images = self.images.astype(np.float32)
         images /= np.float32(255)
         return images
+
+
+def _conversion(parameter: str, array: Any) -> tuple[str, str]:
+    """Return what an array of the wrong kind is, and how to convert it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        got = f"a tensor of {array.dtype}"
+        if parameter == "labels":
+            one_hot = ".argmax(dim=1)" if array.ndim == 2 and array.shape[1] > 1 else ""
+            return got, f"it with `labels{one_hot}.to(torch.int64).cpu().numpy()`"
+        if array.is_floating_point():
+            scaled = "`(255 * images).round().to(torch.uint8).cpu().numpy()`"
+            return got, f"images in [0, 1] with {scaled}"
+        cast = "" if array.dtype == torch.uint8 else ".to(torch.uint8)"
+        return got, f"it with `images{cast}.cpu().numpy()`"
+    dtype = getattr(array, "dtype", None)
+    got = type(array).__name__ if dtype is None else str(dtype)
+    if parameter == "images":
+        if getattr(dtype, "kind", "") == "f":  # a cast alone would make them black
+            return got, "images in [0, 1] with `np.rint(255 * images).astype(np.uint8)`"
+        return got, "it with `np.asarray`" if dtype is None else "it with `.astype`"
+    if getattr(dtype, "kind", "") in ("U", "S", "O") or _holds_text(array):
+        got = "names" if _holds_text(array) else got
+        return got, "names with `np.array([classes.index(name) for name in labels])`"
+    if getattr(array, "ndim", 0) == 2 and array.shape[1] > 1:
+        return got, "it with `.astype`, or if they are one-hot with `labels.argmax(axis=1)`"
+    return got, "it with `np.asarray(labels, np.int64)`" if dtype is None else "it with `.astype`"
+
+
+def _holds_text(array: Any) -> bool:
+    return isinstance(array, (list, tuple)) and any(isinstance(item, str) for item in array[:1])
