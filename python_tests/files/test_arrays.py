@@ -87,8 +87,9 @@ def quiet(solve, first_index=0):
     return Calls(solve, first_index, lambda *_: None, threads=1)
 
 
-def run_file(function, source, target, channel_axis=-3, first_index=0):
-    return function(source, target, quiet(real_solver(FAST), first_index), channel_axis)
+def run_file(function, source, target, channel_axis=-3, first_index=0, **limits):
+    calls = quiet(real_solver(FAST), first_index)
+    return function(source, target, calls, channel_axis, **limits)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "<f4", ">f4", "float64"])
@@ -250,3 +251,15 @@ def test_npz_with_objects_or_a_bad_array(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and nothing")
     with pytest.raises(zipfile.BadZipFile):
         run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+def test_npz_that_would_take_the_memory(tmp_path):
+    source, target = tmp_path / "a.npz", tmp_path / "b.npz"
+    np.savez_compressed(source, x=np.zeros((1, 64, 64), np.uint8), other=np.zeros(1000, np.uint8))
+    with pytest.raises(ValueError, match=r"^unpacks to 5,\d+ bytes, .* of 5,000; .*`max_bytes`"):
+        run_file(complete_npz, source, target, max_bytes=5000)
+    with zipfile.ZipFile(source, "w") as archive, archive.open("x.npy", "w") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2**20, 2**20, 2**10)}
+        np.lib.format.write_array_header_1_0(stream, header)
+    with pytest.raises(ValueError, match="bytes, too few for its shape"):
+        run_file(complete_npz, source, target)

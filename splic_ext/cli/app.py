@@ -113,6 +113,9 @@ def complete(
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Image files of more pixels are refused unread.")
     ] = JobSettings.max_pixels,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Archives (.npz) that unpack to more are refused unread.")
+    ] = JobSettings.max_bytes,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out files whose output exists.")
@@ -147,6 +150,7 @@ def complete(
             data_range=data_range,
             quality=quality,
             max_pixels=max_pixels,
+            max_bytes=max_bytes,
             overwrite=overwrite,
         )
         plan = plan_jobs(inputs, out, overwrite=overwrite, skip_existing=skip_existing)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import lzma
-import math
 import zipfile
 from importlib import import_module
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.data.dataset import MAX_BYTES, Dataset
+from splic_ext.data.dataset import Dataset
+from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
 from splic_ext.optional import optional
 
@@ -78,32 +78,15 @@ def _read(path: Path, max_bytes: int) -> tuple[Content, list[str]]:
     with zipfile.ZipFile(path) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         wanted = {name: members[name] for name in members if name in PLAIN | PACKED | {"classes"}}
-        _check_size(path, sum(member.file_size for member in wanted.values()), max_bytes)
+        _refuse(path, check_unpacked(wanted.values(), max_bytes))
         for name, member in wanted.items():
-            with archive.open(member) as stream:
-                _check_shape(stream, name, member.file_size)
-            with archive.open(member) as stream:
-                content[name] = np.lib.format.read_array(stream, allow_pickle=False)
+            content[name] = read_member(archive, member)
     return content, list(members)
 
 
-def _check_size(path: Path, size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise _TooLargeError(
-            f"the archive '{path}' unpacks to {size:,} bytes, more than the limit of "
-            f"{max_bytes:,}; raise it with `max_bytes` if the file is meant to be that large"
-        )
-
-
-def _check_shape(stream: IO[bytes], name: str, size: int) -> None:
-    """Refuse an array whose header promises more than the member has: NumPy takes the memory."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:  # that of version 3 differs in the encoding of fields' names, which no data set has
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"the array {name!r} has {size:,} bytes, too few for its shape {shape}")
+def _refuse(path: Path, problem: str | None) -> None:
+    if problem is not None:
+        raise _TooLargeError(f"the archive '{path}' {problem}")
 
 
 def _classes(content: Content, labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
@@ -120,7 +103,7 @@ def _decode(
         pillow: Any = import_module("PIL.Image")
     packed = lzma.LZMADecompressor(memlimit=LZMA_BYTES)
     files = packed.decompress(content["jpeg_xz"].tobytes(), max_bytes + 1)
-    _check_size(path, len(files), max_bytes)
+    _refuse(path, too_large(len(files), max_bytes))
     if not packed.eof:
         raise ValueError("`jpeg_xz` is truncated")
     size = 0
@@ -129,6 +112,6 @@ def _decode(
     for begin, end in islice(pairwise(offsets), limit):
         with pillow.open(io.BytesIO(files[begin:end]), formats=["JPEG"]) as image:
             size += 3 * image.width * image.height
-            _check_size(path, size, max_bytes)
+            _refuse(path, too_large(size, max_bytes))
             images.append(np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
     return np.stack(images)

@@ -16,9 +16,6 @@ __all__ = ["Dataset"]
 
 DIGITS = tuple("0123456789")
 
-#: Most bytes that a file unpacks to, if nothing else is said; the largest of SVHN has 1.6e9.
-MAX_BYTES = 2**31
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:

@@ -10,9 +10,10 @@ from types import MappingProxyType
 from splic_ext.checks import check_bool, check_integer
 from splic_ext.data.archive import load_archive
 from splic_ext.data.cifar import CIFAR10_SPLITS, load_cifar10
-from splic_ext.data.dataset import MAX_BYTES, Dataset
+from splic_ext.data.dataset import Dataset
 from splic_ext.data.digits import DIGITS_SPLITS, load_digits
 from splic_ext.data.download import OFFICIAL_FILES, download_file
+from splic_ext.data.npz import MAX_BYTES
 from splic_ext.data.svhn import SVHN_SPLITS, load_svhn
 
 __all__ = ["DATASETS", "default_root", "load_dataset"]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from splic_ext.data.dataset import DIGITS, MAX_BYTES, Dataset
+from splic_ext.data.dataset import DIGITS, Dataset
 from splic_ext.data.matlab import MatlabError, check_matlab
+from splic_ext.data.npz import MAX_BYTES
 from splic_ext.optional import optional
 
 __all__ = ["SVHN_SPLITS", "load_svhn"]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import channel_first, looks_channel_last
+from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member
 from splic_ext.options import MAX_SIDE
 
 __all__ = [
@@ -162,8 +163,16 @@ def complete_npy(source: Path, target: Path, calls: Calls, channel_axis: int = -
     return [LAST] if looks_channel_last(array.shape, channel_axis) else []
 
 
-def complete_npz(source: Path, target: Path, calls: Calls, channel_axis: int = -3) -> list[str]:
+def complete_npz(
+    source: Path,
+    target: Path,
+    calls: Calls,
+    channel_axis: int = -3,
+    max_bytes: int = MAX_BYTES,
+) -> list[str]:
     """Complete the images of a ``.npz`` file; its other members stay as they are. Return notes.
+
+    An archive that unpacks to more than `max_bytes` is refused before any of it is read.
 
     Images are the arrays of 3 or 4 axes of uint8, float16, float32 or float64: those of 2 axes
     are more often labels or tables.
@@ -171,14 +180,16 @@ def complete_npz(source: Path, target: Path, calls: Calls, channel_axis: int = -
     found = []
     doubtful = False
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as result:
+        problem = check_unpacked(archive.infolist(), max_bytes)
+        if problem is not None:
+            raise ValueError(problem)
         for member in archive.infolist():
             entry = zipfile.ZipInfo(member.filename, member.date_time)
             entry.compress_type = member.compress_type
-            with archive.open(member) as stream:
-                if not member.filename.endswith(".npy"):
-                    result.writestr(entry, stream.read())
-                    continue
-                array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+            if not member.filename.endswith(".npy"):
+                result.writestr(entry, archive.read(member))
+                continue
+            array = read_member(archive, member)
             name = member.filename.removesuffix(".npy")
             if array.ndim in (3, 4) and array.dtype.name in DTYPES:
                 completed = np.empty_like(array)
