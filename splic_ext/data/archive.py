@@ -86,7 +86,8 @@ def _read(path: Path, max_bytes: int) -> tuple[Content, list[str]]:
 
 def _refuse(path: Path, problem: str | None) -> None:
     if problem is not None:
-        raise _TooLargeError(f"the archive '{path}' {problem}")
+        message = f"the archive '{path}' {problem}"
+        raise _TooLargeError(message)
 
 
 def _classes(content: Content, labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ def _decode(
     files = packed.decompress(content["jpeg_xz"].tobytes(), max_bytes + 1)
     _refuse(path, too_large(len(files), max_bytes))
     if not packed.eof:
-        raise ValueError("`jpeg_xz` is truncated")
+        raise ValueError("it ends within a stream of LZMA")
     size = 0
     offsets = [int(offset) for offset in content["offsets"]]
     images = []

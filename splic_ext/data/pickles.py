@@ -226,7 +226,7 @@ class _Reader:
         """Add items to the list or dict on top."""
         container, own = self._pop()
         if type(container) is not kind:
-            raise TypeError(f"items for a {type(container).__name__}")
+            raise TypeError(f"items for no container but a {type(container).__name__}")
         if kind is list:
             container.extend(items)
         else:

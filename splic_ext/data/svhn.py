@@ -37,9 +37,10 @@ def load_svhn(path: Path, *, limit: int | None = None, max_bytes: int = MAX_BYTE
     except MemoryError:
         raise
     except MatlabError as error:
-        fix = "" if ";" in str(error) else "; fetch or save it again"
+        reason, _, fix = str(error).partition("; ")
         raise ValueError(
-            f"the file '{path}' is no MATLAB file that can be read: {error}{fix}"
+            f"the file '{path}' is no MATLAB file that can be read: {reason}; "
+            f"{fix or 'fetch or save it again'}"
         ) from error
     except Exception as error:  # of any type: the content of a damaged file is anything
         raise ValueError(
