@@ -212,6 +212,20 @@ def test_the_first_picture_of_a_camera_file(tmp_path):
     assert opened(tmp_path / "a.jpg").format == "MPO"
     _, result = write_back(tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert (result.format, result.size) == ("JPEG", (12, 9))
+    assert (
+        read(tmp_path / "a.jpg").note == "of its 2 frames only the first is completed and written"
+    )
+
+
+def test_16_bit_gray_with_a_transparent_value_says_what_is_lost(tmp_path):
+    make_image("I;16").save(tmp_path / "plain.png")
+    assert read(tmp_path / "plain.png").note is None
+    whole = (tmp_path / "plain.png").read_bytes()
+    chunk = b"tRNS" + (7).to_bytes(2, "big")
+    chunk = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    at = whole.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(whole[:at] + chunk + whole[at:])
+    assert "transparent gray value is lost" in read(tmp_path / "a.png").note
 
 
 # Metadata

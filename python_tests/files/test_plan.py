@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("PIL", reason="the extra 'cli' is not installed")
 
-from splic_ext.files.plan import PlanError, plan_jobs
+from splic_ext.files.plan import PlanError, linked_folders, plan_jobs
 
 
 @pytest.fixture
@@ -34,6 +34,17 @@ def test_a_folder_is_mirrored_in_sorted_order(tree):
         (2, "in/b.png", "out/b.png"),
         (3, "in/c.JPEG", "out/c.JPEG"),
     ]
+
+
+def test_broken_links_and_linked_folders_are_not_left_out_in_silence(tree):
+    (tree / "in" / "broken.png").symlink_to(tree / "nothing.png")
+    (tree / "in" / "linked").symlink_to(tree / "in" / "a", target_is_directory=True)
+    jobs = plan_jobs([str(tree / "in")], tree / "out")  # the link fails when it is read
+    names = ["c.npy", "z.PNG", "b.png", "broken.png", "c.JPEG"]
+    assert [job.source.name for job in jobs] == names
+    jobs = plan_jobs([str(tree / "in/*.png")], tree / "out")
+    assert [job.source.name for job in jobs] == ["b.png", "broken.png"]
+    assert linked_folders([str(tree / "in"), str(tree / "in/b.png")]) == [tree / "in" / "linked"]
 
 
 def test_files_keep_their_names_and_the_order_of_inputs_does_not_matter(tree):

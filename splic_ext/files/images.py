@@ -95,7 +95,7 @@ def read_picture(
     try:
         with Image.open(path, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
             _check_header(image, max_pixels)
-            note = _depth_note(image)
+            note = _note(image)
             image.load()
             save_options = _save_options(image, path, quality)
             return _picture(image, data_range, save_options, note)
@@ -126,8 +126,18 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
         )
 
 
+def _note(image: Image.Image) -> str | None:
+    """Tell what is lost; ask before the pixels are loaded."""
+    frames = getattr(image, "n_frames", 1)
+    if image.format == "MPO" and frames > 1:
+        return f"of its {frames} frames only the first is completed and written"
+    if image.mode.startswith("I") and "transparency" in image.info:
+        return "its transparent gray value is lost: 16-bit gray is written without transparency"
+    return _depth_note(image)
+
+
 def _depth_note(image: Image.Image) -> str | None:
-    """Tell of 16-bit colour, which Pillow reads as 8-bit; ask before the pixels are loaded."""
+    """Tell of 16-bit colour, which Pillow reads as 8-bit."""
     if image.format not in ("PNG", "TIFF") or image.mode.startswith("I"):
         return None
     # the raw mode is all of the arguments of a decoder, or the first of them

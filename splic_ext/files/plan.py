@@ -12,7 +12,7 @@ from pathlib import Path
 from splic_ext.files.arrays import ARRAY_SUFFIXES
 from splic_ext.files.images import IMAGE_SUFFIXES
 
-__all__ = ["Job", "PlanError", "is_supported", "plan_jobs"]
+__all__ = ["Job", "PlanError", "is_supported", "linked_folders", "plan_jobs"]
 
 
 class PlanError(ValueError):
@@ -111,12 +111,27 @@ def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
         raise PlanError(f"the input {text!r} is neither a file nor a folder")
     elif glob.has_magic(text):
         matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207
-        files = [match for match in matches if match.is_file() and is_supported(match)]
+        files = [match for match in matches if is_supported(match) and _is_file_or_broken(match)]
         if not files:
             raise PlanError(f"no image or array file matches the pattern {text!r}")
         yield from ((match, Path(match.name)) for match in files)
     else:
         raise PlanError(f"the input {text!r} does not exist")
+
+
+def linked_folders(inputs: Sequence[str]) -> list[Path]:
+    """Return the links to folders below the input folders: they are not followed."""
+    found = []
+    for text in filter(os.path.isdir, inputs):
+        for where, folders, _ in os.walk(text):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            found += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
+    return found
+
+
+def _is_file_or_broken(path: Path) -> bool:
+    """Tell whether this is a file, or a link to nothing, which then fails as a file of its own."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
@@ -134,7 +149,7 @@ def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         ]
         for name in names:
             path = here / name
-            if not name.startswith(".") and is_supported(path) and path.is_file():
+            if not name.startswith(".") and is_supported(path) and _is_file_or_broken(path):
                 empty = False
                 yield path, path.relative_to(folder)
     if empty:
