@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from splic_ext.files.images import (
     ImageFileError,
     encode_picture,
-    no_pillow_limit,
+    pillow_rules,
     read_picture,
 )
 
@@ -278,7 +278,7 @@ def test_a_lossy_tiff_is_stored_without_loss(tmp_path):
 def test_too_large_is_refused_by_the_header(tmp_path):
     huge_png(tmp_path / "a.png")
     with (
-        no_pillow_limit(),
+        pillow_rules(),
         pytest.raises(ImageFileError, match=r"10,000,000,000 pixels.*`max_pix"),
     ):
         read(tmp_path / "a.png")
@@ -292,7 +292,7 @@ def test_the_limit_is_inclusive_and_pillows_comes_back(tmp_path):
     with pytest.raises(ImageFileError, match="10 x 10 = 100 pixels"):
         read_picture(tmp_path / "a.png", max_pixels=99)
     before = Image.MAX_IMAGE_PIXELS
-    with no_pillow_limit():
+    with pillow_rules():
         assert Image.MAX_IMAGE_PIXELS is None
     assert before == Image.MAX_IMAGE_PIXELS
 

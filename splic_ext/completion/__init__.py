@@ -235,8 +235,7 @@ def complete(
         check_sides(images.shape, source.shape)
         placement = source.placement(return_info)
         read = images.exported()
-        if placement is None:
-            check_values(read, source.dtype, data_range)
+        excess = placement is None and check_values(read, source.dtype, data_range)
         target = channel_first("out", result.memory(), channel_axis)
         anchors = None if given is None else _spread(given, source, images, channel_axis)
         if out is not None:
@@ -245,6 +244,8 @@ def complete(
                 read = channel_first("batch", source.copied().memory(), channel_axis).exported()
             if given is not None and anchors is not None and anchors.may_overlap(target):
                 anchors = _spread(given.copied(), source, images, channel_axis)
+        if excess:
+            read = np.clip(read, 0, data_range)
         chosen.solve(
             Problem.of(
                 read,

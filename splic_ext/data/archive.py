@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.data.dataset import Dataset
+from splic_ext.data.dataset import Dataset, conversion
 from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
 from splic_ext.optional import optional
@@ -64,7 +64,8 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
             content["x"][:limit] if "x" in content else _decode(content, limit, path, max_bytes)
         )
         if labels is None or labels.dtype.kind not in "iu":
-            raise TypeError("`y` must be an array of integers; convert it with `.astype`")
+            got, fix = conversion("labels", labels)
+            raise TypeError(f"`y` must be an array of integers, got {got}; convert {fix}")
         return Dataset(path.stem, images, labels[:limit].astype(np.int64), classes)
     except (MemoryError, MissingExtraError, _TooLargeError):
         raise

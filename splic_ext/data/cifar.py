@@ -78,14 +78,15 @@ def _contents(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]
                 if file is None:
                     raise ValueError(
                         f"the archive '{path}' of CIFAR-10 holds no file {name}; "
-                        "delete it and download it again"
+                        "get cifar-10-python.tar.gz, or save your own images with "
+                        "`numpy.savez(path, x=images, y=labels)`"
                     )
                 with file:
                     yield f"{path}:{name}", _read(file, f"{path}:{name}")
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         raise ValueError(
             f"the archive '{path}' is damaged: {str(error).partition(chr(10))[0]}; "
-            "delete it and download it again"
+            "copy or download it again"
         ) from error
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from splic_ext.checks import check_integer
 from splic_ext.errors import ShapeError
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "conversion"]
 
 DIGITS = tuple("0123456789")
 
@@ -26,8 +26,9 @@ class Dataset:
     name : str
         What the images are, split included: "cifar10/test".
     images : ndarray of shape (N, C, H, W), uint8
+        Also taken as a torch tensor of uint8 on the CPU, which shares its memory.
     labels : ndarray of shape (N,), int64
-        Indices into `classes`.
+        Indices into `classes`; also taken as a list of integers, or a tensor of int64 on the CPU.
     classes : tuple of str
         Names of the classes.
 
@@ -57,8 +58,10 @@ class Dataset:
             ("images", self.images, np.uint8),
             ("labels", self.labels, np.int64),
         ):
+            array = _opened(array, np.dtype(dtype))
+            object.__setattr__(self, parameter, array)
             if not isinstance(array, np.ndarray) or array.dtype != dtype:
-                got, fix = _conversion(parameter, array)
+                got, fix = conversion(parameter, array)
                 raise TypeError(
                     f"`{parameter}` must be an array of {np.dtype(dtype)}, got {got}; convert {fix}"
                 )
@@ -142,26 +145,43 @@ class Dataset:
         return images
 
 
-def _conversion(parameter: str, array: Any) -> tuple[str, str]:
-    """Return what an array of the wrong kind is, and how to convert it."""
+def _is_tensor(array: Any) -> bool:
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def _opened(array: Any, dtype: np.dtype[Any]) -> Any:
+    """Return what holds the very same values as a NumPy array; no value is cast."""
+    if _is_tensor(array) and array.device.type == "cpu" and str(array.dtype) == f"torch.{dtype}":
+        return array.detach().numpy() if array.layout == sys.modules["torch"].strided else array
+    integers = isinstance(array, (list, tuple)) and dtype == np.int64
+    if integers and all(type(item) is int and abs(item) < 2**63 for item in array):
+        return np.array(array, np.int64)
+    return array
+
+
+def conversion(parameter: str, array: Any) -> tuple[str, str]:
+    """Return what an array of the wrong kind is, and how to convert it."""
+    if _is_tensor(array):
         got = f"a tensor of {array.dtype}"
+        if array.device.type != "cpu":
+            got += f" on {array.device}"
         if parameter == "labels":
             one_hot = ".argmax(dim=1)" if array.ndim == 2 and array.shape[1] > 1 else ""
             return got, f"it with `labels{one_hot}.to(torch.int64).cpu().numpy()`"
         if array.is_floating_point():
-            scaled = "`(255 * images).round().to(torch.uint8).cpu().numpy()`"
-            return got, f"images in [0, 1] with {scaled}"
-        cast = "" if array.dtype == torch.uint8 else ".to(torch.uint8)"
+            scaled, kind = ("images", "it") if _exceeds_one(array) else _SCALED
+            return got, f"{kind} with `({scaled}).round().to(torch.uint8).cpu().numpy()`"
+        cast = "" if got.startswith("a tensor of torch.uint8") else ".to(torch.uint8)"
         return got, f"it with `images{cast}.cpu().numpy()`"
     dtype = getattr(array, "dtype", None)
     got = type(array).__name__ if dtype is None else str(dtype)
     if parameter == "images":
         if getattr(dtype, "kind", "") == "f":  # a cast alone would make them black
-            return got, "images in [0, 1] with `np.rint(255 * images).astype(np.uint8)`"
+            scaled, kind = ("images", "it") if _exceeds_one(array) else _SCALED
+            return got, f"{kind} with `np.rint({scaled}).astype(np.uint8)`"
         return got, "it with `np.asarray`" if dtype is None else "it with `.astype`"
-    if getattr(dtype, "kind", "") in ("U", "S", "O") or _holds_text(array):
+    if getattr(dtype, "kind", "") in ("U", "S") or _holds_text(array):
         got = "names" if _holds_text(array) else got
         return got, "names with `np.array([classes.index(name) for name in labels])`"
     if getattr(array, "ndim", 0) == 2 and array.shape[1] > 1:
@@ -169,5 +189,14 @@ def _conversion(parameter: str, array: Any) -> tuple[str, str]:
     return got, "it with `np.asarray(labels, np.int64)`" if dtype is None else "it with `.astype`"
 
 
+#: How images in [0, 1] become bytes, and what they are called.
+_SCALED = ("255 * images", "images in [0, 1]")
+
+
+def _exceeds_one(images: Any) -> bool:
+    return bool((images > 1.5).any())  # then they are no images in [0, 1], but in [0, 255]
+
+
 def _holds_text(array: Any) -> bool:
-    return isinstance(array, (list, tuple)) and any(isinstance(item, str) for item in array[:1])
+    some = array.reshape(-1)[:1].tolist() if isinstance(array, np.ndarray) else array
+    return isinstance(some, (list, tuple)) and any(isinstance(item, str) for item in some[:1])

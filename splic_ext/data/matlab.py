@@ -60,7 +60,7 @@ def check_matlab(path: Path, names: set[str], max_bytes: int) -> set[str]:
                     "`max_bytes` if the file is meant to be that large"
                 )
             name, is_numbers = _variable(head, length, order, names)
-            found[name] = is_numbers
+            found.setdefault(name, is_numbers)  # SciPy reads the first of a name
     return {name for name, is_numbers in found.items() if is_numbers}
 
 
@@ -71,7 +71,12 @@ def _check_header(header: bytes, size: int) -> str:
             "it is of MATLAB 7.3 (HDF5), expected MATLAB 5 to 7; save it with `save -v7`"
         )
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
-    if size < 128 or order is None or struct.unpack(order + "H", header[124:126])[0] != 0x0100:
+    if (
+        0 in header[:4]
+        or size < 128
+        or order is None
+        or struct.unpack(order + "H", header[124:126])[0] != 0x0100
+    ):
         raise MatlabError("it has no header of MATLAB 5 to 7; save it with `save -v7`")
     return order
 
@@ -141,7 +146,7 @@ def _variable(head: bytes, length: int, order: str, names: set[str]) -> tuple[st
     shape = struct.unpack(f"{order}{len(shape_bytes) // 4}i", shape_bytes)
     if min(shape) < 0:
         raise MatlabError(f"a variable has the shape {shape}")
-    name = elements.content("the name", (1,)).decode("latin-1").rstrip("\0")
+    name = elements.content("the name", (1,)).decode("latin-1")
     if name not in names:
         return name, False
     if word & 0xFF not in CLASSES or word & COMPLEX:

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from splic_ext.atomic import atomic_path
 from splic_ext.backends import get_backend
 from splic_ext.files.arrays import (
     ARRAY_SUFFIXES,
@@ -18,7 +17,7 @@ from splic_ext.files.arrays import (
     complete_npy,
     complete_npz,
 )
-from splic_ext.files.images import ImageFileError, Picture, no_pillow_limit
+from splic_ext.files.images import ImageFileError, Picture, pillow_rules
 from splic_ext.files.plan import Job, is_supported
 from splic_ext.files.reporting import Reporter, Tally
 from splic_ext.files.settings import JobSettings
@@ -28,6 +27,7 @@ from splic_ext.files.work import (
     complete_batch,
     complete_group,
     groups_of,
+    output_path,
     read,
     write,
 )
@@ -62,7 +62,7 @@ def run_jobs(jobs: Sequence[Job], settings: JobSettings, reporter: Reporter) -> 
     """
     get_backend(settings.backend, "cpu")
     tally = Tally(reporter)
-    with no_pillow_limit():
+    with pillow_rules():
         pipeline = _Pipeline(settings, tally)
         try:
             for window in pipeline.windows(jobs):
@@ -166,7 +166,7 @@ class _Pipeline:
         settings = self.settings
         with self.tally.pieces(job) as progress:
             calls = self._calls(job, settings.data_range, progress)
-            with atomic_path(job.target, overwrite=settings.overwrite) as temporary:
+            with output_path(job, settings.overwrite) as temporary:
                 files, axis = (job.source, temporary), settings.channel_axis
                 if job.source.suffix.lower() == ".npy":
                     notes = complete_npy(*files, calls, axis)

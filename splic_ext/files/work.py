@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,16 @@ from splic_ext.files.reporting import reason_of
 from splic_ext.files.settings import JobSettings
 from splic_ext.options import MAX_SIDE
 
-__all__ = ["Loaded", "Pixels", "complete_batch", "complete_group", "groups_of", "read", "write"]
+__all__ = [
+    "Loaded",
+    "Pixels",
+    "complete_batch",
+    "complete_group",
+    "groups_of",
+    "output_path",
+    "read",
+    "write",
+]
 
 Pixels = npt.NDArray[Any]
 
@@ -103,10 +114,22 @@ def complete_group(
         return [result for one in group for result in complete_group([one], threads, settings)]
 
 
+@contextmanager
+def output_path(job: Job, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary path for the output; what goes wrong there is said of it."""
+    try:
+        with atomic_path(job.target, overwrite=overwrite) as temporary:
+            yield temporary
+    except OSError as error:
+        if error.strerror is None:  # a message of our own
+            raise
+        raise OSError(
+            f"the output '{job.target}' cannot be written: {error.strerror}; make room, or name "
+            "another output folder"
+        ) from error
+
+
 def write(loaded: Loaded, completed: Pixels, overwrite: bool) -> None:
     """Encode completed pixels into the output of the file."""
-    with (
-        atomic_path(loaded.job.target, overwrite=overwrite) as temporary,
-        temporary.open("xb") as stream,
-    ):
+    with output_path(loaded.job, overwrite) as temporary, temporary.open("xb") as stream:
         encode_picture(loaded.picture, completed, stream)
