@@ -119,7 +119,8 @@ def out_of_range(image: int, low: float, high: float, data_range: float) -> Valu
         )
     return ValueError(
         f"`batch` must lie in [0, data_range] = [0, {data_range:g}], got minimum "
-        f"{told_apart(low, 0.0)} and maximum {told_apart(high, data_range)} in image {image}; rescale it or pass the right `data_range=`"
+        f"{told_apart(low, 0.0)} and maximum {told_apart(high, data_range)} in image {image}; "
+        "rescale it or pass the right `data_range=`"
     )
 
 

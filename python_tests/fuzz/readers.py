@@ -399,7 +399,7 @@ def result_reader() -> Reader:
     def read(path: Path) -> None:
         with contextlib.suppress(ValueError):
             EvaluationReport.load(path)
-        page = write_report([path], path.with_name("page.html"))
+        page = write_report([path], path.with_name("page.html"), overwrite=True)
         if page.unread:
             raise NoResultError([path.name], page.unread)
         collect([path])

@@ -6,6 +6,8 @@ import os
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
+import numpy as np
+
 from splic_ext.arrays.dtypes import DTYPES, default_data_range, nearest_range
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import ArrayView, channel_first, looks_channel_last, view_array

@@ -72,7 +72,7 @@ def _check_header(header: bytes, size: int) -> str:
         )
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
     if (
-        0 in header[:4]
+        0 in header[:4]  # MATLAB 4
         or size < 128
         or order is None
         or struct.unpack(order + "H", header[124:126])[0] != 0x0100

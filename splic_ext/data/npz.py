@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 import zipfile
@@ -17,6 +18,9 @@ __all__ = ["MAX_BYTES", "check_npy", "check_unpacked", "read_member", "too_large
 
 #: Most bytes that a file unpacks to, if nothing else is said; the largest of SVHN has 1.6e9.
 MAX_BYTES = 2**31
+
+#: A header is read of so many bytes at most; NumPy takes one of 10,000.
+HEADER_BYTES = 2**16
 
 
 def check_unpacked(members: Iterable[zipfile.ZipInfo], max_bytes: int) -> str | None:
@@ -59,6 +63,7 @@ def _strictly() -> Iterator[None]:
 
 
 def _check_header(stream: IO[bytes], name: str, size: int) -> None:
+    stream = io.BytesIO(stream.read(HEADER_BYTES))  # so that a length that lies allocates nothing
     with _strictly():
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):

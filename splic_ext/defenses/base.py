@@ -239,8 +239,8 @@ def check_images(images: Any) -> None:
     low, high = (bound.item() for bound in values.aminmax())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise ValueError(
-            f"`images` must be finite and lie in [0, 1], got minimum "
-            f"{told_apart(low, 0.0)} and maximum {told_apart(high, 1.0)}; scale or clip them, and normalise after the defence"
+            f"`images` must be finite and lie in [0, 1], got minimum {told_apart(low, 0.0)} and "
+            f"maximum {told_apart(high, 1.0)}; scale or clip them, and normalise after the defence"
         )
 
 

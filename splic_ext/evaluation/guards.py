@@ -49,9 +49,10 @@ def check_adversarial(name: str, attack: Attack, adversarial: Any, images: torch
         order = torch.inf if attack.threat.norm == "linf" else 2
         size = torch.linalg.vector_norm(change, ord=order, dim=1).max().item()
         if size > attack.threat.epsilon + ROUNDING:
+            shown = told_apart(size, attack.threat.epsilon)
             raise ValueError(
                 f"the attack {name!r} must stay within {attack.threat.epsilon:.6g} in "
-                f"{attack.threat.norm}, got a change of {told_apart(size, attack.threat.epsilon)}; project it in its `run`"
+                f"{attack.threat.norm}, got a change of {shown}; project it in its `run`"
             )
 
 

@@ -16,7 +16,7 @@ from splic_ext.completion import complete
 from splic_ext.files.arrays import images_per_call
 from splic_ext.files.images import Picture, encode_picture, read_picture
 from splic_ext.files.plan import Job
-from splic_ext.files.reporting import reason_of
+from splic_ext.files.reporting import OutputError, reason_of
 from splic_ext.files.settings import JobSettings
 from splic_ext.options import MAX_SIDE
 
@@ -123,10 +123,9 @@ def output_path(job: Job, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         if error.strerror is None:  # a message of our own
             raise
-        raise OSError(
-            f"the output '{job.target}' cannot be written: {error.strerror}; make room, or name "
-            "another output folder"
-        ) from error
+        place = f": '{error.filename}'" if error.filename not in (None, str(job.target)) else ""
+        reason = f"{error.strerror}{place} (the output cannot be written)"
+        raise OutputError(reason) from error
 
 
 def write(loaded: Loaded, completed: Pixels, overwrite: bool) -> None:
