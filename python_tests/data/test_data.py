@@ -84,7 +84,12 @@ def test_channel_last_images_of_an_archive(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        ([0, 1, 1], TypeError, r"got list; convert it with `np.asarray\(labels, np.int64\)`$"),
+        ([0, 1.0, 1], TypeError, r"got list; convert it with `np.asarray\(labels, np.int64\)`$"),
+        ([0, 1, 2**63], TypeError, "got list; convert it"),
+        ([[1, 0], [0, 1], [0, 1]], TypeError, "got list; convert it"),
+        ([0, 1], ShapeError, r"have shape \(3,\), one for each image, got \(2,\)"),
+        (np.array([0, 1, 1], object), TypeError, "got object; convert it with `.astype`"),
+        (np.array(["cat", "dog", "dog"], object), TypeError, r"got object; .*classes.index"),
         (["cat", "dog", "dog"], TypeError, r"got names; .*classes.index\(name\) for name"),
         (np.array(["cat", "dog", "dog"]), TypeError, r"got <U3; .*classes.index\(name\) for name"),
         (np.array(1), ShapeError, r"have shape \(3,\), one for each image, got \(\)"),
@@ -99,18 +104,43 @@ def test_labels_of_another_kind(labels, error, message):
         small(labels=labels)
 
 
-def test_tensors_are_told_in_the_terms_of_torch():
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_integers_in_a_list_are_labels(kind):
+    data = small(labels=kind([0, 1, 1]))
+    assert data.labels.dtype == np.int64
+    assert data.labels.tolist() == [0, 1, 1]
+
+
+def test_floating_point_images_are_told_by_their_range():
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 5)).astype(np.float32)
+    for given, fix in ((images / 255, r"np.rint\(255 \* images\)"), (images, r"np.rint\(images\)")):
+        with pytest.raises(TypeError, match=fix):
+            small(images=given)
+
+
+def test_tensors():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     data = small()
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    same = small(images=images, labels=labels)
+    assert same.images.dtype == np.uint8
+    assert np.shares_memory(same.images, data.images)
+    assert np.array_equal(same.labels, data.labels)
     one_hot = torch.nn.functional.one_hot(labels)
+    with pytest.raises(ShapeError, match=r"`labels.argmax\(axis=1\)`"):
+        small(labels=one_hot)
+    assert np.array_equal(small(labels=one_hot.argmax(axis=1)).labels, data.labels)
+    last = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
+    with pytest.raises(ShapeError, match=r"look channel last, .*`images.permute\(0, 3, 1, 2\)`"):
+        small(images=last)
+    with pytest.raises(TypeError, match=r"a tensor of torch.uint8 on meta; .*\.cpu\(\)\.numpy\(\)"):
+        small(images=images.to("meta"))
     for changes, got in (
-        ({"images": images}, "a tensor of torch.uint8"),
         ({"images": images.int()}, "a tensor of torch.int32"),
         ({"images": images / 255}, "a tensor of torch.float32"),
-        ({"labels": labels}, "a tensor of torch.int64"),
+        ({"images": images.half()}, "a tensor of torch.float16"),
         ({"labels": labels.half()}, "a tensor of torch.float16"),
-        ({"labels": one_hot}, "a tensor of torch.int64"),
+        ({"labels": one_hot.int()}, "a tensor of torch.int32"),
     ):
         with pytest.raises(TypeError, match=f"got {got}; convert ") as caught:
             small(**changes)

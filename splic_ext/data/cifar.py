@@ -87,7 +87,7 @@ def _contents(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]
     try:
         with _unpacked(path) as file:
             bounded: Any = _Bounded(file)
-            archive = tarfile.open(fileobj=bounded, mode="r:")
+            archive = tarfile.TarFile(fileobj=bounded)
             members = {
                 PurePosixPath(member.name).name: member
                 for member in islice(archive, MOST_MEMBERS)

@@ -54,6 +54,7 @@ class Dataset:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        move = "permute" if _is_tensor(self.images) else "transpose"
         for parameter, array, dtype in (
             ("images", self.images, np.uint8),
             ("labels", self.labels, np.int64),
@@ -75,7 +76,7 @@ class Dataset:
         if self.images.shape[3] in (1, 3, 4) and self.images.shape[1] > 4:
             raise ShapeError(
                 f"`images` of shape {self.images.shape} look channel last, expected (N, C, H, W); "
-                "move the axis with `images.transpose(0, 3, 1, 2)`",
+                f"move the axis with `images.{move}(0, 3, 1, 2)`",
                 self.images.shape,
                 "(N, C, H, W)",
             )
@@ -182,7 +183,7 @@ def conversion(parameter: str, array: Any) -> tuple[str, str]:
             return got, f"{kind} with `np.rint({scaled}).astype(np.uint8)`"
         return got, "it with `np.asarray`" if dtype is None else "it with `.astype`"
     if getattr(dtype, "kind", "") in ("U", "S") or _holds_text(array):
-        got = "names" if _holds_text(array) else got
+        got = "names" if dtype is None else got
         return got, "names with `np.array([classes.index(name) for name in labels])`"
     if getattr(array, "ndim", 0) == 2 and array.shape[1] > 1:
         return got, "it with `.astype`, or if they are one-hot with `labels.argmax(axis=1)`"

@@ -72,8 +72,9 @@ def _check_header(stream: IO[bytes], name: str, size: int) -> None:
             shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
     if dtype.hasobject:
         raise ValueError(
-            f"the array {name} holds Python objects, which could run any program; convert it with "
-            "`.astype`, labels for example to np.int64, and save it again"
+            f"the array {name} holds Python objects, which could run any program "
+            "(allow_pickle=False); convert it with `.astype`, labels for example to np.int64, and "
+            "save it again"
         )
     # an array of empty elements takes no memory, but counts without end
     if min(shape, default=0) < 0 or math.prod(shape) * max(1, dtype.itemsize) > size:
