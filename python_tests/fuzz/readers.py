@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import pickle
 import tarfile
 import tempfile
@@ -428,6 +429,7 @@ def options_reader() -> Reader:
 
 
 IMAGES = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP")
+#: Name -> what makes the reader, in the process that runs it.
 READERS: dict[str, Callable[[], Reader]] = {
     **{kind.lower(): lambda kind=kind: image_reader(kind) for kind in IMAGES},  # type: ignore[misc]
     "npy": npy_reader,
@@ -443,4 +445,30 @@ READERS: dict[str, Callable[[], Reader]] = {
     "finished part": part_reader,
     "results": result_reader,
     "options": options_reader,
+}
+
+
+# Readers with faults, for the tests of the fuzzer itself
+
+
+def faulty(fault: Callable[[], Any]) -> Callable[[], Reader]:
+    """A reader of the file "valid", which does something bad where the first byte is another."""
+
+    def read(path: Path) -> None:
+        if path.read_bytes()[:1] != b"v":
+            fault()
+
+    return lambda: Reader("file", whole(b"valid"), read)
+
+
+def hang() -> None:
+    while True:
+        pass
+
+
+FAULTY = {
+    "crash": faulty(os.abort),
+    "hang": faulty(hang),
+    "grow": faulty(lambda: bytearray(2**32)),
+    "raise": faulty(lambda: {}["key"]),
 }

@@ -12,6 +12,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fuzz.readers import FAULTY, READERS
+from fuzz.worker import HANG, make_case
+
 __all__ = ["Result", "fuzz"]
 
 #: So many different faults of a reader are kept, and so many seconds a worker may take to begin.
@@ -84,17 +87,14 @@ def start(
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=seconds + START,
+        timeout=seconds + START + HANG,
         check=False,
     )
 
 
 def keep(name: str, seed: int, index: int, scratch: Path, kept: Path) -> str:
     """Make a case once more, and keep its file; return where."""
-    from fuzz.readers import READERS
-    from fuzz.worker import make_case
-
-    reader = READERS[name]()
+    reader = (READERS | FAULTY)[name]()
     kept.mkdir(parents=True, exist_ok=True)
     path = kept / f"{name.replace(' ', '-')}-{seed}-{index}-{reader.file}"
     path.write_bytes(make_case(reader, name, seed, index))

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 from fuzz.mutations import mutate
-from fuzz.readers import READERS, Reader
+from fuzz.readers import FAULTY, READERS, Reader
 
 #: Most seconds of a case, and bytes of memory that all cases of a process may add.
 HANG, MEMORY = 5.0, 2**29
@@ -61,7 +61,7 @@ def outcome(reader: Reader, path: Path) -> tuple[str, str]:
 
 def main(name: str, seed: int, first: int, seconds: float, folder: Path) -> None:
     """Try cases from the first on; the one that is tried is in the folder when the process ends."""
-    reader = READERS[name]()
+    reader = (READERS | FAULTY)[name]()
     place = folder / "case"
     place.mkdir(exist_ok=True)
     path = place / reader.file

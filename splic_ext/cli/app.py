@@ -34,7 +34,7 @@ from splic_ext.cli.solver_flags import resolve_options, solver_flags
 from splic_ext.cli.train import train
 from splic_ext.diagnostics import describe_installation
 from splic_ext.files.pipeline import run_jobs
-from splic_ext.files.plan import linked_folders, plan_jobs
+from splic_ext.files.plan import left_out, plan_jobs
 from splic_ext.files.settings import JobSettings
 
 __all__ = ["app"]
@@ -155,8 +155,8 @@ def complete(
         )
         plan = plan_jobs(inputs, out, overwrite=overwrite, skip_existing=skip_existing)
         with ConsoleReporter(len(plan), quiet=quiet, command=complete) as reporter:
-            for folder in linked_folders(inputs):
-                reporter.note(folder, "a linked folder is left out; name it as an input")
+            for path, reason in left_out(inputs):
+                reporter.note(path, reason)
             failed = run_jobs(plan, settings, reporter)
         reporter.summary(failed)
     if failed:

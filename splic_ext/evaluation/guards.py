@@ -132,8 +132,9 @@ def check_output(
     try:
         report = EvaluationReport.load(path)
     except (OSError, ValueError) as error:
+        reason = str(error.__cause__ or error)
         raise ValueError(
-            f"'{path}' is no report that can be read: {str(error).partition(';')[0]}; name another "
+            f"'{path}' is no report that can be read: {reason.partition(';')[0]}; name another "
             "`output`, or give `overwrite=True` to replace it: finished parts are kept"
         ) from error
     if report.key != key:

@@ -22,6 +22,7 @@ __all__ = [
     "ImageFileError",
     "Picture",
     "encode_picture",
+    "is_other_image",
     "pillow_rules",
     "read_picture",
 ]
@@ -36,6 +37,14 @@ IMAGE_SUFFIXES = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
+
+#: Images of other formats, which people keep beside the others.
+OTHER_SUFFIXES = frozenset(
+    {
+        *(".apng", ".avif", ".dds", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2"),
+        *(".jpe", ".jpx", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga"),
+    }
+)
 
 #: Modes that the solver does not take -> the one they are read as.
 _READ_AS = {
@@ -75,6 +84,11 @@ class Picture:
     alpha: npt.NDArray[np.uint8] | None = None  # of shape (H, W), written back untouched
     save_options: dict[str, Any] = field(default_factory=dict)  # metadata, encoder settings
     note: str | None = None  # what the user should know about this file
+
+
+def is_other_image(path: Path) -> bool:
+    """Tell from its suffix whether a file is an image of a format that is not read here."""
+    return path.suffix.lower() in OTHER_SUFFIXES and not path.name.startswith(".")
 
 
 class _Told(threading.local):

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from splic_ext.files.arrays import ARRAY_SUFFIXES
-from splic_ext.files.images import IMAGE_SUFFIXES
+from splic_ext.files.images import IMAGE_SUFFIXES, is_other_image
 
-__all__ = ["Job", "PlanError", "is_supported", "linked_folders", "plan_jobs"]
+__all__ = ["Job", "PlanError", "is_supported", "left_out", "plan_jobs"]
 
 
 class PlanError(ValueError):
@@ -119,13 +119,23 @@ def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
         raise PlanError(f"the input {text!r} does not exist")
 
 
-def linked_folders(inputs: Sequence[str]) -> list[Path]:
-    """Return the links to folders below the input folders: they are not followed."""
+def left_out(inputs: Sequence[str]) -> list[tuple[Path, str]]:
+    """Return what is not completed below the input folders, and why.
+
+    Links to folders are not followed, and image files of other formats are not read.
+    """
     found = []
     for text in filter(os.path.isdir, inputs):
-        for where, folders, _ in os.walk(text):
+        others = []
+        for where, folders, names in os.walk(text):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            found += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
+            links = [Path(where, name) for name in folders if Path(where, name).is_symlink()]
+            found += [(link, "a linked folder is left out; name it as an input") for link in links]
+            others += [path for name in names if is_other_image(path := Path(where, name))]
+        if others:
+            kinds = " ".join(sorted({path.suffix.lower() for path in others}))
+            reason = f"images of other formats are left out, {len(others)} of {kinds}: convert them"
+            found.append((Path(text), reason))
     return found
 
 
