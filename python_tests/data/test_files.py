@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import lzma
 import pickle
+import tarfile
 import tracemalloc
 import zipfile
 import zlib
@@ -217,7 +219,7 @@ SHARED = b")" + b"2\x86" * 30
         (b"\x8b\xff\xff\xff\x7fabc.", "an integer of 2147483647 bytes"),
         (b"\x8b\x00\x10\x00\x00" + bytes(4096) + b".", "an integer of 4096 bytes"),
         (b"I" + b"9" * 5000 + b"\n.", "a number of 5000 digits"),
-        (b"]" * 2**20 + b".", "more than 1,048,576 values"),
+        (b"]" * 2**19 + b".", "more than 524,288 values"),
         (b"\x8f(K\x01\x90.", "the opcode EMPTY_SET"),
         (b"\x96" + b"\xff" * 7 + b"\x7f.", "the opcode BYTEARRAY8"),
         (
@@ -548,3 +550,80 @@ def test_packed_files_that_unpack_to_the_memory(tmp_path):
     jpeg_archive(path)
     with pytest.raises(ValueError, match=r"packed.npz' unpacks to .*1,152 bytes.*limit of 1,151"):
         load_dataset(path, max_bytes=1151)
+
+
+# Archives that would take the memory, or the time
+
+
+def tar_header(size, kind=b"0", name="x"):
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"L", b"g"])
+def test_a_tar_that_unpacks_without_end(tmp_path, kind):
+    path = tmp_path / "bomb.tar.gz"
+    with gzip.open(path, "wb") as stream:
+        stream.write(tar_header(3 * 2**30, kind) + bytes(2**20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb.tar.gz' is damaged: .*\d+ bytes; .*load it again"):
+        load_dataset(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_tar_of_many_files(tmp_path):
+    headers = b"".join(tar_header(0, name=f"x{i}") for i in range(10_001))
+    (tmp_path / "many.tar").write_bytes(headers + tar_header(0, name="test_batch") + bytes(1024))
+    with pytest.raises(ValueError, match=r"holds no file test_batch; get cifar-10-python.tar.gz"):
+        load_dataset(tmp_path / "many.tar")
+
+
+def test_a_tar_of_nested_headers(tmp_path):
+    headers = b"".join(tar_header(0, b"x") for _ in range(3000))
+    (tmp_path / "deep.tar").write_bytes(headers + bytes(1024))
+    with pytest.raises(ValueError, match=r"deep.tar' (is damaged|of CIFAR-10 holds no file)"):
+        load_dataset(tmp_path / "deep.tar")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array([0, 1], object), r"holds Python objects, .*labels for example to np.int64"),
+        (np.array(["cat", "dog"]), r"must be an array of integers, got <U3; .*classes.index"),
+        (np.array([0.0, 1.0]), r"must be an array of integers, got float64; convert it with"),
+        (np.eye(2), r"one-hot with `labels.argmax\(axis=1\)`"),
+        (np.eye(2, dtype=int), r"one-hot, use `labels.argmax\(axis=1\)`"),
+        (np.array(1), r"one for each image, got \(\)"),
+    ],
+)
+def test_labels_of_an_archive(tmp_path, y, message):
+    np.savez(tmp_path / "mine.npz", x=X, y=y)
+    with pytest.raises(ValueError, match=f"mine.npz' .*{message}"):
+        load_dataset(tmp_path / "mine.npz")
+
+
+def test_a_matlab_file_whose_first_variable_of_a_name_is_no_array(tmp_path):
+    """SciPy reads the first one; a second that is sound does not make it so."""
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
+    path = write_mat(tmp_path, scipy_io)
+    other = tmp_path / "other.mat"
+    scipy_io.savemat(other, {"X": np.array([[1, "text"]], object)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:128] + other.read_bytes()[128:] + whole[128:])
+    with pytest.raises(ValueError, match=r"small.mat' is no file of SVHN"):
+        load_dataset(path)
+
+
+def test_a_matlab_file_that_scipy_takes_for_one_of_matlab_4(tmp_path):
+    path = write_mat(tmp_path, pytest.importorskip("scipy.io", reason="SciPy is not installed"))
+    path.write_bytes(b"MA\0L" + path.read_bytes()[4:])
+    with pytest.raises(ValueError, match="no header of MATLAB 5 to 7; save it with `save -v7`"):
+        load_dataset(path)
+
+
+def write_mat(folder, scipy_io):
+    content = {"X": np.zeros((2, 2, 3, 2), np.uint8), "y": np.array([[1], [2]], np.uint8)}
+    scipy_io.savemat(folder / "small.mat", content)
+    return folder / "small.mat"

@@ -1,6 +1,7 @@
 """Image files in and out: formats, metadata, what is refused."""
 
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from splic_ext.files.images import (
     ImageFileError,
     encode_picture,
-    pillow_rules,
+    no_pillow_limit,
     read_picture,
 )
 
@@ -278,7 +279,7 @@ def test_a_lossy_tiff_is_stored_without_loss(tmp_path):
 def test_too_large_is_refused_by_the_header(tmp_path):
     huge_png(tmp_path / "a.png")
     with (
-        pillow_rules(),
+        no_pillow_limit(),
         pytest.raises(ImageFileError, match=r"10,000,000,000 pixels.*`max_pix"),
     ):
         read(tmp_path / "a.png")
@@ -292,7 +293,7 @@ def test_the_limit_is_inclusive_and_pillows_comes_back(tmp_path):
     with pytest.raises(ImageFileError, match="10 x 10 = 100 pixels"):
         read_picture(tmp_path / "a.png", max_pixels=99)
     before = Image.MAX_IMAGE_PIXELS
-    with pillow_rules():
+    with no_pillow_limit():
         assert Image.MAX_IMAGE_PIXELS is None
     assert before == Image.MAX_IMAGE_PIXELS
 
@@ -330,3 +331,15 @@ def test_32_bit_integers(tmp_path):
     Image.frombytes("I", (4, 4), np.arange(16, dtype=np.int32).tobytes()).save(tmp_path / "a.tif")
     with pytest.raises(ImageFileError, match="mode 'I' are not supported"):
         read(tmp_path / "a.tif")
+
+
+def test_what_pillow_warns_of_is_a_note_of_the_file(tmp_path):
+    path = tmp_path / "a.tif"
+    make_image("L").save(path, exif={271: "maker"})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\x0f\x01\x02\x00\x06", b"\x0f\x01\x02\x00\xff", 1))
+    with warnings.catch_warnings(record=True) as told, no_pillow_limit():
+        picture = read(path)
+    assert not told
+    assert picture.note.startswith("Pillow warns: ")
+    assert picture.pixels.shape == (9, 12, 1)

@@ -75,7 +75,7 @@ def image_reader(kind: str) -> Reader:
     from splic_ext.files.images import (
         ImageFileError,
         encode_picture,
-        pillow_rules,
+        no_pillow_limit,
         read_picture,
     )
 
@@ -108,7 +108,7 @@ def image_reader(kind: str) -> Reader:
         save("L"), save("P"), save("RGB"), save("1")
 
     def read(path: Path) -> None:
-        with pillow_rules():
+        with no_pillow_limit():
             picture = read_picture(path, max_pixels=MAX_PIXELS)
             encode_picture(picture, picture.pixels, io.BytesIO())
 

@@ -59,14 +59,15 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
             "save it with `numpy.savez(path, x=images, y=labels)`"
         )
     try:
+        if labels is None or labels.dtype.kind not in "iu":
+            got, fix = conversion("labels", labels)
+            raise TypeError(f"`y` must be an array of integers, got {got}; convert {fix}")
         classes = _classes(content, labels)
         images = (
             content["x"][:limit] if "x" in content else _decode(content, limit, path, max_bytes)
         )
-        if labels is None or labels.dtype.kind not in "iu":
-            got, fix = conversion("labels", labels)
-            raise TypeError(f"`y` must be an array of integers, got {got}; convert {fix}")
-        return Dataset(path.stem, images, labels[:limit].astype(np.int64), classes)
+        labels = labels[:limit] if labels.ndim else labels
+        return Dataset(path.stem, images, labels.astype(np.int64), classes)
     except (MemoryError, MissingExtraError, _TooLargeError):
         raise
     except Exception as error:  # of any type, from LZMA and Pillow

@@ -25,7 +25,7 @@ __all__ = ["PickledArray", "load_pickle"]
 KINDS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 #: Most opcodes, and so objects; an official batch of CIFAR has 61 thousand.
-MAX_STEPS = 2**20
+MAX_STEPS = 2**19
 
 #: Most containers inside each other; an official batch has two.
 MAX_DEPTH = 32

@@ -233,7 +233,8 @@ def _reading(kind: str, saved: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         fix = "" if "; " in reason else f"; save it again with `{saved}`"
-        raise ValueError(f"cannot be read as {kind}: {reason}{fix}") from error
+        error_type = zipfile.BadZipFile if isinstance(error, zipfile.BadZipFile) else ValueError
+        raise error_type(f"cannot be read as {kind}: {reason}{fix}") from error
 
 
 def _allocate(path: Path) -> None:

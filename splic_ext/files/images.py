@@ -23,7 +23,7 @@ __all__ = [
     "Picture",
     "encode_picture",
     "is_other_image",
-    "pillow_rules",
+    "no_pillow_limit",
     "read_picture",
 ]
 
@@ -101,7 +101,7 @@ _TOLD = _Told()
 
 
 @contextmanager
-def pillow_rules() -> Iterator[None]:
+def no_pillow_limit() -> Iterator[None]:
     """Turn off Pillow's own limit on pixels, where :func:`read_picture` applies another.
 
     What Pillow warns of becomes a note of the picture. Filters of warnings are those of all

@@ -17,7 +17,7 @@ from splic_ext.files.arrays import (
     complete_npy,
     complete_npz,
 )
-from splic_ext.files.images import ImageFileError, Picture, pillow_rules
+from splic_ext.files.images import ImageFileError, Picture, no_pillow_limit
 from splic_ext.files.plan import Job, is_supported
 from splic_ext.files.reporting import Reporter, Tally
 from splic_ext.files.settings import JobSettings
@@ -62,7 +62,7 @@ def run_jobs(jobs: Sequence[Job], settings: JobSettings, reporter: Reporter) -> 
     """
     get_backend(settings.backend, "cpu")
     tally = Tally(reporter)
-    with pillow_rules():
+    with no_pillow_limit():
         pipeline = _Pipeline(settings, tally)
         try:
             for window in pipeline.windows(jobs):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 import zipfile
 from pickletools import genops, markobject
 
@@ -42,13 +41,10 @@ def check_saved(content: bytes) -> None:
 
 def _check_pickle(stream: io.BytesIO) -> None:
     """Follow how large the tuples on the stack are; all else counts as one value."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd escapes in texts
-        pickle = list(genops(stream))
     stack: list[int] = []
     marks: list[int] = []
     memo: dict[object, int] = {}
-    for opcode, argument, _ in pickle:
+    for opcode, argument, _ in genops(stream):
         name = opcode.name
         if "PUT" in name or name == "MEMOIZE":
             memo[len(memo) if argument is None else argument] = stack[-1]

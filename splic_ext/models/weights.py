@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -115,9 +116,11 @@ def _read(path: Path) -> Any:
 
         def read(file: Path) -> Any:
             content = file.read_bytes()
-            check_saved(content)
-            # in memory, where a length that is damaged allocates nothing
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old storages, and odd escapes in texts
+                check_saved(content)
+                # in memory, where a length that is damaged allocates nothing
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
     try:
         return read(path)

@@ -174,7 +174,7 @@ def _decode_dataclass(kind: Any, values: Any, where: str) -> Any:
 
 
 def _refused(where: str, expected: str, got: Any) -> ValueError:
-    return ValueError(
-        f"`{shortened(where)}` must be {expected}, got {shortened(repr(got))}; take a file as it "
-        "was written"
-    )
+    shown = repr(got)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    where = shortened(where)
+    return ValueError(f"`{where}` must be {expected}, got {shown}; take a file as it was written")
