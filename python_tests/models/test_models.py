@@ -399,6 +399,8 @@ HOSTILE = {
     "deep keys": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
     "shared keys": b"\x80\x02})" + b"2\x86" * 40 + b"K\x01s.",
     "shared keys by memo": b"\x80\x02})q\x01" + b"h\x01\x86q\x01" * 40 + b"K\x01s.",
+    "a long name": b"\x80\x02c" + b"a" * 2**20 + b"\nb\n.",
+    "a long text": b"\x80\x02X\x00\x00\x10\x00" + b"a" * 2**20 + b")R.",
     "no value": b"\x80\x02}K\x01s.",
     "a text without end": b"\x80\x02X\xff\xff\xff\xffabc.",
 }

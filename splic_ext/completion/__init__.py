@@ -137,7 +137,8 @@ def complete(
     channel_axis : int, default -3
         -1 for channel-last images, (H, W, C) or (N, H, W, C).
     data_range : float, optional
-        Largest value of the data, the result is clipped to it; default 255 for uint8, else 1.
+        Largest value of the data, the result is clipped to it; default 255 for uint8, else 1. An
+        excess of up to four roundings (of float16, one) is clipped before.
     out : array, optional
         Where to store the result: container, dtype, shape and device of `batch`. May be `batch`.
     return_info : bool, default False

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.checks import shortened
 from splic_ext.data.dataset import Dataset, conversion
 from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
@@ -55,7 +56,7 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
     if not (content.keys() >= PLAIN or content.keys() >= PACKED):
         raise ValueError(
             f"the archive '{path}' must hold the arrays x and y, or jpeg_xz, offsets and labels, "
-            f"got {', '.join(names) or 'none'}; "
+            f"got {shortened(', '.join(names), 200) or 'none'}; "
             "save it with `numpy.savez(path, x=images, y=labels)`"
         )
     try:

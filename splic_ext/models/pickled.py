@@ -12,6 +12,9 @@ __all__ = ["UnsafeError", "check_saved"]
 #: stack: deep ones end the process, and shared ones take for ever.
 MAX_NESTED = 2**13
 
+#: Longest word. torch searches a message that holds it for as long as its square says.
+MAX_WORD = 2**13
+
 #: How many pickles a file of the old format begins with.
 OLD_PICKLES = 5
 
@@ -46,6 +49,8 @@ def _check_pickle(stream: io.BytesIO) -> None:
     memo: dict[object, int] = {}
     for opcode, argument, _ in genops(stream):
         name = opcode.name
+        if isinstance(argument, str) and max(map(len, argument.split()), default=0) > MAX_WORD:
+            raise UnsafeError(f"it holds a word of more than {MAX_WORD:,} characters")
         if "PUT" in name or name == "MEMOIZE":
             memo[len(memo) if argument is None else argument] = stack[-1]
         elif name.endswith("GET"):
