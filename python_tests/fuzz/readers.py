@@ -33,14 +33,13 @@ Sample = tuple[bytes, Callable[[bytes], bytes]]
 
 @dataclass(frozen=True)
 class Reader:
-    """`read` takes the path of a file of that name, beside copies of the files `around`."""
+    """`read` takes the path of a file of that name."""
 
     file: str
     samples: Sequence[Sample]
     read: Callable[[Path], Any]
     errors: tuple[type[Exception], ...] = (ValueError,)
     named: bool = True  # the message of an error names the file
-    around: Mapping[str, bytes] | None = None
 
 
 def whole(*contents: bytes) -> list[Sample]:
@@ -233,7 +232,7 @@ def cifar_reader() -> Reader:
 def tar_reader() -> Reader:
     def tarred(content: bytes, mode: str = "w") -> bytes:
         stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode=mode) as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode=mode) as archive:
             member = tarfile.TarInfo("cifar-10-batches-py/test_batch")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -269,7 +268,6 @@ def matlab_reader() -> Reader:
         return content[:128] + b"\x0f\0\0\0" + len(packed).to_bytes(4, "little") + packed
 
     samples = whole(plain, saved(True), saved(False, **more), saved(True, **more))
-    # the numbers of X are of less interest than what is around them
     return Reader("data.mat", [*samples, (plain, pack)], read_dataset)
 
 
@@ -305,7 +303,7 @@ def weights_reader() -> Reader:
     for options in ({}, {"_use_new_zipfile_serialization": False}):
         for values in (tensors(), {"state_dict": tensors(), "epoch": 3}):
             stream = io.BytesIO()
-            torch.save(values, stream, **options)  # type: ignore[arg-type]
+            torch.save(values, stream, **options)
             contents.append(stream.getvalue())
     with zipfile.ZipFile(io.BytesIO(contents[0])) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -328,11 +326,11 @@ def trained() -> dict[str, bytes]:
         kept["identity"] = json.dumps(self.identity).encode()
 
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.Checkpoint.write = keep  # type: ignore[method-assign]
+        checkpoint.Checkpoint.write = keep
         try:
             fit(output=Path(folder, "out"), epochs=1)
         finally:
-            checkpoint.Checkpoint.write = write  # type: ignore[method-assign]
+            checkpoint.Checkpoint.write = write
         for name in ("training.json", "weights.safetensors"):
             kept[name] = Path(folder, "out", name).read_bytes()
     return kept
@@ -431,7 +429,7 @@ def options_reader() -> Reader:
 IMAGES = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP")
 #: Name -> what makes the reader, in the process that runs it.
 READERS: dict[str, Callable[[], Reader]] = {
-    **{kind.lower(): lambda kind=kind: image_reader(kind) for kind in IMAGES},  # type: ignore[misc]
+    **{kind.lower(): lambda kind=kind: image_reader(kind) for kind in IMAGES},
     "npy": npy_reader,
     "complete npz": complete_npz_reader,
     "data set npz": archive_reader,
