@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from splic_ext.checks import check_bool, check_integer, check_number, shortened
+from splic_ext.checks import check_bool, check_integer, check_number, shortened, told_apart
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -51,3 +53,19 @@ def test_shortened(length, most):
         begin, end = result.split("...")
         assert text.startswith(begin)
         assert text.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "text"),
+    [
+        (1.5, 1.0, "1.5"),
+        (1.0, 1.0, "1"),
+        (1.0000001, 1.0, "1.0000001000000001"),
+        (-1e-9, 0.0, "-1e-09"),
+        (0.0, 0.0, "0"),
+        (254.9999999, 255.0, "254.99999990000001"),
+        (math.nan, 1.0, "nan"),
+    ],
+)
+def test_numbers_are_told_apart_from_their_bound(value, bound, text):
+    assert told_apart(value, bound) == text

@@ -265,3 +265,16 @@ def test_round_trips_hold_for_all_options(changes):
     options = SolverOptions(**changes)
     assert SolverOptions.from_json(options.to_json()) == options
     assert eval(repr(options)) == options
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"rank":' * 100_000])
+def test_json_that_is_nested_too_deeply(text):
+    with pytest.raises(ValueError, match=r"must be a JSON object|Expecting value"):
+        SolverOptions.from_json(text)
+
+
+def test_long_names_and_values_are_shortened():
+    for values in ({"a" * 5000: 1}, {"channels": "a" * 5000}):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            SolverOptions.from_dict(values)
+        assert len(str(caught.value)) < 500

@@ -18,6 +18,7 @@ __all__ = [
     "check_number",
     "out_of_range",
     "shortened",
+    "told_apart",
 ]
 
 #: How channels become matrices: a word that options and masks share.
@@ -104,7 +105,9 @@ def check_fields(what: str, values: Any, known: Sequence[str]) -> None:
     check_mapping(what, values)
     for name in values:
         if name not in known:
-            raise TypeError(f"unknown field {name!r} of {what}; known are {', '.join(known)}")
+            raise TypeError(
+                f"unknown field {shortened(repr(name))} of {what}; known are {', '.join(known)}"
+            )
 
 
 def out_of_range(image: int, low: float, high: float, data_range: float) -> ValueError:
@@ -115,9 +118,15 @@ def out_of_range(image: int, low: float, high: float, data_range: float) -> Valu
             "replace them, for example with numpy.nan_to_num"
         )
     return ValueError(
-        f"`batch` must lie in [0, data_range] = [0, {data_range:g}], got minimum {low:g} "
-        f"and maximum {high:g} in image {image}; rescale it or pass the right `data_range=`"
+        f"`batch` must lie in [0, data_range] = [0, {data_range:g}], got minimum "
+        f"{told_apart(low, 0.0)} and maximum {told_apart(high, data_range)} in image {image}; "
+        "rescale it or pass the right `data_range=`"
     )
+
+
+def told_apart(value: float, bound: float) -> str:
+    """Return a number for a message, with all of its digits if it looks like the bound."""
+    return f"{value:.17g}" if f"{value:.6g}" == f"{bound:.6g}" else f"{value:.6g}"
 
 
 def _digits(number: int) -> str:

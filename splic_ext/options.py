@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from splic_ext.checks import Channels, check_bool, check_integer, check_number
+from splic_ext.checks import Channels, check_bool, check_integer, check_number, shortened
 
 __all__ = ["PRESETS", "Algorithm", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
 
@@ -140,7 +140,9 @@ class SolverOptions:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in choices:
                 expected = ", ".join(repr(choice) for choice in choices)
-                raise ValueError(f"`{name}` must be one of {expected}, got {value!r}")
+                raise ValueError(
+                    f"`{name}` must be one of {expected}, got {shortened(repr(value))}"
+                )
             _set(self, name, str(value))
 
     def __repr__(self) -> str:
@@ -251,7 +253,8 @@ class SolverOptions:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known, key=str)
         if unknown:
-            raise TypeError(f"unknown solver option {unknown[0]!r}; known are {sorted(known)}")
+            name = shortened(repr(unknown[0]))
+            raise TypeError(f"unknown solver option {name}; known are {sorted(known)}")
         return cls(**values)
 
     def to_json(self) -> str:
@@ -294,7 +297,13 @@ class SolverOptions:
         >>> SolverOptions.from_json('{"n_masks": 4, "rank": null}')
         SolverOptions(n_masks=4)
         """
-        values = json.loads(text)
+        try:
+            values = json.loads(text)
+        except RecursionError:
+            raise ValueError(
+                "solver options must be a JSON object, got one that is nested too deeply; pass "
+                "what to_json() returned"
+            ) from None
         if not isinstance(values, dict):
             raise TypeError(
                 f"solver options must be a JSON object, got {type(values).__name__}; "

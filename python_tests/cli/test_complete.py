@@ -226,3 +226,22 @@ def test_a_failing_write_leaves_nothing(tmp_path, monkeypatch):
     output = complete_files(tmp_path / "a.png", "-o", tmp_path / "out", code=1)
     assert "a.png: No space left on device" in output
     assert files_below(tmp_path / "out") == []
+
+
+def test_an_output_that_fails_is_not_blamed_on_its_source(tmp_path):
+    save_png(tmp_path / "in/a/x.png")
+    np.save(tmp_path / "in/a/y.npy", np.zeros((1, 8, 8), np.uint8))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").write_text("a file, not a folder")
+    output = " ".join(complete_files(tmp_path / "in", "-o", tmp_path / "out", code=1).split())
+    for name in ("x.png", "y.npy"):
+        assert f"error: {tmp_path / 'out/a' / name}: File exists: '{tmp_path / 'out/a'}'" in output
+        assert str(tmp_path / "in/a" / name) not in output
+    assert output.count("(the output cannot be written)") == 2
+
+
+def test_images_of_other_formats_in_a_folder_are_told(tmp_path):
+    save_png(tmp_path / "in/a.png")
+    (tmp_path / "in/b.gif").touch()
+    output = " ".join(complete_files(tmp_path / "in", "-o", tmp_path / "out").split())
+    assert f"note: {tmp_path / 'in'}: images of other formats are left out, 1 of .gif" in output

@@ -92,6 +92,43 @@ def test_data_range_decides_what_is_out_of_range(backend):
         backend.complete(dark, data_range=99)
 
 
+def rounded_up(dtype, steps):
+    """Images of a 0 and a 1 that are so many roundings out of range."""
+    batch = np.full((2, 1, 8, 8), 0.5, dtype)
+    excess = steps * np.finfo(dtype).eps
+    batch[1, 0, 0, :2] = 1 + excess, -excess
+    return batch
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("float32", 4), ("float64", 4), ("float16", 1)])
+def test_an_excess_of_a_few_roundings_is_clipped(dtype, steps):
+    batch = rounded_up(dtype, steps)
+    before = batch.copy()
+    clipped = np.clip(batch, 0, 1)
+    assert not np.array_equal(batch, clipped)
+    options = SolverOptions(max_iterations=2)
+    np.testing.assert_array_equal(
+        complete(batch, options=options), complete(clipped, options=options)
+    )
+    np.testing.assert_array_equal(batch, before)
+    out = complete(batch, options=options, out=batch)
+    assert out is batch
+    np.testing.assert_array_equal(batch, complete(clipped, options=options))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "steps", "said"),
+    [
+        ("float32", 5, "minimum -5.96046e-07 and maximum 1.00000059"),
+        ("float64", 5, "maximum 1.000000000000001"),
+        ("float16", 2, "maximum 1.00195"),
+    ],
+)
+def test_a_larger_excess_is_told_with_all_digits(dtype, steps, said):
+    with pytest.raises(ValueError, match=rf"= \[0, 1\], got .*{said}\d* in image 1;"):
+        complete(rounded_up(dtype, steps))
+
+
 @pytest.mark.parametrize("value", [0, -1, np.nan, np.inf])
 def test_data_range_out_of_range(value):
     with pytest.raises(ValueError, match="`data_range` must be finite and > 0, got"):

@@ -67,6 +67,89 @@ def test_bad_dataset(changes, error, message):
         small(**changes)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channel_last_images_are_refused(channels):
+    images = np.zeros((3, 28, 32, channels), np.uint8)
+    with pytest.raises(ShapeError, match=r"look channel last, .*images.transpose\(0, 3, 1, 2\)"):
+        small(images=images)
+    assert len(small(images=images.transpose(0, 3, 1, 2))) == 3
+
+
+def test_channel_last_images_of_an_archive(tmp_path):
+    np.savez(tmp_path / "last.npz", x=np.zeros((2, 32, 32, 3), np.uint8), y=[0, 1])
+    with pytest.raises(ValueError, match=r"last.npz' holds no data set: .* look channel last"):
+        load_dataset(tmp_path / "last.npz")
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ([0, 1.0, 1], TypeError, r"got list; convert it with `np.asarray\(labels, np.int64\)`$"),
+        ([0, 1, 2**63], TypeError, "got list; convert it"),
+        ([[1, 0], [0, 1], [0, 1]], TypeError, "got list; convert it"),
+        ([0, 1], ShapeError, r"have shape \(3,\), one for each image, got \(2,\)"),
+        (np.array([0, 1, 1], object), TypeError, "got object; convert it with `.astype`"),
+        (np.array(["cat", "dog", "dog"], object), TypeError, r"got object; .*classes.index"),
+        (["cat", "dog", "dog"], TypeError, r"got names; .*classes.index\(name\) for name"),
+        (np.array(["cat", "dog", "dog"]), TypeError, r"got <U3; .*classes.index\(name\) for name"),
+        (np.array(1), ShapeError, r"have shape \(3,\), one for each image, got \(\)"),
+        (1, TypeError, "got int; convert"),
+        (np.eye(2, dtype=np.int64)[[0, 1, 1]], ShapeError, r"use `labels.argmax\(axis=1\)`"),
+        (np.eye(2)[[0, 1, 1]], TypeError, r"one-hot with `labels.argmax\(axis=1\)`"),
+        (np.zeros((3, 1), np.int64), ShapeError, r"reshape them with `labels\[:, 0\]`"),
+    ],
+)
+def test_labels_of_another_kind(labels, error, message):
+    with pytest.raises(error, match=f"`labels` must .*{message}"):
+        small(labels=labels)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_integers_in_a_list_are_labels(kind):
+    data = small(labels=kind([0, 1, 1]))
+    assert data.labels.dtype == np.int64
+    assert data.labels.tolist() == [0, 1, 1]
+
+
+def test_floating_point_images_are_told_by_their_range():
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 5)).astype(np.float32)
+    for given, fix in ((images / 255, r"np.rint\(255 \* images\)"), (images, r"np.rint\(images\)")):
+        with pytest.raises(TypeError, match=fix):
+            small(images=given)
+
+
+def test_tensors():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    data = small()
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    same = small(images=images, labels=labels)
+    assert same.images.dtype == np.uint8
+    assert np.shares_memory(same.images, data.images)
+    assert np.array_equal(same.labels, data.labels)
+    one_hot = torch.nn.functional.one_hot(labels)
+    with pytest.raises(ShapeError, match=r"`labels.argmax\(axis=1\)`"):
+        small(labels=one_hot)
+    assert np.array_equal(small(labels=one_hot.argmax(axis=1)).labels, data.labels)
+    last = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
+    with pytest.raises(ShapeError, match=r"look channel last, .*`images.permute\(0, 3, 1, 2\)`"):
+        small(images=last)
+    with pytest.raises(TypeError, match=r"a tensor of torch.uint8 on meta; .*\.cpu\(\)\.numpy\(\)"):
+        small(images=images.to("meta"))
+    for changes, got in (
+        ({"images": images.int()}, "a tensor of torch.int32"),
+        ({"images": images / 255}, "a tensor of torch.float32"),
+        ({"images": images.half()}, "a tensor of torch.float16"),
+        ({"labels": labels.half()}, "a tensor of torch.float16"),
+        ({"labels": one_hot.int()}, "a tensor of torch.int32"),
+    ):
+        with pytest.raises(TypeError, match=f"got {got}; convert ") as caught:
+            small(**changes)
+        fix = str(caught.value).rpartition(" with ")[2].strip("`")  # it works as it is told
+        (parameter,) = changes
+        told = small(**{parameter: eval(fix, {"torch": torch, **changes})})
+        assert np.array_equal(getattr(told, parameter), getattr(data, parameter))
+
+
 def test_first_needs_a_count():
     with pytest.raises(ValueError, match="`count` must be an integer in"):
         small().first(0)

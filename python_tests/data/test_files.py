@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import lzma
 import pickle
+import tarfile
+import tracemalloc
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -189,6 +194,76 @@ def test_arrays_come_back(dtype, order, protocol):
     assert loaded[1:] == [b"", b"\xff"]
 
 
+TUPLES = b")" + b"\x85" * 200_000
+SHARED = b")" + b"2\x86" * 30
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "message"),
+    [
+        (b"}" + TUPLES + b"K\x01s.", "containers nested more than 32 deep"),
+        (b"}" + SHARED + b"K\x01s.", "a key of type tuple"),
+        (b"(" + SHARED + b"K\x01d.", "a key of type tuple"),
+        (b"}(" + SHARED + b"K\x01u.", "a key of type tuple"),
+        (b"cnumpy\ndtype\n(" + SHARED + b"tR.", "an array of type"),
+        (SHARED + b"Q", "a reference to an outside object"),
+        (b"]" * 200_000 + b"a" * 199_999 + b".", "containers nested more than 32 deep"),
+        (b"K\x01r\x00\x00\x00\x20.", "a memo of the index 536870912"),
+        (b"K\x01p536870912\n.", "a memo of the index 536870912"),
+        (b"K\x01p-1\n.", "a memo of the index -1"),
+        (b"B\xff\xff\xff\x7fabc.", "damaged: EOFError"),
+        (b"\x8e" + b"\xff" * 8 + b"abc.", "damaged: EOFError"),
+        (b"\x8d" + b"\xff" * 7 + b"\x7fabc.", "damaged: EOFError"),
+        (b"T\xff\xff\xff\xffabc.", "damaged: EOFError"),
+        (b"\x95" + b"\xff" * 7 + b"\x7fK\x01.", "damaged: EOFError"),
+        (b"\x8b\xff\xff\xff\x7fabc.", "an integer of 2147483647 bytes"),
+        (b"\x8b\x00\x10\x00\x00" + bytes(4096) + b".", "an integer of 4096 bytes"),
+        (b"I" + b"9" * 5000 + b"\n.", "a number of 5000 digits"),
+        (b"]" * 2**19 + b".", "more than 524,288 values"),
+        (b"\x8f(K\x01\x90.", "the opcode EMPTY_SET"),
+        (b"\x96" + b"\xff" * 7 + b"\x7f.", "the opcode BYTEARRAY8"),
+        (
+            b"c_codecs\nencode\np1\nX\xff\x00\x00\x00" + b"x" * 255 + b"p2\n"
+            b"0" + b"g1\n(g2\ntR" * 99 + b".",
+            "encoded again and again",
+        ),
+        (b"K\x01}b.", "a int with a state"),
+        (b"(K\x01\x85.", None),
+        (b"((\x85.", "damaged: ValueError"),
+        (b"\x85.", "damaged: IndexError"),
+    ],
+    ids=range(26),
+)
+def test_pickles_that_would_take_the_stack_or_the_memory(cifar, opcodes, message):
+    if message is None:
+        assert load_pickle(opcodes) == (1,)
+        return
+    with pytest.raises(pickle.UnpicklingError, match=message):
+        load_pickle(b"\x80\x02" + opcodes)
+    (cifar / "test_batch").write_bytes(b"\x80\x02" + opcodes)
+    with pytest.raises(ValueError, match=f"test_batch' is no batch of CIFAR-10: .*{message}"):
+        load_dataset(cifar)
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_batch_without_end(cifar, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("splic_ext.data.cifar.MAX_BYTES", 5000)
+    place = cifar if kind == "folder" else write_tar(cifar, tmp_path / "cifar.tar.gz")
+    with pytest.raises(ValueError, match=r"test_batch' is no batch .* more than 5,000 bytes"):
+        load_dataset(place)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_values_come_back(protocol):
+    same = ["a", 2.5, "\N{SNOWMAN}\n\\"]
+    values = {
+        "none": [None, True, False, 0, -1, 255, 256, 65536, -(2**31), 2**40, -(2**70), 1.5],
+        1: [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}, [], [[same], same], "x" * 300],
+        b"bytes": [b"", b"\xff\x00", bytes(300), {"a": same, None: {2.0: same}}],
+    }
+    assert load_pickle(pickle.dumps(values, protocol)) == values
+
+
 # SVHN
 
 
@@ -235,6 +310,94 @@ def test_damaged_mat_file(tmp_path, keep):
     write_svhn(path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"test_32x32.mat' is no "):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_changed_bytes_of_a_mat_file(tmp_path, run_python, packed):
+    """SciPy reads behind its tables where a tag has an unknown type: in another process."""
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
+    content = {"X": np.zeros((2, 2, 3, 2), np.uint8), "y": np.array([[1], [2]], np.uint8)}
+    path = tmp_path / "small.mat"
+    scipy_io.savemat(path, content, do_compression=packed)
+    assert len(load_dataset(path)) == 2
+    path.rename(tmp_path / "whole")
+    code = f"""
+from pathlib import Path
+from splic_ext.data import load_dataset
+folder, packed = Path({str(tmp_path)!r}), {packed}
+whole = (folder / "whole").read_bytes()
+for index, byte in enumerate(whole):
+    for value in (0, 1, 8, 14, 127, 255, byte ^ 0x80):
+        (folder / "small.mat").write_bytes(whole[:index] + bytes([value]) + whole[index + 1 :])
+        try:
+            load_dataset(folder / "small.mat")
+        except ValueError as error:
+            assert "small.mat' is no " in str(error), error
+print("done")
+"""
+    assert run_python(code).split() == ["done"]
+
+
+def changed_mat(path, change):
+    """Change a compressed variable from the inside, where its checksum does not protect it."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[132:136], "little")
+    inner = bytearray(zlib.decompress(whole[136 : 136 + length]))
+    change(inner)
+    packed = zlib.compress(bytes(inner))
+    tag = (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little")
+    path.write_bytes(whole[:128] + tag + packed + whole[136 + length :])
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "message"),
+    [
+        (0, 9, "a packed element of type 9"),
+        (7, 0xFF, "more than the limit of"),
+        (8, 0, "the class of a variable is of type 0"),
+        (24, 6, "the shape of a variable is of type 6"),
+        (28, 4, "the shape of a variable has 4 bytes"),
+        (35, 0x80, "a variable has the shape"),
+        (32, 1, "bytes for the shape"),
+        (48, 2, "the name of a variable is of type 2"),
+        (56, 0, "the numbers of 'X' are of type 0"),
+        (56, 14, "the numbers of 'X' are of type 14"),
+        (56, 200, "the numbers of 'X' are of type 200"),
+        (62, 0x7F, "a variable is longer than it says"),
+    ],
+)
+def test_changed_bytes_inside_a_packed_variable(tmp_path, index, value, message):
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
+    path = tmp_path / "small.mat"
+    content = {"X": np.zeros((2, 2, 3, 2), np.uint8), "y": np.array([[1], [2]], np.uint8)}
+    scipy_io.savemat(path, content, do_compression=True)
+    changed_mat(path, lambda inner: inner.__setitem__(index, value))
+    with pytest.raises(ValueError, match=f"small.mat' is no MATLAB file .*: .*{message}"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(384) + b"\x89HDF\r\n\x1a\n",
+        b"\x89HDF\r\n\x1a\n" + bytes(600),
+    ],
+    ids=["with a header", "without"],
+)
+def test_a_file_of_matlab_7_3(tmp_path, content):
+    (tmp_path / "mine.mat").write_bytes(content)
+    with pytest.raises(ValueError, match=r"MATLAB 7\.3 \(HDF5\), .*; save it with `save -v7`$"):
+        load_dataset(tmp_path / "mine.mat")
+
+
+def test_a_truncated_mat_file_says_so(tmp_path):
+    path = tmp_path / "mine.mat"
+    write_svhn(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(
+        ValueError, match=r"it ends [\d,]+ bytes too early; fetch or save it again$"
+    ):
         load_dataset(path)
 
 
@@ -336,3 +499,131 @@ def test_damaged_archives(tmp_path, content):
     (tmp_path / "damaged.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged.npz' is no .npz archive that can be read"):
         load_dataset(tmp_path / "damaged.npz")
+
+
+def npy_header(shape, dtype="|u1"):
+    stream = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
+
+
+def test_an_archive_that_unpacks_to_the_memory(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as stream:
+            stream.write(npy_header((32, 1, 1024, 1024)))
+            for _ in range(2):
+                stream.write(bytes(2**24))
+        archive.writestr("y.npy", npy_header((0,)))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb.npz' unpacks to .* more than the limit of 33,554"):
+        load_dataset(path, max_bytes=2**25)
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+def test_the_limit_of_an_archive(tmp_path):
+    np.savez(tmp_path / "mine.npz", x=X, y=[0, 1], other=np.zeros(10_000))
+    assert len(load_dataset(tmp_path / "mine.npz", max_bytes=400)) == 2
+    with pytest.raises(ValueError, match=r"limit of 399; raise it with `max_bytes`"):
+        load_dataset(tmp_path / "mine.npz", max_bytes=399)
+    with pytest.raises(ValueError, match="`max_bytes` must be an integer"):
+        load_dataset(tmp_path / "mine.npz", max_bytes=0)
+
+
+@pytest.mark.parametrize("shape", [(2**40, 3, 2, 2), (2**62, 2**62, 1, 1), (-1, 3, 2, 2)])
+def test_headers_that_lie_about_the_shape(tmp_path, shape):
+    with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
+        archive.writestr("x.npy", npy_header(shape) + bytes(24))
+        archive.writestr("y.npy", npy_header((2,)) + bytes(2))
+    with pytest.raises(ValueError, match=r"lie.npz' is no .npz archive .*too few for its shape"):
+        load_dataset(tmp_path / "lie.npz")
+
+
+def test_packed_files_that_unpack_to_the_memory(tmp_path):
+    path = tmp_path / "packed.npz"
+    zeros = np.frombuffer(lzma.compress(bytes(10**6)), np.uint8)
+    jpeg_archive(path, jpeg_xz=zeros)
+    with pytest.raises(ValueError, match=r"packed.npz' unpacks to .*limit of 100,000"):
+        load_dataset(path, max_bytes=100_000)
+    jpeg_archive(path)
+    with pytest.raises(ValueError, match=r"packed.npz' unpacks to .*1,152 bytes.*limit of 1,151"):
+        load_dataset(path, max_bytes=1151)
+
+
+# Archives that would take the memory, or the time
+
+
+def tar_header(size, kind=b"0", name="x"):
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"L", b"g"])
+def test_a_tar_that_unpacks_without_end(tmp_path, kind):
+    path = tmp_path / "bomb.tar.gz"
+    with gzip.open(path, "wb") as stream:
+        stream.write(tar_header(3 * 2**30, kind) + bytes(2**20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb.tar.gz' is damaged: .*\d+ bytes; .*load it again"):
+        load_dataset(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_tar_of_many_files(tmp_path):
+    headers = b"".join(tar_header(0, name=f"x{i}") for i in range(10_001))
+    (tmp_path / "many.tar").write_bytes(headers + tar_header(0, name="test_batch") + bytes(1024))
+    with pytest.raises(ValueError, match=r"holds no file test_batch; get cifar-10-python.tar.gz"):
+        load_dataset(tmp_path / "many.tar")
+
+
+def test_a_tar_of_nested_headers(tmp_path):
+    headers = b"".join(tar_header(0, b"x") for _ in range(3000))
+    (tmp_path / "deep.tar").write_bytes(headers + bytes(1024))
+    with pytest.raises(ValueError, match=r"deep.tar' (is damaged|of CIFAR-10 holds no file)"):
+        load_dataset(tmp_path / "deep.tar")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array([0, 1], object), r"holds Python objects, .*labels for example to np.int64"),
+        (np.array(["cat", "dog"]), r"must be an array of integers, got <U3; .*classes.index"),
+        (np.array([0.0, 1.0]), r"must be an array of integers, got float64; convert it with"),
+        (np.eye(2), r"one-hot with `labels.argmax\(axis=1\)`"),
+        (np.eye(2, dtype=int), r"one-hot, use `labels.argmax\(axis=1\)`"),
+        (np.array(1), r"one for each image, got \(\)"),
+    ],
+)
+def test_labels_of_an_archive(tmp_path, y, message):
+    np.savez(tmp_path / "mine.npz", x=X, y=y)
+    with pytest.raises(ValueError, match=f"mine.npz' .*{message}"):
+        load_dataset(tmp_path / "mine.npz")
+
+
+def test_a_matlab_file_whose_first_variable_of_a_name_is_no_array(tmp_path):
+    """SciPy reads the first one; a second that is sound does not make it so."""
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
+    path = write_mat(tmp_path, scipy_io)
+    other = tmp_path / "other.mat"
+    scipy_io.savemat(other, {"X": np.array([[1, "text"]], object)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:128] + other.read_bytes()[128:] + whole[128:])
+    with pytest.raises(ValueError, match=r"small.mat' is no file of SVHN"):
+        load_dataset(path)
+
+
+def test_a_matlab_file_that_scipy_takes_for_one_of_matlab_4(tmp_path):
+    path = write_mat(tmp_path, pytest.importorskip("scipy.io", reason="SciPy is not installed"))
+    path.write_bytes(b"MA\0L" + path.read_bytes()[4:])
+    with pytest.raises(ValueError, match="no header of MATLAB 5 to 7; save it with `save -v7`"):
+        load_dataset(path)
+
+
+def write_mat(folder, scipy_io):
+    content = {"X": np.zeros((2, 2, 3, 2), np.uint8), "y": np.array([[1], [2]], np.uint8)}
+    scipy_io.savemat(folder / "small.mat", content)
+    return folder / "small.mat"

@@ -95,6 +95,7 @@ def test_inference_mode(maker, images):
         (torch.zeros(3, 8, 8), ShapeError, r"got \(3, 8, 8\); add an axis"),
         (torch.zeros(1, 0, 8, 8), ShapeError, "at least one channel"),
         (torch.full((1, 3, 8, 8), 1.01), ValueError, "minimum 1.01 and maximum 1.01"),
+        (torch.full((1, 3, 8, 8), 1.0002), ValueError, "minimum 1.0002 and maximum 1.0002"),
         (torch.full((1, 3, 8, 8), -0.5), ValueError, "minimum -0.5"),
         (torch.full((1, 3, 8, 8), float("nan")), ValueError, "must be finite"),
         (torch.full((1, 3, 8, 8), float("inf")), ValueError, "must be finite"),

@@ -118,6 +118,13 @@ def test_json_that_is_nested_deeply(plain, depth, tmp_path):
         assert depth < 100_000
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[]", b'{"schema_version": 1}'])
+def test_a_damaged_file_is_named(content, tmp_path):
+    (tmp_path / "report.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"the file '.*report.json' (is no text|cannot be used: )"):
+        EvaluationReport.load(tmp_path / "report.json")
+
+
 def test_json_of_another_kind():
     with pytest.raises(ValueError, match="schema version 1, got None"):
         EvaluationReport.from_json("[]")

@@ -87,8 +87,9 @@ def quiet(solve, first_index=0):
     return Calls(solve, first_index, lambda *_: None, threads=1)
 
 
-def run_file(function, source, target, channel_axis=-3, first_index=0):
-    return function(source, target, quiet(real_solver(FAST), first_index), channel_axis)
+def run_file(function, source, target, channel_axis=-3, first_index=0, **limits):
+    calls = quiet(real_solver(FAST), first_index)
+    return function(source, target, calls, channel_axis, **limits)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "<f4", ">f4", "float64"])
@@ -249,4 +250,53 @@ def test_npz_with_objects_or_a_bad_array(tmp_path):
         run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and nothing")
     with pytest.raises(zipfile.BadZipFile):
+        run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+def test_npz_that_would_take_the_memory(tmp_path):
+    source, target = tmp_path / "a.npz", tmp_path / "b.npz"
+    np.savez_compressed(source, x=np.zeros((1, 64, 64), np.uint8), other=np.zeros(1000, np.uint8))
+    with pytest.raises(ValueError, match=r"^unpacks to 5,\d+ bytes, .* of 5,000; .*`max_bytes`"):
+        run_file(complete_npz, source, target, max_bytes=5000)
+    with zipfile.ZipFile(source, "w") as archive, archive.open("x.npy", "w") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2**20, 2**20, 2**10)}
+        np.lib.format.write_array_header_1_0(stream, header)
+    with pytest.raises(ValueError, match="bytes, too few for its shape"):
+        run_file(complete_npz, source, target)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("(2**40, 3, 2, 2)", "too few for its shape"),
+        ("(-1, 3, 2, 2)", "too few for its shape"),
+        ("(1, 3, 2, '\\d')", "Cannot parse header"),
+        ("(1e3, 3, 2, 2)", "shape is not valid"),
+    ],
+)
+def test_headers_that_lie(tmp_path, name, header, message):
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {header}}}"
+    text = text.replace("2**40", str(2**40)).ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(12)
+    if name == "a.npz":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.npy", content)
+    else:
+        (tmp_path / name).write_bytes(content)
+    run = complete_npy if name == "a.npy" else complete_npz
+    with pytest.raises(
+        ValueError, match=f"^cannot be read as a {name[1:]} .*{message}.*; "
+    ) as caught:
+        run_file(run, tmp_path / name, tmp_path / f"out-{name}")
+    assert "save it again" in str(caught.value)
+
+
+def test_two_arrays_of_one_name(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.uint8))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.write(tmp_path / "x.npy", "x.npy")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.write(tmp_path / "x.npy", "x.npy")
+    with pytest.raises(ValueError, match=r"holds 'x.npy' twice; save it again with `numpy.savez`"):
         run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")

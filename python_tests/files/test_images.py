@@ -1,6 +1,7 @@
 """Image files in and out: formats, metadata, what is refused."""
 
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -212,6 +213,20 @@ def test_the_first_picture_of_a_camera_file(tmp_path):
     assert opened(tmp_path / "a.jpg").format == "MPO"
     _, result = write_back(tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert (result.format, result.size) == ("JPEG", (12, 9))
+    assert (
+        read(tmp_path / "a.jpg").note == "of its 2 frames only the first is completed and written"
+    )
+
+
+def test_16_bit_gray_with_a_transparent_value_says_what_is_lost(tmp_path):
+    make_image("I;16").save(tmp_path / "plain.png")
+    assert read(tmp_path / "plain.png").note is None
+    whole = (tmp_path / "plain.png").read_bytes()
+    chunk = b"tRNS" + (7).to_bytes(2, "big")
+    chunk = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    at = whole.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(whole[:at] + chunk + whole[at:])
+    assert "transparent gray value is lost" in read(tmp_path / "a.png").note
 
 
 # Metadata
@@ -316,3 +331,15 @@ def test_32_bit_integers(tmp_path):
     Image.frombytes("I", (4, 4), np.arange(16, dtype=np.int32).tobytes()).save(tmp_path / "a.tif")
     with pytest.raises(ImageFileError, match="mode 'I' are not supported"):
         read(tmp_path / "a.tif")
+
+
+def test_what_pillow_warns_of_is_a_note_of_the_file(tmp_path):
+    path = tmp_path / "a.tif"
+    make_image("L").save(path, exif={271: "maker"})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\x0f\x01\x02\x00\x06", b"\x0f\x01\x02\x00\xff", 1))
+    with warnings.catch_warnings(record=True) as told, no_pillow_limit():
+        picture = read(path)
+    assert not told
+    assert picture.note.startswith("Pillow warns: ")
+    assert picture.pixels.shape == (9, 12, 1)

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("PIL", reason="the extra 'cli' is not installed")
 
-from splic_ext.files.plan import PlanError, plan_jobs
+from splic_ext.files.plan import PlanError, left_out, plan_jobs
 
 
 @pytest.fixture
@@ -34,6 +34,22 @@ def test_a_folder_is_mirrored_in_sorted_order(tree):
         (2, "in/b.png", "out/b.png"),
         (3, "in/c.JPEG", "out/c.JPEG"),
     ]
+
+
+def test_broken_links_and_linked_folders_are_not_left_out_in_silence(tree):
+    (tree / "in" / "broken.png").symlink_to(tree / "nothing.png")
+    (tree / "in" / "linked").symlink_to(tree / "in" / "a", target_is_directory=True)
+    jobs = plan_jobs([str(tree / "in")], tree / "out")  # the link fails when it is read
+    names = ["c.npy", "z.PNG", "b.png", "broken.png", "c.JPEG"]
+    assert [job.source.name for job in jobs] == names
+    jobs = plan_jobs([str(tree / "in/*.png")], tree / "out")
+    assert [job.source.name for job in jobs] == ["b.png", "broken.png"]
+    for name in ("a/x.gif", "a/y.GIF", "z.ico", ".hidden.gif"):
+        (tree / "in" / name).touch()
+    told = dict(left_out([str(tree / "in"), str(tree / "in/b.png")]))
+    assert told[tree / "in" / "linked"] == "a linked folder is left out; name it as an input"
+    others = "images of other formats are left out, 3 of .gif .ico: convert them"
+    assert told == {tree / "in" / "linked": told[tree / "in" / "linked"], tree / "in": others}
 
 
 def test_files_keep_their_names_and_the_order_of_inputs_does_not_matter(tree):

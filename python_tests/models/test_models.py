@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import sys
 import traceback
+import zipfile
 
 import numpy as np
 import pytest
@@ -390,6 +393,52 @@ def test_damaged_files(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged.pt' cannot be read: .*torch.save"):
         load_weights(digits_cnn(), path)
+
+
+HOSTILE = {
+    "deep keys": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
+    "shared keys": b"\x80\x02})" + b"2\x86" * 40 + b"K\x01s.",
+    "shared keys by memo": b"\x80\x02})q\x01" + b"h\x01\x86q\x01" * 40 + b"K\x01s.",
+    "a long name": b"\x80\x02c" + b"a" * 2**20 + b"\nb\n.",
+    "a long text": b"\x80\x02X\x00\x00\x10\x00" + b"a" * 2**20 + b")R.",
+    "no value": b"\x80\x02}K\x01s.",
+    "a text without end": b"\x80\x02X\xff\xff\xff\xffabc.",
+}
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickles(tmp_path, name, old):
+    """They take the stack of Python's own hashes, the time or the memory."""
+    saved = io.BytesIO()
+    torch.save({}, saved, _use_new_zipfile_serialization=not old)
+    path = tmp_path / "hostile.pt"
+    if old:  # the fourth of five pickles
+        saved.seek(0)
+        for _ in range(3):
+            list(pickletools.genops(saved))
+        path.write_bytes(saved.getvalue()[: saved.tell()] + HOSTILE[name] + pickle.dumps([], 2))
+    else:
+        with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(path, "w") as result:
+            for member in archive.namelist():
+                content = HOSTILE[name] if member.endswith("data.pkl") else archive.read(member)
+                result.writestr(member, content)
+    with pytest.raises(ValueError, match=r"hostile.pt' cannot be read: .*torch.save"):
+        load_weights(digits_cnn(), path)
+
+
+def test_packed_weights(tmp_path):
+    """torch unpacks them into the memory, whatever they unpack to."""
+    saved = io.BytesIO()
+    torch.save({"x": torch.zeros(2**18)}, saved)
+    with (
+        zipfile.ZipFile(saved) as archive,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as result,
+    ):
+        for member in archive.namelist():
+            result.writestr(member, archive.read(member))
+    with pytest.raises(ValueError, match=r"packed.pt' .*its part '.*' is compressed"):
+        load_weights(digits_cnn(), tmp_path / "packed.pt")
 
 
 def test_truncated_file(saved):

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DTYPES", "decode", "default_data_range", "encode", "largest_value", "nearest_range"]
+__all__ = [
+    "DTYPES",
+    "decode",
+    "default_data_range",
+    "encode",
+    "largest_value",
+    "nearest_range",
+    "rounding",
+]
 
 #: Name -> NumPy type that holds the bits; NumPy has no bfloat16.
 DTYPES: dict[str, type[np.generic]] = {
@@ -32,6 +40,13 @@ def nearest_range(data_range: float, dtype: str) -> float:
     bits = np.empty(1, DTYPES[dtype])
     encode(np.array([data_range]), bits, dtype)
     return float(decode(bits, dtype)[0]) or data_range
+
+
+def rounding(dtype: str) -> float:
+    """Return the relative error of a few roundings; 0 where that is a visible step."""
+    if dtype not in ("float16", "float32", "float64"):
+        return 0.0
+    return min(4 * float(np.finfo(dtype).eps), 1e-3)
 
 
 def largest_value(dtype: str, data_range: float = math.inf) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
+from splic_ext.arrays.dtypes import rounding
 from splic_ext.backends import cusolver
 from splic_ext.backends.base import Backend, BackendInfo, Problem
 from splic_ext.backends.cpu import cuda_reason
@@ -107,7 +108,7 @@ class CUDABackend(Backend):
             )
             _run(batch, place)
             if place.reads:
-                _check_values(low, high, problem.data_range)
+                _check_values(low, high, problem.dtype, problem.data_range)
         broken = np.flatnonzero(failed)
         if broken.size:
             raise ArithmeticError(
@@ -165,10 +166,11 @@ def _run(batch: Any, place: Placement) -> None:
 
 
 def _check_values(
-    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], data_range: float
+    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], dtype: str, data_range: float
 ) -> None:
     """Raise as complete() does for arrays of the CPU, from what the device has seen."""
-    wrong = np.flatnonzero(~((low >= 0) & (high <= data_range)))
+    slack = rounding(dtype) * data_range
+    wrong = np.flatnonzero(~((low >= -slack) & (high <= data_range + slack)))
     if wrong.size:
         raise out_of_range(int(wrong[0]), low[wrong[0]], high[wrong[0]], data_range)
 

@@ -34,7 +34,7 @@ from splic_ext.cli.solver_flags import resolve_options, solver_flags
 from splic_ext.cli.train import train
 from splic_ext.diagnostics import describe_installation
 from splic_ext.files.pipeline import run_jobs
-from splic_ext.files.plan import plan_jobs
+from splic_ext.files.plan import left_out, plan_jobs
 from splic_ext.files.settings import JobSettings
 
 __all__ = ["app"]
@@ -113,6 +113,9 @@ def complete(
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Image files of more pixels are refused unread.")
     ] = JobSettings.max_pixels,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Archives (.npz) that unpack to more are refused unread.")
+    ] = JobSettings.max_bytes,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out files whose output exists.")
@@ -147,10 +150,13 @@ def complete(
             data_range=data_range,
             quality=quality,
             max_pixels=max_pixels,
+            max_bytes=max_bytes,
             overwrite=overwrite,
         )
         plan = plan_jobs(inputs, out, overwrite=overwrite, skip_existing=skip_existing)
         with ConsoleReporter(len(plan), quiet=quiet, command=complete) as reporter:
+            for path, reason in left_out(inputs):
+                reporter.note(path, reason)
             failed = run_jobs(plan, settings, reporter)
         reporter.summary(failed)
     if failed:

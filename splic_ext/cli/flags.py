@@ -24,7 +24,10 @@ RENAMED = {
     "surrogates": "surrogate",
 }
 #: Parameters that not every command has, and how to give them in Python.
-ELSEWHERE = {"download": "`splic_ext.data.load_dataset(..., download=True)`"}
+ELSEWHERE = {
+    "download": "`splic_ext.data.load_dataset(..., download=True)`",
+    "max_bytes": "`splic_ext.data.load_dataset(..., max_bytes=...)`",
+}
 #: Names that stay as they are: those of a SPEC or a file of options may be meant as well.
 AMBIGUOUS = {"learning_rate", "seed", *(field.name for field in fields(SolverOptions))}
 

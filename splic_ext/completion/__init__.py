@@ -6,6 +6,8 @@ import os
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
+import numpy as np
+
 from splic_ext.arrays.dtypes import DTYPES, default_data_range, nearest_range
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import ArrayView, channel_first, looks_channel_last, view_array
@@ -135,7 +137,8 @@ def complete(
     channel_axis : int, default -3
         -1 for channel-last images, (H, W, C) or (N, H, W, C).
     data_range : float, optional
-        Largest value of the data, the result is clipped to it; default 255 for uint8, else 1.
+        Largest value of the data, the result is clipped to it; default 255 for uint8, else 1. An
+        excess of up to four roundings (of float16, one) is clipped before.
     out : array, optional
         Where to store the result: container, dtype, shape and device of `batch`. May be `batch`.
     return_info : bool, default False
@@ -235,8 +238,7 @@ def complete(
         check_sides(images.shape, source.shape)
         placement = source.placement(return_info)
         read = images.exported()
-        if placement is None:
-            check_values(read, source.dtype, data_range)
+        excess = placement is None and check_values(read, source.dtype, data_range)
         target = channel_first("out", result.memory(), channel_axis)
         anchors = None if given is None else _spread(given, source, images, channel_axis)
         if out is not None:
@@ -245,6 +247,8 @@ def complete(
                 read = channel_first("batch", source.copied().memory(), channel_axis).exported()
             if given is not None and anchors is not None and anchors.may_overlap(target):
                 anchors = _spread(given.copied(), source, images, channel_axis)
+        if excess:
+            read = np.clip(read, 0, data_range)
         chosen.solve(
             Problem.of(
                 read,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import zipfile
 from importlib import import_module
 from itertools import islice, pairwise
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.data.dataset import Dataset
+from splic_ext.checks import shortened
+from splic_ext.data.dataset import Dataset, conversion
+from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
 from splic_ext.optional import optional
 
@@ -21,21 +24,28 @@ __all__ = ["load_archive"]
 PLAIN = {"x", "y"}
 PACKED = {"jpeg_xz", "offsets", "labels"}
 
+#: Most memory that LZMA may take for its dictionary.
+LZMA_BYTES = 2**28
+
 Content = dict[str, npt.NDArray[Any]]
 
 
-def load_archive(path: Path, *, limit: int | None = None) -> Dataset:
+class _TooLargeError(ValueError):
+    """An archive that unpacks to more than the limit."""
+
+
+def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_BYTES) -> Dataset:
     """Read the first images of a ``.npz`` archive, as a data set that is named after the file.
 
     It holds `x`, uint8 of shape (N, C, H, W), and `y`, integers of shape (N,); or colour images of
     one size as JPEG files: `jpeg_xz`, uint8, all files one after the other, compressed with LZMA;
     `offsets` of shape (N + 1,), where each begins, and the end; `labels` of shape (N,). `classes`,
-    names of shape (K,), is optional; without it class names are numbers.
+    names of shape (K,), is optional; without it class names are numbers. Other arrays are not read.
+    An archive that unpacks to more than `max_bytes` is refused before anything is read.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except MemoryError:
+        content, names = _read(path, max_bytes)
+    except (MemoryError, _TooLargeError):
         raise
     except Exception as error:  # of any type: the content of a damaged file is anything
         raise ValueError(
@@ -46,19 +56,41 @@ def load_archive(path: Path, *, limit: int | None = None) -> Dataset:
     if not (content.keys() >= PLAIN or content.keys() >= PACKED):
         raise ValueError(
             f"the archive '{path}' must hold the arrays x and y, or jpeg_xz, offsets and labels, "
-            f"got {', '.join(content) or 'none'}; "
+            f"got {shortened(', '.join(names), 200) or 'none'}; "
             "save it with `numpy.savez(path, x=images, y=labels)`"
         )
     try:
-        classes = _classes(content, labels)
-        images = content["x"][:limit] if "x" in content else _decode(content, limit)
         if labels is None or labels.dtype.kind not in "iu":
-            raise TypeError("`y` must be an array of integers; convert it with `.astype`")
-        return Dataset(path.stem, images, labels[:limit].astype(np.int64), classes)
-    except (MemoryError, MissingExtraError):
+            got, fix = conversion("labels", labels)
+            raise TypeError(f"`y` must be an array of integers, got {got}; convert {fix}")
+        classes = _classes(content, labels)
+        images = (
+            content["x"][:limit] if "x" in content else _decode(content, limit, path, max_bytes)
+        )
+        labels = labels[:limit] if labels.ndim else labels
+        return Dataset(path.stem, images, labels.astype(np.int64), classes)
+    except (MemoryError, MissingExtraError, _TooLargeError):
         raise
     except Exception as error:  # of any type, from LZMA and Pillow
         raise ValueError(f"the archive '{path}' holds no data set: {error}") from error
+
+
+def _read(path: Path, max_bytes: int) -> tuple[Content, list[str]]:
+    """Return the arrays of a data set, and the names of all."""
+    content: Content = {}
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        wanted = {name: members[name] for name in members if name in PLAIN | PACKED | {"classes"}}
+        _refuse(path, check_unpacked(wanted.values(), max_bytes))
+        for name, member in wanted.items():
+            content[name] = read_member(archive, member)
+    return content, list(members)
+
+
+def _refuse(path: Path, problem: str | None) -> None:
+    if problem is not None:
+        message = f"the archive '{path}' {problem}"
+        raise _TooLargeError(message)
 
 
 def _classes(content: Content, labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
@@ -68,13 +100,22 @@ def _classes(content: Content, labels: npt.NDArray[Any] | None) -> tuple[str, ..
     return tuple(map(str, range(min(count, 2**20))))
 
 
-def _decode(content: Content, limit: int | None) -> npt.NDArray[np.uint8]:
+def _decode(
+    content: Content, limit: int | None, path: Path, max_bytes: int
+) -> npt.NDArray[np.uint8]:
     with optional("`load_dataset`", "data", "PIL"):
         pillow: Any = import_module("PIL.Image")
-    files = lzma.decompress(content["jpeg_xz"].tobytes())
+    packed = lzma.LZMADecompressor(memlimit=LZMA_BYTES)
+    files = packed.decompress(content["jpeg_xz"].tobytes(), max_bytes + 1)
+    _refuse(path, too_large(len(files), max_bytes))
+    if not packed.eof:
+        raise ValueError("it ends within a stream of LZMA")
+    size = 0
     offsets = [int(offset) for offset in content["offsets"]]
     images = []
     for begin, end in islice(pairwise(offsets), limit):
         with pillow.open(io.BytesIO(files[begin:end]), formats=["JPEG"]) as image:
+            size += 3 * image.width * image.height
+            _refuse(path, too_large(size, max_bytes))
             images.append(np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
     return np.stack(images)

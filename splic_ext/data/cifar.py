@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
+import os
 import pickle
 import tarfile
-import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,6 +35,16 @@ PIXELS = 3 * 32 * 32
 
 #: The largest official batch has 31 MB; a guard against archives that unpack without end.
 MAX_BYTES = 2**28
+
+#: Likewise of all batches together: 186 MB.
+ARCHIVE_BYTES = 2**29
+
+#: So many files of an archive are looked at; the official one has eight.
+MOST_MEMBERS = 10_000
+
+
+class _NoBatchError(ValueError):
+    """An archive that is whole, but without the batches that are looked for."""
 
 
 def load_cifar10(path: Path, split: str = "test", *, limit: int | None = None) -> Dataset:
@@ -67,25 +80,76 @@ def _contents(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]
                     f"the file '{path / name}' of CIFAR-10 does not exist; "
                     "unpack all of cifar-10-python.tar.gz into one folder"
                 )
-            yield str(path / name), (path / name).read_bytes()
+            place = str(path / name)
+            with (path / name).open("rb") as batch:
+                yield str(path / name), _read(batch, os.fstat(batch.fileno()).st_size, place)
         return
     try:
-        with tarfile.open(path, "r:*") as archive:
-            members = {PurePosixPath(m.name).name: m for m in archive if m.isfile()}
+        with _unpacked(path) as file:
+            bounded: Any = _Bounded(file)
+            archive = tarfile.TarFile(fileobj=bounded)
+            members = {
+                PurePosixPath(member.name).name: member
+                for member in islice(archive, MOST_MEMBERS)
+                if member.isfile()
+            }
             for name in names:
-                file = archive.extractfile(members[name]) if name in members else None
-                if file is None:
-                    raise ValueError(
+                content = archive.extractfile(members[name]) if name in members else None
+                if content is None:
+                    raise _NoBatchError(
                         f"the archive '{path}' of CIFAR-10 holds no file {name}; "
-                        "delete it and download it again"
+                        "get cifar-10-python.tar.gz, or save your own images with "
+                        "`numpy.savez(path, x=images, y=labels)`"
                     )
-                with file:
-                    yield f"{path}:{name}", file.read(MAX_BYTES)
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+                with content:
+                    yield f"{path}:{name}", _read(content, members[name].size, f"{path}:{name}")
+    except (MemoryError, _NoBatchError):
+        raise
+    except Exception as error:  # of any type, from decoders and tarfile
         raise ValueError(
             f"the archive '{path}' is damaged: {str(error).partition(chr(10))[0]}; "
-            "delete it and download it again"
+            "copy or download it again"
         ) from error
+
+
+def _unpacked(path: Path) -> Any:
+    """Open the archive, whatever it is compressed with."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    kinds: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
+    kind = next((kind for start, kind in kinds.items() if magic.startswith(start)), None)
+    return path.open("rb") if kind is None else kind.open(path)
+
+
+class _Bounded:
+    """An unpacked archive of which no more is read than an official one could have."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.tell = file.tell
+
+    def read(self, size: int) -> Any:
+        """Read some bytes."""
+        self._check(self.tell() + size)
+        return self._file.read(size)
+
+    def seek(self, place: int) -> Any:
+        """Go to a place; in a compressed file, through all before it."""
+        self._check(place)
+        return self._file.seek(place)
+
+    def _check(self, place: int) -> None:
+        if place > ARCHIVE_BYTES:
+            raise tarfile.ReadError(f"it unpacks to more than {ARCHIVE_BYTES:,} bytes")
+
+
+def _read(file: IO[bytes], size: int, place: str) -> bytes:
+    if size > MAX_BYTES:
+        raise _NoBatchError(
+            f"the file '{place}' is no batch of CIFAR-10: it has more than {MAX_BYTES:,} bytes; "
+            "save other images with `numpy.savez(path, x=images, y=labels)`"
+        )
+    return file.read(size)
 
 
 def _batch(content: bytes, place: str) -> tuple[Any, Any]:
@@ -108,5 +172,5 @@ def _batch(content: bytes, place: str) -> tuple[Any, Any]:
             return pixels, np.array(labels, dtype=np.int64)
     raise ValueError(
         f"the file '{place}' is no batch of CIFAR-10: it must hold `data` of shape (N, {PIXELS}), "
-        "uint8, and as many `labels` in [0, 9]; download it again"
+        "uint8, and as many `labels` in [0, 9]; fetch or save it again"
     )

@@ -13,6 +13,7 @@ from splic_ext.data.cifar import CIFAR10_SPLITS, load_cifar10
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.digits import DIGITS_SPLITS, load_digits
 from splic_ext.data.download import OFFICIAL_FILES, download_file
+from splic_ext.data.npz import MAX_BYTES
 from splic_ext.data.svhn import SVHN_SPLITS, load_svhn
 
 __all__ = ["DATASETS", "default_root", "load_dataset"]
@@ -42,6 +43,7 @@ def load_dataset(
     limit: int | None = None,
     *,
     download: bool = False,
+    max_bytes: int = MAX_BYTES,
 ) -> Dataset:
     """Return a data set, by name or from a path.
 
@@ -64,6 +66,9 @@ def load_dataset(
         Keep this many images, the first ones.
     download : bool, default False
         Fetch the official file into `root` if it is missing, and check its SHA-256.
+    max_bytes : int, default 2**31
+        Most bytes that a ``.npz`` or ``.mat`` file may unpack to: a guard against small files
+        that take all of the memory.
 
     Returns
     -------
@@ -99,11 +104,12 @@ def load_dataset(
     if limit is not None:
         limit = check_integer("limit", limit, 1, 2**63 - 1)
     check_bool("download", download)
+    max_bytes = check_integer("max_bytes", max_bytes, 1, 2**63 - 1)
     if isinstance(name_or_path, str) and name_or_path in DATASETS:
         _check_split(split, DATASETS[name_or_path])
         folder = default_root() if root is None else Path(root)
-        return _load_named(name_or_path, split, folder, limit, download)
-    return _load_path(Path(name_or_path), split, limit)
+        return _load_named(name_or_path, split, folder, limit, download, max_bytes)
+    return _load_path(Path(name_or_path), split, limit, max_bytes)
 
 
 def _check_split(split: str, splits: tuple[str, ...]) -> None:
@@ -111,7 +117,9 @@ def _check_split(split: str, splits: tuple[str, ...]) -> None:
         raise ValueError(f"`split` must be one of {', '.join(splits)}, got {split!r}; choose one")
 
 
-def _load_named(name: str, split: str, root: Path, limit: int | None, download: bool) -> Dataset:
+def _load_named(
+    name: str, split: str, root: Path, limit: int | None, download: bool, max_bytes: int
+) -> Dataset:
     if name == "digits":
         digits = load_digits(split)
         return digits if limit is None else digits.first(limit)
@@ -130,10 +138,10 @@ def _load_named(name: str, split: str, root: Path, limit: int | None, download: 
         )
     if name == "cifar10":
         return load_cifar10(path, split, limit=limit)
-    return load_svhn(path, limit=limit)
+    return load_svhn(path, limit=limit, max_bytes=max_bytes)
 
 
-def _load_path(path: Path, split: str, limit: int | None) -> Dataset:
+def _load_path(path: Path, split: str, limit: int | None, max_bytes: int) -> Dataset:
     if not path.exists():
         if path.suffix or path.parent != Path():
             raise FileNotFoundError(f"the data set '{path}' does not exist; check `name_or_path`")
@@ -148,9 +156,9 @@ def _load_path(path: Path, split: str, limit: int | None) -> Dataset:
             "split, which is read whatever `split` says: leave it out"
         )
     if path.is_file() and path.suffix.lower() == ".npz":
-        return load_archive(path, limit=limit)
+        return load_archive(path, limit=limit, max_bytes=max_bytes)
     if path.is_file() and path.suffix.lower() == ".mat":
-        return load_svhn(path, limit=limit)
+        return load_svhn(path, limit=limit, max_bytes=max_bytes)
     if path.is_dir() or path.name.lower().endswith(TAR_SUFFIXES):
         batches = [name for names in CIFAR10_SPLITS.values() for name in names]
         if path.is_dir() and not any((path / name).exists() for name in batches):

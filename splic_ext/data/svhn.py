@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from splic_ext.data.dataset import DIGITS, Dataset
+from splic_ext.data.matlab import MatlabError, check_matlab
+from splic_ext.data.npz import MAX_BYTES
 from splic_ext.optional import optional
 
 __all__ = ["SVHN_SPLITS", "load_svhn"]
@@ -17,7 +19,7 @@ __all__ = ["SVHN_SPLITS", "load_svhn"]
 SVHN_SPLITS = {split: f"{split}_32x32.mat" for split in ("train", "test", "extra")}
 
 
-def load_svhn(path: Path, *, limit: int | None = None) -> Dataset:
+def load_svhn(path: Path, *, limit: int | None = None, max_bytes: int = MAX_BYTES) -> Dataset:
     """Read cropped digits of SVHN [1]_ from an official file, such as ``test_32x32.mat``.
 
     They are in the official order; the official label 10 is 0 here.
@@ -28,13 +30,21 @@ def load_svhn(path: Path, *, limit: int | None = None) -> Dataset:
     with optional("`load_dataset`", "data", "scipy"):
         scipy_io: Any = import_module("scipy.io")
     try:
-        content = scipy_io.loadmat(str(path), variable_names=["X", "y"])
+        found = check_matlab(path, {"X", "y"}, max_bytes)
+        content = {}
+        if found == {"X", "y"}:
+            content = scipy_io.loadmat(str(path), variable_names=["X", "y"])
     except MemoryError:
         raise
+    except MatlabError as error:
+        reason, _, fix = str(error).partition("; ")
+        raise ValueError(
+            f"the file '{path}' is no MATLAB file that can be read: {reason}; "
+            f"{fix or 'fetch or save it again'}"
+        ) from error
     except Exception as error:  # of any type: the content of a damaged file is anything
         raise ValueError(
-            f"the file '{path}' is no MATLAB file that can be read: {error}; "
-            "delete it and download it again"
+            f"the file '{path}' is no MATLAB file that can be read: {error}; fetch or save it again"
         ) from error
     X, y = content.get("X"), content.get("y")
     if (
@@ -49,7 +59,7 @@ def load_svhn(path: Path, *, limit: int | None = None) -> Dataset:
     ):
         raise ValueError(
             f"the file '{path}' is no file of SVHN: it must hold `X` of shape (H, W, 3, N), uint8, "
-            "and as many labels `y` in [1, 10]; download it again"
+            "and as many labels `y` in [1, 10]; fetch or save it again"
         )
     images = np.ascontiguousarray(X[..., :limit].transpose(3, 2, 0, 1))
     labels = y.reshape(-1)[:limit].astype(np.int64) % 10

@@ -13,6 +13,7 @@ from torch import nn
 
 from splic_ext.arrays.views import looks_channel_last
 from splic_ext.autograd.guards import refuse_tracing, without_autocast
+from splic_ext.checks import told_apart
 from splic_ext.errors import ShapeError
 
 __all__ = [
@@ -238,8 +239,8 @@ def check_images(images: Any) -> None:
     low, high = (bound.item() for bound in values.aminmax())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise ValueError(
-            f"`images` must be finite and lie in [0, 1], got minimum {low:.6g} and maximum "
-            f"{high:.6g}; scale or clip them, and normalise after the defence"
+            f"`images` must be finite and lie in [0, 1], got minimum {told_apart(low, 0.0)} and "
+            f"maximum {told_apart(high, 1.0)}; scale or clip them, and normalise after the defence"
         )
 
 

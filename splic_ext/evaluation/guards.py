@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from splic_ext.attacks import Attack
+from splic_ext.checks import told_apart
 from splic_ext.evaluation.reports import EvaluationReport
 
 __all__ = ["REPORT", "Asked", "check_adversarial", "check_finite", "check_output"]
@@ -40,17 +41,18 @@ def check_adversarial(name: str, attack: Attack, adversarial: Any, images: torch
     low, high = (bound.item() for bound in adversarial.aminmax())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise ValueError(
-            f"the attack {name!r} must return finite images in [0, 1], got minimum {low:.6g} and "
-            f"maximum {high:.6g}; clip them in its `run`"
+            f"the attack {name!r} must return finite images in [0, 1], got minimum "
+            f"{told_apart(low, 0.0)} and maximum {told_apart(high, 1.0)}; clip them in its `run`"
         )
     if attack.bounded:
         change = (adversarial - images).flatten(1)
         order = torch.inf if attack.threat.norm == "linf" else 2
         size = torch.linalg.vector_norm(change, ord=order, dim=1).max().item()
         if size > attack.threat.epsilon + ROUNDING:
+            shown = told_apart(size, attack.threat.epsilon)
             raise ValueError(
                 f"the attack {name!r} must stay within {attack.threat.epsilon:.6g} in "
-                f"{attack.threat.norm}, got a change of {size:.6g}; project it in its `run`"
+                f"{attack.threat.norm}, got a change of {shown}; project it in its `run`"
             )
 
 
@@ -130,8 +132,9 @@ def check_output(
     try:
         report = EvaluationReport.load(path)
     except (OSError, ValueError) as error:
+        reason = str(error.__cause__ or error)
         raise ValueError(
-            f"'{path}' is no report that can be read: {str(error).partition(';')[0]}; name another "
+            f"'{path}' is no report that can be read: {reason.partition(';')[0]}; name another "
             "`output`, or give `overwrite=True` to replace it: finished parts are kept"
         ) from error
     if report.key != key:

@@ -6,6 +6,7 @@ import errno
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import channel_first, looks_channel_last
+from splic_ext.data.npz import MAX_BYTES, check_npy, check_unpacked, read_member
 from splic_ext.options import MAX_SIDE
 
 __all__ = [
@@ -146,7 +148,9 @@ def complete_npy(source: Path, target: Path, calls: Calls, channel_axis: int = -
 
     Both files are mapped, so that the array may be larger than the memory.
     """
-    array = np.lib.format.open_memmap(source, mode="r")
+    with _reading("a .npy file", "numpy.save"):
+        check_npy(source)
+        array = np.lib.format.open_memmap(source, mode="r")
     images = _images(array, channel_axis)
     _check_dtype(array)
     completed = np.lib.format.open_memmap(
@@ -162,24 +166,43 @@ def complete_npy(source: Path, target: Path, calls: Calls, channel_axis: int = -
     return [LAST] if looks_channel_last(array.shape, channel_axis) else []
 
 
-def complete_npz(source: Path, target: Path, calls: Calls, channel_axis: int = -3) -> list[str]:
+def complete_npz(
+    source: Path,
+    target: Path,
+    calls: Calls,
+    channel_axis: int = -3,
+    max_bytes: int = MAX_BYTES,
+) -> list[str]:
     """Complete the images of a ``.npz`` file; its other members stay as they are. Return notes.
+
+    An archive that unpacks to more than `max_bytes` is refused before any of it is read.
 
     Images are the arrays of 3 or 4 axes of uint8, float16, float32 or float64: those of 2 axes
     are more often labels or tables.
     """
     found = []
     doubtful = False
-    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as result:
-        for member in archive.infolist():
-            entry = zipfile.ZipInfo(member.filename, member.date_time)
-            entry.compress_type = member.compress_type
-            with archive.open(member) as stream:
-                if not member.filename.endswith(".npy"):
-                    result.writestr(entry, stream.read())
-                    continue
-                array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    with _reading("a .npz archive", "numpy.savez"):
+        archive = zipfile.ZipFile(source)
+    with archive, zipfile.ZipFile(target, "w") as result:
+        members = archive.infolist()
+        names = [member.filename for member in members]
+        problem = check_unpacked(members, max_bytes)
+        if problem is None and len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            problem = f"holds {twice!r} twice; save it again with `numpy.savez`"
+        if problem is not None:
+            raise ValueError(problem)
+        for member in members:
             name = member.filename.removesuffix(".npy")
+            with _reading("a .npz archive", "numpy.savez"):
+                entry = zipfile.ZipInfo(member.filename, member.date_time)
+                entry.compress_type = member.compress_type
+                content = None if name != member.filename else archive.read(member)
+                array = read_member(archive, member) if content is None else np.empty(0)
+            if content is not None:
+                result.writestr(entry, content)
+                continue
             if array.ndim in (3, 4) and array.dtype.name in DTYPES:
                 completed = np.empty_like(array)
                 images = _images(array, channel_axis)
@@ -196,6 +219,22 @@ def complete_npz(source: Path, target: Path, calls: Calls, channel_axis: int = -
                 np.lib.format.write_array(out, array, allow_pickle=False)
     notes = [f"completed {', '.join(found) or 'no array'}; the rest is copied"]
     return [*notes, LAST] if doubtful else notes
+
+
+@contextmanager
+def _reading(kind: str, saved: str) -> Iterator[None]:
+    """Say of a damaged file what it should be; zipfile and NumPy raise nearly every type."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except OSError as error:  # of the source, not of the output
+        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        fix = "" if "; " in reason else f"; save it again with `{saved}`"
+        error_type = zipfile.BadZipFile if isinstance(error, zipfile.BadZipFile) else ValueError
+        raise error_type(f"cannot be read as {kind}: {reason}{fix}") from error
 
 
 def _allocate(path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from splic_ext.checks import shortened
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageFileError",
     "Picture",
     "encode_picture",
+    "is_other_image",
     "no_pillow_limit",
     "read_picture",
 ]
@@ -32,6 +37,14 @@ IMAGE_SUFFIXES = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
+
+#: Images of other formats, which people keep beside the others.
+OTHER_SUFFIXES = frozenset(
+    {
+        *(".apng", ".avif", ".dds", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2"),
+        *(".jpe", ".jpx", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga"),
+    }
+)
 
 #: Modes that the solver does not take -> the one they are read as.
 _READ_AS = {
@@ -73,15 +86,44 @@ class Picture:
     note: str | None = None  # what the user should know about this file
 
 
+def is_other_image(path: Path) -> bool:
+    """Tell from its suffix whether a file is an image of a format that is not read here."""
+    return path.suffix.lower() in OTHER_SUFFIXES and not path.name.startswith(".")
+
+
+class _Told(threading.local):
+    """What Pillow warns of in this thread, while it reads a picture."""
+
+    texts: list[str] | None = None
+
+
+_TOLD = _Told()
+
+
 @contextmanager
 def no_pillow_limit() -> Iterator[None]:
-    """Turn off Pillow's own limit on pixels, where :func:`read_picture` applies another."""
+    """Turn off Pillow's own limit on pixels, where :func:`read_picture` applies another.
+
+    What Pillow warns of becomes a note of the picture. Filters of warnings are those of all
+    threads: enter this in the main one.
+    """
     limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module=r"PIL\.")
+        show = warnings.showwarning
+
+        def hear(message: Warning | str, *others: Any, **more: Any) -> None:
+            if _TOLD.texts is None:
+                show(message, *others, **more)
+            else:
+                _TOLD.texts.append(" ".join(str(message).split()))
+
+        warnings.showwarning = hear
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def read_picture(
@@ -92,13 +134,17 @@ def read_picture(
     Files of more pixels than `max_pixels` are refused on the evidence of their header, before any
     is decoded. `quality` is that of JPEG and lossy WebP files when they are written back.
     """
+    told: list[str] = []
+    _TOLD.texts = told
     try:
         with Image.open(path, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
             _check_header(image, max_pixels)
-            note = _depth_note(image)
+            note = _note(image)
             image.load()
             save_options = _save_options(image, path, quality)
-            return _picture(image, data_range, save_options, note)
+            picture = _picture(image, data_range, save_options, note)
+        warned = [f"Pillow warns: {shortened(text, 200)}" for text in list(dict.fromkeys(told))[:3]]
+        return replace(picture, note="; ".join(filter(None, [note, *warned])) or None)
     except ImageFileError:
         raise
     except UnidentifiedImageError:
@@ -109,7 +155,9 @@ def read_picture(
         raise ImageFileError("not enough memory to decode it") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageFileError(f"cannot be decoded: {reason}") from error
+        raise ImageFileError(f"cannot be decoded: {shortened(reason, 200)}") from error
+    finally:
+        _TOLD.texts = None
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:
@@ -126,8 +174,18 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
         )
 
 
+def _note(image: Image.Image) -> str | None:
+    """Tell what is lost; ask before the pixels are loaded."""
+    frames = getattr(image, "n_frames", 1)
+    if image.format == "MPO" and frames > 1:
+        return f"of its {frames} frames only the first is completed and written"
+    if image.mode.startswith("I") and "transparency" in image.info:
+        return "its transparent gray value is lost: 16-bit gray is written without transparency"
+    return _depth_note(image)
+
+
 def _depth_note(image: Image.Image) -> str | None:
-    """Tell of 16-bit colour, which Pillow reads as 8-bit; ask before the pixels are loaded."""
+    """Tell of 16-bit colour, which Pillow reads as 8-bit."""
     if image.format not in ("PNG", "TIFF") or image.mode.startswith("I"):
         return None
     # the raw mode is all of the arguments of a decoder, or the first of them

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from splic_ext.atomic import atomic_path
 from splic_ext.backends import get_backend
 from splic_ext.files.arrays import (
     ARRAY_SUFFIXES,
@@ -28,6 +27,7 @@ from splic_ext.files.work import (
     complete_batch,
     complete_group,
     groups_of,
+    output_path,
     read,
     write,
 )
@@ -164,11 +164,14 @@ class _Pipeline:
     def _array(self, job: Job) -> None:
         """Complete an array file, piece by piece."""
         settings = self.settings
-        run = complete_npy if job.source.suffix.lower() == ".npy" else complete_npz
         with self.tally.pieces(job) as progress:
             calls = self._calls(job, settings.data_range, progress)
-            with atomic_path(job.target, overwrite=settings.overwrite) as temporary:
-                notes = run(job.source, temporary, calls, settings.channel_axis)
+            with output_path(job, settings.overwrite) as temporary:
+                files, axis = (job.source, temporary), settings.channel_axis
+                if job.source.suffix.lower() == ".npy":
+                    notes = complete_npy(*files, calls, axis)
+                else:
+                    notes = complete_npz(*files, calls, axis, settings.max_bytes)
             for text in notes:
                 self.tally.reporter.note(job.source, text)
 

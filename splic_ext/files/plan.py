@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from splic_ext.files.arrays import ARRAY_SUFFIXES
-from splic_ext.files.images import IMAGE_SUFFIXES
+from splic_ext.files.images import IMAGE_SUFFIXES, is_other_image
 
-__all__ = ["Job", "PlanError", "is_supported", "plan_jobs"]
+__all__ = ["Job", "PlanError", "is_supported", "left_out", "plan_jobs"]
 
 
 class PlanError(ValueError):
@@ -111,12 +111,37 @@ def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
         raise PlanError(f"the input {text!r} is neither a file nor a folder")
     elif glob.has_magic(text):
         matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207
-        files = [match for match in matches if match.is_file() and is_supported(match)]
+        files = [match for match in matches if is_supported(match) and _is_file_or_broken(match)]
         if not files:
             raise PlanError(f"no image or array file matches the pattern {text!r}")
         yield from ((match, Path(match.name)) for match in files)
     else:
         raise PlanError(f"the input {text!r} does not exist")
+
+
+def left_out(inputs: Sequence[str]) -> list[tuple[Path, str]]:
+    """Return what is not completed below the input folders, and why.
+
+    Links to folders are not followed, and image files of other formats are not read.
+    """
+    found = []
+    for text in filter(os.path.isdir, inputs):
+        others = []
+        for where, folders, names in os.walk(text):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            links = [Path(where, name) for name in folders if Path(where, name).is_symlink()]
+            found += [(link, "a linked folder is left out; name it as an input") for link in links]
+            others += [path for name in names if is_other_image(path := Path(where, name))]
+        if others:
+            kinds = " ".join(sorted({path.suffix.lower() for path in others}))
+            reason = f"images of other formats are left out, {len(others)} of {kinds}: convert them"
+            found.append((Path(text), reason))
+    return found
+
+
+def _is_file_or_broken(path: Path) -> bool:
+    """Tell whether this is a file, or a link to nothing, which then fails as a file of its own."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
@@ -134,7 +159,7 @@ def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         ]
         for name in names:
             path = here / name
-            if not name.startswith(".") and is_supported(path) and path.is_file():
+            if not name.startswith(".") and is_supported(path) and _is_file_or_broken(path):
                 empty = False
                 yield path, path.relative_to(folder)
     if empty:

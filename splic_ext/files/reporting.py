@@ -10,7 +10,11 @@ from typing import Protocol
 from splic_ext.files.arrays import Progress
 from splic_ext.files.plan import Job
 
-__all__ = ["Reporter", "Tally", "reason_of"]
+__all__ = ["OutputError", "Reporter", "Tally", "reason_of"]
+
+
+class OutputError(Exception):
+    """An output that cannot be written: the source is not to blame."""
 
 
 class Reporter(Protocol):
@@ -35,11 +39,12 @@ class Tally:
     def __init__(self, reporter: Reporter) -> None:
         self.reporter, self.failed = reporter, 0
 
-    def fail(self, job: Job, reason: str) -> None:
-        """Report a file that was not completed."""
+    def fail(self, job: Job, reason: str | Exception) -> None:
+        """Report a file that was not completed, or an output that cannot be written."""
         self.failed += 1
         self.reporter.expect(-1)
-        self.reporter.fail(job.source, reason)
+        path = job.target if isinstance(reason, OutputError) else job.source
+        self.reporter.fail(path, reason if isinstance(reason, str) else reason_of(reason))
 
     @contextmanager
     def file(self, job: Job) -> Iterator[None]:
@@ -47,7 +52,7 @@ class Tally:
         try:
             yield
         except Exception as error:  # whatever it is, the other files go on
-            self.fail(job, reason_of(error))
+            self.fail(job, error)
         else:
             self.reporter.advance(1)
 
@@ -68,7 +73,7 @@ class Tally:
         except Exception as error:  # whatever it is, the other files go on
             self.reporter.expect(1 - found)
             self.reporter.advance(-done)
-            self.fail(job, reason_of(error))
+            self.fail(job, error)
 
 
 def reason_of(error: Exception) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from splic_ext.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, default_threads
+from splic_ext.data.npz import MAX_BYTES
 from splic_ext.options import SolverOptions
 
 __all__ = ["JobSettings"]
@@ -37,6 +38,8 @@ class JobSettings:
         Larger image files are refused.
     overwrite : bool, default False
         Whether outputs may exist.
+    max_bytes : int, default 2**31
+        Archives of arrays that unpack to more are refused.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class JobSettings:
     quality: int = 95
     max_pixels: int = 64_000_000
     overwrite: bool = False
+    max_bytes: int = MAX_BYTES
 
     def __post_init__(self) -> None:
         check_integer("seed", self.seed, 0, 2**64 - 1)
@@ -61,6 +65,7 @@ class JobSettings:
         check_integer("jobs", self.n_jobs, 1, 1024)
         check_integer("quality", self.quality, 1, 100)
         check_integer("max_pixels", self.max_pixels, 1, 2**63 - 1)
+        check_integer("max_bytes", self.max_bytes, 1, 2**63 - 1)
         if self.channel_axis not in (-3, -1):
             raise ValueError(
                 "`channel_axis` must be -3 (channel first) or -1 (channel last), got "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,20 @@ from splic_ext.completion import complete
 from splic_ext.files.arrays import images_per_call
 from splic_ext.files.images import Picture, encode_picture, read_picture
 from splic_ext.files.plan import Job
-from splic_ext.files.reporting import reason_of
+from splic_ext.files.reporting import OutputError, reason_of
 from splic_ext.files.settings import JobSettings
 from splic_ext.options import MAX_SIDE
 
-__all__ = ["Loaded", "Pixels", "complete_batch", "complete_group", "groups_of", "read", "write"]
+__all__ = [
+    "Loaded",
+    "Pixels",
+    "complete_batch",
+    "complete_group",
+    "groups_of",
+    "output_path",
+    "read",
+    "write",
+]
 
 Pixels = npt.NDArray[Any]
 
@@ -103,10 +114,21 @@ def complete_group(
         return [result for one in group for result in complete_group([one], threads, settings)]
 
 
+@contextmanager
+def output_path(job: Job, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary path for the output; what goes wrong there is said of it."""
+    try:
+        with atomic_path(job.target, overwrite=overwrite) as temporary:
+            yield temporary
+    except OSError as error:
+        if error.strerror is None:  # a message of our own
+            raise
+        place = f": '{error.filename}'" if error.filename not in (None, str(job.target)) else ""
+        reason = f"{error.strerror}{place} (the output cannot be written)"
+        raise OutputError(reason) from error
+
+
 def write(loaded: Loaded, completed: Pixels, overwrite: bool) -> None:
     """Encode completed pixels into the output of the file."""
-    with (
-        atomic_path(loaded.job.target, overwrite=overwrite) as temporary,
-        temporary.open("xb") as stream,
-    ):
+    with output_path(loaded.job, overwrite) as temporary, temporary.open("xb") as stream:
         encode_picture(loaded.picture, completed, stream)

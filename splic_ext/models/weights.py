@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from splic_ext.models.pickled import UnsafeError, check_saved
 from splic_ext.optional import optional
 
 __all__ = ["load_weights"]
@@ -112,7 +115,12 @@ def _read(path: Path) -> Any:
     else:
 
         def read(file: Path) -> Any:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content = file.read_bytes()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old storages, and odd escapes in texts
+                check_saved(content)
+                # in memory, where a length that is damaged allocates nothing
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
     try:
         return read(path)
@@ -186,6 +194,6 @@ def _reason(error: Exception) -> str:
         return "it holds more than tensors, or is no weights file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if type(error).__name__ == "SafetensorError":
+    if isinstance(error, UnsafeError) or type(error).__name__ == "SafetensorError":
         return str(error).partition("\n")[0]
     return "it is damaged, or no weights file"

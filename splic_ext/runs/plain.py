@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from splic_ext.checks import shortened
+
 __all__ = ["Versioned", "decode", "encode", "not_too_deep", "read_versioned"]
 
 Kind = TypeVar("Kind")
@@ -71,8 +73,8 @@ def read_versioned(
         values = {**values, **older[found]}
     elif type(found) is not int or found != version:
         raise ValueError(
-            f"{what} must have the schema version {version}, got {found!r}; read it with the "
-            "version of splic_ext that wrote it, or make it anew"
+            f"{what} must have the schema version {version}, got {shortened(repr(found))}; read "
+            "it with the version of splic_ext that wrote it, or make it anew"
         )
     result: dict[str, Any] = values
     return result
@@ -115,9 +117,14 @@ class Versioned:
         FileNotFoundError
             There is no such file.
         ValueError
-            As :meth:`from_json`.
+            As :meth:`from_json`, or a file that is no text in UTF-8; the message names it.
         """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the file '{path}' is no text in UTF-8; make it anew") from error
+        except ValueError as error:
+            raise ValueError(f"the file '{path}' cannot be used: {error}") from error
 
     @classmethod
     def _from_values(cls: type[Record], values: dict[str, Any], where: str) -> Record:
@@ -160,7 +167,7 @@ def _decode_dataclass(kind: Any, values: Any, where: str) -> Any:
     if missing or unknown:
         raise ValueError(
             f"`{where}` must have the keys {', '.join(names)}; missing "
-            f"{', '.join(missing) or 'none'}, unknown {', '.join(map(str, unknown)) or 'none'}; "
+            f"{', '.join(missing) or 'none'}, unknown {shortened(', '.join(unknown)) or 'none'}; "
             "take a file as it was written"
         )
     return kind(**{name: _decode(hints[name], values[name], f"{where}.{name}") for name in names})
@@ -169,4 +176,5 @@ def _decode_dataclass(kind: Any, values: Any, where: str) -> Any:
 def _refused(where: str, expected: str, got: Any) -> ValueError:
     shown = repr(got)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    where = shortened(where)
     return ValueError(f"`{where}` must be {expected}, got {shown}; take a file as it was written")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.atomic import RESULTS, atomic_path, remove_stale, telling
+from splic_ext.data.npz import check_unpacked, read_member
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
 __all__ = ["Part", "PartStore"]
 
 FORMAT = 1
+
+#: Most bytes that a part has beside its arrays: their headers, and what determines it.
+META_BYTES = 2**22
 
 #: What a part may have spent time on.
 PHASES = ("attack", "defense", "network")
@@ -123,8 +128,13 @@ def _read(
     description: Mapping[str, Any],
     expected: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
 ) -> Part:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        largest = sum(dtype.itemsize * math.prod(shape) for dtype, shape in expected.values())
+        problem = check_unpacked(members, largest + META_BYTES)
+        if problem is not None:
+            raise ValueError(problem.partition(";")[0])
+        arrays = {m.filename.removesuffix(".npy"): read_member(archive, m) for m in members}
     meta = json.loads(str(arrays.pop("meta")))
     if meta["format"] != FORMAT or meta["description"] != json.loads(json.dumps(description)):
         raise ValueError("it belongs to another one")

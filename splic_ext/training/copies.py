@@ -13,6 +13,7 @@ import torch
 
 from splic_ext.atomic import atomic_path, remove_stale
 from splic_ext.data import Dataset
+from splic_ext.data.npz import check_npy
 from splic_ext.defenses import RandomDefense, seeded_masks
 from splic_ext.runs.clock import Clock
 from splic_ext.runs.fingerprints import (
@@ -100,6 +101,7 @@ class Copies:
             meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             if meta["description"] != description:
                 raise ValueError("it belongs to another one")
+            check_npy(path)
             found: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
             expected = (np.dtype(np.uint8), self.data.images.shape)
             if (found.dtype, found.shape) != expected or meta["sha256"] != fingerprint_arrays(

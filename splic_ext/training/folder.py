@@ -139,8 +139,8 @@ class TrainingFolder:
             record = TrainingRecord.load(folder / RECORD)
         except ValueError as error:
             raise DamagedError(
-                f"'{folder / RECORD}' cannot be read: {error}; name another `output`, or give "
-                "`overwrite=True` to begin anew"
+                f"'{folder / RECORD}' cannot be read: {error.__cause__ or error}; name another "
+                "`output`, or give `overwrite=True` to begin anew"
             ) from error
         if record.key != fingerprint(self.identity):
             there = {
