@@ -24,7 +24,7 @@ def ended(error):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; files that are there are complete"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
         (AttackError("no gradient", "TotalVariation", "exact"), 1, "error: no gradient"),
         (OSError("no room"), 1, "error: no room"),
         (MemoryError(), 1, "error: out of memory; use less"),

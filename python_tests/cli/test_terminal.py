@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -85,42 +84,6 @@ def test_a_full_disk_is_told_in_a_line(arguments):
         )
     assert result.returncode == 1
     assert result.stderr == "error: the output cannot be written: No space left on device\n"
-
-
-@posix
-@pytest.mark.parametrize("module", ["typer", "rich", "PIL", "splic_ext.cli.app", "splic_ext.files"])
-def test_ctrl_c_while_modules_are_imported(module):
-    code = f"""
-import os, signal, sys
-
-class Interrupt:
-    def find_spec(self, name, *_):
-        if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
-
-from splic_ext.cli import main
-sys.meta_path.insert(0, Interrupt())
-sys.modules.pop({module!r}, None)
-sys.argv = ["splic-ext", "info"]
-main()
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
-
-
-@posix
-def test_ctrl_c_that_is_ignored_stays_so():
-    """As for a command that a shell runs in the background."""
-    code = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-from splic_ext.cli import main
-from splic_ext.cli.early import ending_at_once
-with ending_at_once():
-    os.kill(os.getpid(), signal.SIGINT)
-assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("width", [120, 80, 60, 40])

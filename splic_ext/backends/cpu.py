@@ -20,15 +20,14 @@ _REASON: str | None = None
 try:
     _core = import_module("splic_ext._core")
 except ImportError as error:
-    _REASON = (
-        refused(error)
-        or (
-            f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) and"
+    _REASON = refused(error)
+    if not _REASON:
+        _REASON = (
+            f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) "
+            "and"
             if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._core"
             else f"the native module was built but cannot be loaded ({error});"
-        )
-        + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
-    )
+        ) + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
 
 
 def cuda_reason() -> str:

@@ -134,9 +134,12 @@ def complete(
     most 512, without overlap, and completed tile by tile.
 
     Files that fail are named, and the others go on. Exit code: 0, 1 if a file failed, 2 for wrong
-    usage, 130 after Ctrl-C. An output appears at once, when it is finished.
+    usage, 130 after Ctrl-C, 143 and 129 after SIGTERM and SIGHUP. An output appears at once, when
+    it is finished; what killed runs have left unfinished beside it is removed.
     """
-    with exit_codes(complete):
+    resume = "run it again" if overwrite else "--skip-existing completes the others"
+    interrupted = f"files that are there are complete; {resume}"
+    with exit_codes(complete, interrupted=interrupted, quiet=quiet):
         settings = JobSettings(
             options=resolve_options(preset, options, overrides),
             seed=seed,
@@ -150,6 +153,7 @@ def complete(
             overwrite=overwrite,
         )
         plan = plan_jobs(inputs, out, overwrite=overwrite, skip_existing=skip_existing)
+        plan.clean()
         with ConsoleReporter(len(plan), quiet=quiet, command=complete) as reporter:
             failed = run_jobs(plan, settings, reporter)
         reporter.summary(failed)
@@ -192,7 +196,7 @@ def demo(
 
     The photographs come with scikit-image; nothing is downloaded.
     """
-    with exit_codes(demo):
+    with exit_codes(demo, interrupted="no picture was written"):
         solver = resolve_options(preset, options, overrides)
         with save_picture(out, overwrite=overwrite) as save:
             result = run_demo(

@@ -160,6 +160,7 @@ def evaluate(
             evaluate,
             interrupted=f"{kept}; the same command goes on",
             memory="use a smaller --batch-size",
+            quiet=quiet,
         ),
         notes_on_stderr(),
     ):

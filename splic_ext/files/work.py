@@ -107,6 +107,6 @@ def write(loaded: Loaded, completed: Pixels, overwrite: bool) -> None:
     """Encode completed pixels into the output of the file."""
     with (
         atomic_path(loaded.job.target, overwrite=overwrite) as temporary,
-        temporary.open("xb") as stream,
+        temporary.open("wb") as stream,
     ):
         encode_picture(loaded.picture, completed, stream)
