@@ -1,21 +1,28 @@
 """Signals that end a command: at once where nothing is lost, else by an exception.
 
-Imported before NumPy: started as a command, Python must not show a traceback of its imports.
+Imported before all else, and importing next to nothing: started as a command, Python must not show
+a traceback of its imports.
 """
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the module of C: `signal` takes milliseconds
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 __all__ = ["Ended", "at_end", "end_now", "exit_code", "told", "watch", "working"]
 
-#: Signals and what is said of each; the exit code is 128 and the number, as shells have it.
-WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+#: What is said of each signal; the exit code is 128 and its number, as shells have it.
+WORDS = {
+    getattr(signal, name): word
+    for name, word in (("SIGINT", "interrupted"), ("SIGTERM", "terminated"), ("SIGHUP", "hung up"))
+    if hasattr(signal, name)
+}
 _IMPORTS = "<frozen importlib._bootstrap>"
 
 #: Called before the process ends at once; must not raise.
@@ -37,30 +44,33 @@ class _State:
 def watch() -> None:
     """Have signals end this process, but for those that are ignored, or handled by others."""
     _State.process = os.getpid()
-    for name in WORDS:
-        number = getattr(signal, name, None)
-        if number is None:
-            continue
-        with suppress(ValueError):  # not in the main thread
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+    for number in WORDS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            try:
                 signal.signal(number, _come)
+            except ValueError:  # not in the main thread
+                return
 
 
-@contextmanager
-def working(message: str) -> Iterator[None]:
+class working:  # noqa: N801 - used as a function; contextlib would be one more import
     """Have the first signal raise :class:`Ended`; `message` is said where one ends at once."""
-    _State.message, _State.begun, _State.said = message, False, False
-    _State.raising = True
-    try:
-        yield
-    finally:
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __enter__(self) -> None:
+        _State.message, _State.begun, _State.said = self._message, False, False
+        _State.raising = True
+
+    def __exit__(self, *_: object) -> None:
+        """Have signals end the process at once again."""
         _State.raising = False
 
 
 def told(error: KeyboardInterrupt) -> str:
     """Return what is to be said of the signal that came, which counts as said."""
     _State.said = True
-    return _line(exit_code(error) - 128, _State.message)
+    return _line(exit_code(error) - 128)
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
@@ -75,8 +85,8 @@ def end_now(code: int) -> None:
     os._exit(code)
 
 
-def _line(number: int, message: str) -> str:
-    return f"{WORDS[signal.Signals(number).name]}; {message}"
+def _line(number: int) -> str:
+    return f"{WORDS[number]}; {_State.message}"
 
 
 def _come(number: int, frame: FrameType | None) -> None:
@@ -88,8 +98,10 @@ def _come(number: int, frame: FrameType | None) -> None:
         _State.begun = True
         raise Ended(number)
     if not _State.said:
-        with suppress(OSError):
-            os.write(2, f"{_line(number, _State.message)}\n".encode())
+        try:  # noqa: SIM105 - contextlib would be one more import
+            os.write(2, f"{_line(number)}\n".encode())
+        except OSError:  # the terminal may be gone
+            pass
     end_now(128 + number)
 
 

@@ -97,10 +97,9 @@ def test_complete(tmp_path):
         save_png(tmp_path / f"in/{i % 4}/{i}.png", (64, 64, 3))
     out = tmp_path / "out"
     common = ("--preset", "paper", "--max-iterations", "30", "--jobs", "2")
-    run(("complete", tmp_path / "in", "-o", tmp_path / "right", *common))
-    right = {
-        name: (tmp_path / "right" / name).read_bytes() for name in files_below(tmp_path / "right")
-    }
+    expected = tmp_path / "right"
+    run(("complete", tmp_path / "in", "-o", expected, *common))
+    right = {name: (expected / name).read_bytes() for name in files_below(expected)}
     assert len(right) == 60
 
     def check(done):

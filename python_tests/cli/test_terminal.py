@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,18 @@ import pytest
 pytest.importorskip("typer", reason="Typer is not installed")
 
 from helpers.cli import FAST, command, run_command, save_png
+from PIL import Image
 
-from splic_ext.cli.console import print_tables, printable
+from splic_ext.cli.console import (
+    demo_tables,
+    installation_tables,
+    print_markdown,
+    print_tables,
+    printable,
+)
+from splic_ext.cli.demo import DemoResult, DemoRow, Score
+from splic_ext.cli.layout import tables
+from splic_ext.diagnostics import describe_installation
 
 EVIL = "a\x1b[2J\x07\r\n\x9b\u202eb"
 SHOWN = r"a\x1b[2J\x07\r\n\x9b\u202eb"
@@ -115,3 +126,47 @@ def test_tables_break_no_word(width, monkeypatch, capsys):
     assert "recommended" in words or "splic:recommended" in words or width < 60
     assert ("not shown in so narrow a terminal:" in " ".join(text.split())) == (width < 120)
     assert {"L2", "vote"} <= words or width < 80
+
+
+def words_of(text):
+    """The words of a printed table, without its borders."""
+    return set(re.sub("[\u2500-\u257f]", " ", text).split())
+
+
+@pytest.mark.parametrize("width", [120, 80, 60])
+def test_other_tables_break_no_word(width, monkeypatch, capsys):
+    """Every piece between two separators stands in the text; nothing is cut off."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    info = describe_installation("0.1.0")
+    info["backends"]["cpu"]["details"]["simd_available"] = ["baseline", "avx2", "avx512"]
+    info["platform"] = "Linux-6.18.44-some-x86_64-with-glibc2.36-and-very-much-more-of-this"
+    print_tables(*installation_tables(info))
+    score = Score(20.6789, 0.50612)
+    rows = tuple(DemoRow(name, (score,) * 3) for name in ("astronaut", "rocket"))
+    print_tables(*demo_tables(DemoResult(rows, Image.new("L", (1, 1)), 0.1, 200.0, 256)))
+    cells = "| 94.7 [90.1, 97.2] " * 9
+    names = "| method | defence |" + " accuracy of the network |" * 9
+    row = f"| total variation | splic:tv_weight=0.05+tv:weight=0.05 {cells}|"
+    print_markdown(f"# Title\n\n{names}\n| --- | ---{'| ---: ' * 9}|\n{row}\n\nEnd.\n")
+    output = capsys.readouterr().out
+    assert all(len(line) <= width for line in output.splitlines())
+    assert "\u2026" not in output
+    assert {"glibc2.36-", "avx512"} <= words_of(output) or "glibc2.36-and" in output
+    for word in ("available", "astronaut", "noisy", "method", "defence", "variation", "network"):
+        assert word in words_of(output)
+    assert output.count("97.2]") == 9
+    assert output.count("20.68 /") == 9
+
+
+def test_cells_that_fit_nowhere_are_folded_whole(capsys):
+    print_tables(*tables(["key", "value"], [["a", "b" * 90]], 40))
+    output = capsys.readouterr().out
+    assert output.count("b") == 90
+
+
+def test_help_flows(monkeypatch):
+    result = run_command("complete", "--help", env={**os.environ, "COLUMNS": "100"})
+    assert "optional" not in result.stderr
+    lines = [line.strip() for line in result.stdout.split("Arguments")[0].splitlines()]
+    first = next(line for line in lines if line.startswith("An image keeps"))
+    assert len(first) > 80

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from splic_ext import __version__
 from splic_ext.cli.console import (
     ConsoleReporter,
-    demo_table,
+    demo_tables,
     installation_tables,
     print_tables,
     printable,
@@ -203,7 +204,7 @@ def demo(
                 solver, size=size, sigma=noise, seed=seed, backend=backend, threads=threads
             )
             save(result.picture)
-    print_tables(demo_table(result))
+    print_tables(*demo_tables(result))
     typer.echo(printable(f"before and after: {out}"))
 
 
@@ -211,3 +212,8 @@ app.command()(evaluate)
 app.command()(reproduce)
 app.command()(report)
 app.command()(train)
+
+for _command in app.registered_commands:
+    # Lines of a paragraph flow into each other, whatever the width of the terminal.
+    _paragraphs = (inspect.getdoc(_command.callback) or "").split("\n\n")
+    _command.help = "\n\n".join(" ".join(text.split()) for text in _paragraphs)
