@@ -50,7 +50,7 @@ def kill(arguments, folder, name, share, whole):
     if share >= 0:
         while process.poll() is None and files_below(folder) == before:
             time.sleep(0.002)
-        time.sleep(share * whole / 2)
+        time.sleep(share * whole / 4)
     else:
         time.sleep(max(START, -share * whole))
     at = time.monotonic() - began
