@@ -11,7 +11,7 @@ import typer
 
 from splic_ext.atomic import removed
 from splic_ext.cli.console import print_message
-from splic_ext.cli.flags import with_flags
+from splic_ext.cli.flags import with_flags, with_hint
 from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
 from splic_ext.signals import exit_code, told, working
 
@@ -36,7 +36,7 @@ def exit_codes(
     """
 
     def tell(error: object) -> None:
-        print_message(f"error: {with_flags(str(error), command)}")
+        print_message(f"error: {with_flags(with_hint(str(error)), command)}")
 
     try:
         with working(interrupted):
