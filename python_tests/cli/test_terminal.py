@@ -82,6 +82,13 @@ def test_names_of_files_of_a_report(tmp_path):
     assert result.returncode == 1
     assert f"{SHOWN}.json: it holds no result" in result.stderr
     assert clean(result.stderr)
+    record = next((Path(__file__).parents[2] / "results").rglob("figure12.json"))
+    (tmp_path / f"{EVIL}.json").write_bytes(record.read_bytes())
+    result = run_command("report", tmp_path, "-o", tmp_path / "page.html", "--title", EVIL)
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "page.html").read_bytes().decode()
+    assert SHOWN.replace("\\n", "\n") + ".json" in page
+    assert clean(page)
 
 
 @full

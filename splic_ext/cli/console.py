@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from splic_ext.checks import printable
 from splic_ext.cli.demo import DemoResult
 from splic_ext.cli.flags import with_flags
 from splic_ext.cli.layout import markdown_parts, tables
@@ -36,9 +36,6 @@ __all__ = [
     "print_tables",
     "printable",
 ]
-
-#: Characters that move the cursor, hide or turn text: controls, and halves of a pair.
-UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def print_message(message: str) -> None:
@@ -56,15 +53,6 @@ def print_markdown(text: str) -> None:
     console = Console()
     for part in markdown_parts("\n".join(map(printable, text.split("\n"))), console.width):
         console.print(Markdown(part) if isinstance(part, str) else part)
-
-
-def printable(text: str) -> str:
-    r"""Escape what no terminal should be sent, such as controls in the names of files.
-
-    >>> printable("a\x1b[2J\n")
-    'a\\x1b[2J\\n'
-    """
-    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _SpeedColumn(ProgressColumn):
