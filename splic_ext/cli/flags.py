@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, get_args
 
-from typer.models import OptionInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 from splic_ext.options import SolverOptions
 
@@ -27,10 +27,8 @@ RENAMED = {
 #: Parameters that not every command has, and how to give them in Python.
 ELSEWHERE = {
     "download": "`splic_ext.data.load_dataset(..., download=True)`",
-    "name": "NAME",
     "name_or_path": "the data set",
-    "paths": "PATH",
-    "subjects": "--cifar10, --svhn or --digits",
+    "subjects": "the data sets (--cifar10, --svhn, --digits)",
 }
 #: Names that stay as they are: those of a SPEC or a file of options may be meant as well.
 AMBIGUOUS = {"learning_rate", "seed", *(field.name for field in fields(SolverOptions))}
@@ -72,10 +70,12 @@ def with_hint(message: str) -> str:
 
 
 def _flags(command: Callable[..., Any]) -> dict[str, str]:
-    """Return the flag of each parameter of a command."""
+    """Return the flag of each parameter of a command, of arguments the name in its help."""
     found = {}
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         for option in get_args(parameter.annotation):
+            if isinstance(option, ArgumentInfo) and option.metavar:
+                found[name] = option.metavar.rstrip(".")
             if isinstance(option, OptionInfo):
                 names = [text for text in option.param_decls or () if text.startswith("--")]
                 names.append(f"--{name.replace('_', '-')}")
