@@ -112,12 +112,12 @@ def test_both_kinds_into_the_default_folder(files):
         (
             ("table3",),
             2,
-            "the data sets (--cifar10, --svhn, --digits) of table3 must not be empty; give images and a network",
+            "--digits) of table3 must not be empty; give images and a network",
         ),
         (
             ("table4", *CIFAR10),
             2,
-            "the data sets (--cifar10, --svhn, --digits) of table4 must be of svhn or digits, got 'cifar10'",
+            "--digits) of table4 must be of svhn or digits, got 'cifar10'",
         ),
         (
             ("table4", *SVHN[:2]),
