@@ -108,8 +108,12 @@ def test_a_durable_file_that_the_disk_refuses(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="no folder is opened there")
 def test_a_durable_file_where_folders_cannot_be_opened(tmp_path, monkeypatch):
-    def refuse(*arguments):
-        raise PermissionError(13, "Permission denied")
+    usual = os.open
+
+    def refuse(path, *arguments):
+        if path == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return usual(path, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)

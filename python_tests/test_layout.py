@@ -27,7 +27,7 @@ FLOORS = (
     ("completion",),
     ("backends",),
     ("arrays", "masks", "data", "models"),
-    ("options", "specs", "checks", "errors", "optional", "atomic"),
+    ("options", "specs", "checks", "errors", "optional", "atomic", "signals"),
 )
 #: Who may import whom on one floor: importer, imported.
 BESIDE = {
@@ -38,6 +38,7 @@ BESIDE = {
     ("specs", "errors"),
     ("checks", "errors"),
     ("optional", "errors"),
+    ("atomic", "signals"),
 }
 LOOSE = {"__init__.py", "_core.pyi", "_cuda.pyi", "py.typed"}
 

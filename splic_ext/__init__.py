@@ -8,6 +8,10 @@ np.uint8(0)
 
 __version__ = "0.1.0"
 
+from splic_ext import signals as _signals  # noqa: F401
+
+# isort: split
+
 from splic_ext import masks
 from splic_ext.backends import available_backends, backend_info
 from splic_ext.backends.base import BackendInfo, CompletionInfo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ __all__ = [
     "check_mapping",
     "check_number",
     "out_of_range",
+    "printable",
     "shortened",
     "told_apart",
 ]
@@ -25,6 +27,23 @@ __all__ = [
 Channels = Literal["stacked", "separate"]
 #: The largest count that is taken where there is no other bound.
 MOST = 2**31 - 1
+
+
+#: Characters that move the cursor, hide or turn text: controls, and halves of a pair.
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Escape what no terminal or page should be sent, such as controls in the names of files.
+
+    >>> printable("a\x1b[2J\n")
+    'a\\x1b[2J\\n'
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()
+
+    return UNSAFE.sub(escaped, text)
 
 
 def shortened(text: str, most: int = 80) -> str:

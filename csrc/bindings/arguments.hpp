@@ -16,6 +16,16 @@ namespace splic_bindings {
 
 namespace py = pybind11;
 
+// Whether this is the main interpreter; sets an ImportError if not. In another one pybind11 would
+// wait for ever for a lock that this thread holds.
+inline bool in_main_interpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main())
+    return true;
+  PyErr_SetString(PyExc_ImportError, "a subinterpreter cannot load a native module; use the main "
+                                     "interpreter, another process, or the back end numpy");
+  return false;
+}
+
 constexpr const char *kDTypeNames[] = {"uint8", "float16", "bfloat16", "float32", "float64"};
 constexpr int kDTypeBytes[] = {1, 2, 2, 4, 8};
 
@@ -192,3 +202,11 @@ template <class Run> void define_solve(py::module_ &m, const char *doc, const Ru
 }
 
 } // namespace splic_bindings
+
+// PYBIND11_MODULE for the main interpreter alone: the body follows.
+#define SPLIC_MODULE(name, variable)                                                               \
+  extern "C" PyObject *PyInit_in_main##name();                                                     \
+  extern "C" PYBIND11_EXPORT PyObject *PyInit_##name() {                                           \
+    return splic_bindings::in_main_interpreter() ? PyInit_in_main##name() : nullptr;               \
+  }                                                                                                \
+  PYBIND11_MODULE(in_main##name, variable)

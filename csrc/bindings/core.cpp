@@ -57,7 +57,7 @@ py::dict build_info() {
 
 } // namespace
 
-PYBIND11_MODULE(_core, m) {
+SPLIC_MODULE(_core, m) {
   m.doc() = "Compiled CPU solver of splic_ext; private, use splic_ext.complete.";
   define_solve(
       m,

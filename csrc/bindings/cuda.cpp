@@ -166,7 +166,7 @@ py::dict load_cusolver(const std::vector<std::string> &files) {
 
 } // namespace
 
-PYBIND11_MODULE(_cuda, m) {
+SPLIC_MODULE(_cuda, m) {
   m.doc() = "Compiled CUDA solver of splic_ext; private, use splic_ext.complete.";
   py::register_exception_translator([](std::exception_ptr p) {
     try {

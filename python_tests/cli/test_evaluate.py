@@ -135,7 +135,7 @@ def test_again_after_damage(files):
         (("--defense", "tv", "--surrogate", "digits_cnn"), 2, "belong together; give both"),
         (("--defense", "tv", "--device", "gpu"), 2, "--device must be one that torch can use"),
         (("--defense", "tv", "--dataset", "none.npz"), 1, "the data set 'none.npz' does not exist"),
-        (("--defense", "tv", "--dataset", "mnist"), 2, "`name_or_path` must be one of cifar10,"),
+        (("--defense", "tv", "--dataset", "mnist"), 2, "the data set must be one of cifar10,"),
         (
             ("--defense", "tv", "--dataset", "cifar10", "--root", "nowhere"),
             1,

@@ -9,9 +9,20 @@ typer = pytest.importorskip("typer", reason="Typer is not installed")
 from splic_ext.cli.app import complete  # noqa: E402
 from splic_ext.cli.evaluate import evaluate  # noqa: E402
 from splic_ext.cli.exits import exit_codes  # noqa: E402
-from splic_ext.cli.flags import with_flags  # noqa: E402
+from splic_ext.cli.flags import with_flags, with_hint  # noqa: E402
+from splic_ext.cli.report import report  # noqa: E402
+from splic_ext.cli.reproduce import reproduce  # noqa: E402
 from splic_ext.cli.train import train  # noqa: E402
 from splic_ext.errors import AttackError  # noqa: E402
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from splic_ext import experiments  # noqa: E402
+from splic_ext.attacks import attack_from_spec  # noqa: E402
+from splic_ext.backends import get_backend  # noqa: E402
+from splic_ext.data import load_dataset  # noqa: E402
+from splic_ext.defenses import defense_from_spec  # noqa: E402
+from splic_ext.models import build_model  # noqa: E402
 
 
 def ended(error):
@@ -24,7 +35,7 @@ def ended(error):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; files that are there are complete"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
         (AttackError("no gradient", "TotalVariation", "exact"), 1, "error: no gradient"),
         (OSError("no room"), 1, "error: no room"),
         (MemoryError(), 1, "error: out of memory; use less"),
@@ -69,9 +80,38 @@ def test_other_errors_pass_through():
         (evaluate, "`seed` may be that of a defence", "`seed` may be that of a defence"),
         (train, "get it with `download=True`", "get it with --download"),
         (complete, "get `download=True`", "get `splic_ext.data.load_dataset(..., download=True)`"),
+        (train, "`name_or_path` must be one of cifar10", "the data set must be one of cifar10"),
+        (reproduce, "`name` must be", "NAME must be"),
+        (reproduce, "`name_or_path` must be", "the data set must be"),
+        (report, "check `paths`", "check PATH"),
         (None, "`output`", "`output`"),
         (None, "`download=True`", "`download=True`"),
     ],
 )
 def test_parameters_are_told_as_flags(command, message, shown):
     assert with_flags(message, command) == shown
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (lambda: attack_from_spec("pgd:epsilon=8"), "8 of 255 levels are 8/255"),
+        (lambda: attack_from_spec("fgsm:epsilon=300"), ""),
+        (lambda: attack_from_spec("pgd:stepsize=1/255"), "did you mean 'step_size'?"),
+        (lambda: attack_from_spec("pdg"), "did you mean 'pgd'?"),
+        (lambda: defense_from_spec("spilc"), "did you mean 'splic'?"),
+        (lambda: defense_from_spec("splic:rnak=6"), "did you mean 'rank'?"),
+        (lambda: defense_from_spec("splic:recomended"), "did you mean 'recommended'?"),
+        (lambda: defense_from_spec("xyz"), ""),
+        (lambda: build_model("digit_cnn"), "did you mean 'digits_cnn'?"),
+        (lambda: load_dataset("digitz"), "did you mean 'digits'?"),
+        (lambda: load_dataset("digits", "tset"), "did you mean 'test'?"),
+        (lambda: get_backend("cpuu", "cpu"), "did you mean 'cpu'?"),
+        (lambda: experiments.reproduce("tabel1"), "did you mean 'table1'?"),
+    ],
+)
+def test_hints(make, hint):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    message = str(caught.value)
+    assert with_hint(message) == message + (f"; {hint}" if hint else "")

@@ -71,8 +71,8 @@ def test_each_file_is_named_where_none_can_be_used(results, late):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("none",), 1, "the path 'none' does not exist; check `paths`"),
-        (("empty",), 2, "`paths` must hold a result at least, got 'empty'; make"),
+        (("none",), 1, "the path 'none' does not exist; check PATH"),
+        (("empty",), 2, "PATH must hold a result at least, got 'empty'; make"),
         (("results", "-o", "empty"), 2, "--out must be a file, got the folder 'empty'"),
         (("results", "-o", "results/table4.json/x"), 1, "the page cannot be written to"),
     ],

@@ -108,9 +108,17 @@ def test_both_kinds_into_the_default_folder(files):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("table5", *SVHN), 2, "`name` must be one of table1, table2, table3, "),
-        (("table3",), 2, "`subjects` of table3 must not be empty; give images and a network"),
-        (("table4", *CIFAR10), 2, "`subjects` of table4 must be of svhn or digits, got 'cifar10'"),
+        (("table5", *SVHN), 2, "NAME must be one of table1, table2, table3, "),
+        (
+            ("table3",),
+            2,
+            "--digits) of table3 must not be empty; give images and a network",
+        ),
+        (
+            ("table4", *CIFAR10),
+            2,
+            "--digits) of table4 must be of svhn or digits, got 'cifar10'",
+        ),
         (
             ("table4", *SVHN[:2]),
             2,

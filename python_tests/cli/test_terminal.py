@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,18 @@ import pytest
 pytest.importorskip("typer", reason="Typer is not installed")
 
 from helpers.cli import FAST, command, run_command, save_png
+from PIL import Image
 
-from splic_ext.cli.console import print_tables, printable
+from splic_ext.cli.console import (
+    demo_tables,
+    installation_tables,
+    print_markdown,
+    print_tables,
+    printable,
+)
+from splic_ext.cli.demo import DemoResult, DemoRow, Score
+from splic_ext.cli.layout import tables
+from splic_ext.diagnostics import describe_installation
 
 EVIL = "a\x1b[2J\x07\r\n\x9b\u202eb"
 SHOWN = r"a\x1b[2J\x07\r\n\x9b\u202eb"
@@ -72,6 +82,13 @@ def test_names_of_files_of_a_report(tmp_path):
     assert result.returncode == 1
     assert f"{SHOWN}.json: it holds no result" in result.stderr
     assert clean(result.stderr)
+    record = next((Path(__file__).parents[2] / "results").rglob("figure12.json"))
+    (tmp_path / f"{EVIL}.json").write_bytes(record.read_bytes())
+    result = run_command("report", tmp_path, "-o", tmp_path / "page.html", "--title", EVIL)
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "page.html").read_bytes().decode()
+    assert SHOWN.replace("\\n", "\n") + ".json" in page
+    assert clean(page)
 
 
 @full
@@ -85,42 +102,6 @@ def test_a_full_disk_is_told_in_a_line(arguments):
         )
     assert result.returncode == 1
     assert result.stderr == "error: the output cannot be written: No space left on device\n"
-
-
-@posix
-@pytest.mark.parametrize("module", ["typer", "rich", "PIL", "splic_ext.cli.app", "splic_ext.files"])
-def test_ctrl_c_while_modules_are_imported(module):
-    code = f"""
-import os, signal, sys
-
-class Interrupt:
-    def find_spec(self, name, *_):
-        if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
-
-from splic_ext.cli import main
-sys.meta_path.insert(0, Interrupt())
-sys.modules.pop({module!r}, None)
-sys.argv = ["splic-ext", "info"]
-main()
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
-
-
-@posix
-def test_ctrl_c_that_is_ignored_stays_so():
-    """As for a command that a shell runs in the background."""
-    code = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-from splic_ext.cli import main
-from splic_ext.cli.early import ending_at_once
-with ending_at_once():
-    os.kill(os.getpid(), signal.SIGINT)
-assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("width", [120, 80, 60, 40])
@@ -152,3 +133,47 @@ def test_tables_break_no_word(width, monkeypatch, capsys):
     assert "recommended" in words or "splic:recommended" in words or width < 60
     assert ("not shown in so narrow a terminal:" in " ".join(text.split())) == (width < 120)
     assert {"L2", "vote"} <= words or width < 80
+
+
+def words_of(text):
+    """The words of a printed table, without its borders."""
+    return set(re.sub("[\u2500-\u257f]", " ", text).split())
+
+
+@pytest.mark.parametrize("width", [120, 80, 60])
+def test_other_tables_break_no_word(width, monkeypatch, capsys):
+    """Every piece between two separators stands in the text; nothing is cut off."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    info = describe_installation("0.1.0")
+    info["backends"]["cpu"]["details"]["simd_available"] = ["baseline", "avx2", "avx512"]
+    info["platform"] = "Linux-6.18.44-some-x86_64-with-glibc2.36-and-very-much-more-of-this"
+    print_tables(*installation_tables(info))
+    score = Score(20.6789, 0.50612)
+    rows = tuple(DemoRow(name, (score,) * 3) for name in ("astronaut", "rocket"))
+    print_tables(*demo_tables(DemoResult(rows, Image.new("L", (1, 1)), 0.1, 200.0, 256)))
+    cells = "| 94.7 [90.1, 97.2] " * 9
+    names = "| method | defence |" + " accuracy of the network |" * 9
+    row = f"| total variation | splic:tv_weight=0.05+tv:weight=0.05 {cells}|"
+    print_markdown(f"# Title\n\n{names}\n| --- | ---{'| ---: ' * 9}|\n{row}\n\nEnd.\n")
+    output = capsys.readouterr().out
+    assert all(len(line) <= width for line in output.splitlines())
+    assert "\u2026" not in output
+    assert {"glibc2.36-", "avx512"} <= words_of(output) or "glibc2.36-and" in output
+    for word in ("available", "astronaut", "noisy", "method", "defence", "variation", "network"):
+        assert word in words_of(output)
+    assert output.count("97.2]") == 9
+    assert output.count("20.68 /") == 9
+
+
+def test_cells_that_fit_nowhere_are_folded_whole(capsys):
+    print_tables(*tables(["key", "value"], [["a", "b" * 90]], 40))
+    output = capsys.readouterr().out
+    assert output.count("b") == 90
+
+
+def test_help_flows(monkeypatch):
+    result = run_command("complete", "--help", env={**os.environ, "COLUMNS": "100"})
+    assert "optional" not in result.stderr
+    lines = [line.strip() for line in result.stdout.split("Arguments")[0].splitlines()]
+    first = next(line for line in lines if line.startswith("An image keeps"))
+    assert len(first) > 80

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import pickle
 
 import numpy as np
@@ -279,6 +280,33 @@ print(splic_ext.backend_info()["cpu"].reason)
     assert "compiler" not in broken
     absent = "ModuleNotFoundError('No module', name='splic_ext._core')"
     assert run_python(code.format(error=absent)).startswith("the native module was not built (No")
+
+
+def test_a_subinterpreter_takes_the_numpy_back_end(run_python):
+    """pybind11 would hang there for ever. The main interpreter keeps off: NumPy loads but once."""
+    names = ("_interpreters", "_xxsubinterpreters")
+    interpreters = next((name for name in names if importlib.util.find_spec(name)), None)
+    if interpreters is None or importlib.util.find_spec("splic_ext._core") is None:
+        pytest.skip("no subinterpreters, or no native module")
+    inner = """
+import warnings
+warnings.simplefilter("ignore")
+import numpy as np, splic_ext
+assert splic_ext.complete(np.ones((8, 8))).mean() > 0.9
+print(splic_ext.backend_info()["cpu"].reason)
+try:
+    import splic_ext._core
+except ImportError as error:
+    print(error, flush=True)
+"""
+    code = f"""
+import {interpreters} as interpreters
+failed = interpreters.run_string(interpreters.create(), {inner!r})
+assert failed is None, failed
+"""
+    reason, error = run_python(code, timeout=60).splitlines()
+    assert reason == error
+    assert reason.startswith("a subinterpreter cannot load a native module; use the main")
 
 
 def test_missing_extra_names_the_extra():

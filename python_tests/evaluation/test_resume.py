@@ -17,6 +17,7 @@ import pytest
 from helpers.evaluation import Step, calls, make_dataset, make_network, run, timeless
 
 import splic_ext
+from splic_ext.atomic import atomic_path
 from splic_ext.attacks import ThreatModel
 from splic_ext.evaluation import EvaluationReport, to_markdown
 
@@ -261,15 +262,13 @@ def test_a_full_disk(tmp_path, monkeypatch, calls):
 
 
 def test_old_temporary_files_are_removed(tmp_path):
-    folder = tmp_path / "parts"
-    folder.mkdir()
-    old, new = folder / ".splic-0.tmp", folder / ".splic-1.tmp"
-    old.write_text("")
-    new.write_text("")
-    os.utime(old, (time.time() - 7200,) * 2)
-    run(output=tmp_path, attacks=())
-    assert not old.exists()
-    assert new.exists(), "it may belong to another process"
+    with atomic_path(tmp_path / "parts" / "x") as held:
+        old = held.with_name(f".splic-{'0' * 16}.tmp")
+        old.touch()
+        os.utime(old, (time.time() - 7200,) * 2)  # also where files cannot be locked
+        run(output=tmp_path, attacks=())
+        assert not old.exists()
+        assert held.exists(), "another process writes it"
 
 
 # Interrupted and killed

@@ -162,3 +162,31 @@ def test_printed_pages_are_light_and_complete(page):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(252, 251, 248)"
     assert page.locator("pre").first.is_visible(), "how a result was made is not printed"
     assert page.pdf()[:4] == b"%PDF"
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280, 1500, 1920])
+def test_numbers_of_the_summary_do_not_collide(chromium, width, tmp_path):
+    rows = [
+        make_row(method, attack, right, scenario="white", paper=paper, section="made")
+        for method in ("no defence", "total variation, 0.1, adversarial training", "SPLIC")
+        for attack, right, paper in (
+            ("clean", 90, None),
+            ("BPDA", 53, 60.0),
+            ("worst of them", 33, None),
+        )
+    ]
+    for name in ("first", "second"):
+        write(tmp_path / "in", make_result(*rows, title=name), name)
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    write_report([tmp_path / "in"], tmp_path / "page.html")
+    page.goto((tmp_path / "page.html").as_uri())
+    gaps = page.evaluate(
+        """() => [...document.querySelectorAll('.card tbody tr')].flatMap((row) => {
+          const ends = [...row.querySelectorAll('.number')].map((n) =>
+            [n.getBoundingClientRect().left, n.lastElementChild.getBoundingClientRect().right]);
+          return ends.slice(1).map(([left], i) => left - ends[i][1]);
+        })"""
+    )
+    page.close()
+    assert len(gaps) == 12
+    assert all(gap >= 4 for gap in gaps), gaps

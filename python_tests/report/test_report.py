@@ -478,3 +478,19 @@ except MissingExtraError as error:
     print(error.extra, "jinja2" in str(error))
 """
     assert run_python(code) == "report True"
+
+
+@pytest.mark.parametrize(("left", "kept"), [(79, True), (80, True), (81, False), (89, False)])
+def test_attacks_that_fail_are_not_in_the_summary(left, kept, tmp_path):
+    """They leave the bare network as it is, and say nothing of a defence beside it."""
+    rows = []
+    for section, changes in (("gray", {}), ("white", {"scenario": "white"})):
+        attack = "worst of them" if changes else "PGD"
+        for method, after in (("no defence", left), ("SPLIC", 40)):
+            rows.append(make_row(method, right=90, section=section, **changes))
+            rows.append(make_row(method, attack, after, section=section, **changes))
+    summary = make_page(collect([write(tmp_path, make_result(*rows))])).summary
+    assert (bool(summary.known), bool(summary.unknown)) == (kept, kept)
+    told = [text for text in summary.limits if text.startswith("Attacks that fail. ")]
+    assert bool(told) != kept
+    assert all(text.endswith("are not above: A table.") for text in told)

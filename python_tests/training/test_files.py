@@ -25,6 +25,7 @@ from helpers.training import (
     updates,
 )
 
+from splic_ext.atomic import atomic_path
 from splic_ext.training import TrainingRecord
 from splic_ext.training import checkpoint as checkpoint_module
 from splic_ext.training.checkpoint import Checkpoint
@@ -395,13 +396,13 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_old_temporary_files_are_removed(tmp_path):
-    old, new = tmp_path / ".splic-1.tmp", tmp_path / ".splic-2.tmp"
-    for path in (old, new):
-        path.write_bytes(b"x")
-    os.utime(old, (0, 0))
-    fit(output=tmp_path)
-    assert not old.exists()
-    assert new.exists()
+    with atomic_path(tmp_path / "x") as held:
+        old = held.with_name(f".splic-{'0' * 16}.tmp")
+        old.write_bytes(b"x")
+        os.utime(old, (0, 0))
+        fit(output=tmp_path)
+        assert not old.exists()
+        assert held.exists()
 
 
 # TensorBoard

@@ -7,18 +7,27 @@ from typing import Any
 
 from splic_ext.backends.base import Backend, BackendInfo, Problem
 
-__all__ = ["BACKEND", "cuda_reason"]
+__all__ = ["BACKEND", "cuda_reason", "refused"]
+
+
+def refused(error: ImportError) -> str:
+    """Return the words of a native module that refuses a subinterpreter, nothing for others."""
+    return str(error) if "subinterpreter" in str(error) else ""
+
 
 _core: Any = None
 _REASON: str | None = None
 try:
     _core = import_module("splic_ext._core")
 except ImportError as error:
-    _REASON = (
-        f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) and"
-        if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._core"
-        else f"the native module was built but cannot be loaded ({error});"
-    ) + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
+    _REASON = refused(error)
+    if not _REASON:
+        _REASON = (
+            f"the native module was not built ({error}); install a C++17 compiler (GCC or Clang) "
+            "and"
+            if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._core"
+            else f"the native module was built but cannot be loaded ({error});"
+        ) + " reinstall with `pip install --no-cache-dir --force-reinstall .`"
 
 
 def cuda_reason() -> str:

@@ -14,7 +14,7 @@ from splic_ext.arrays.devices import Placement
 from splic_ext.arrays.dtypes import rounding
 from splic_ext.backends import cusolver
 from splic_ext.backends.base import Backend, BackendInfo, Problem
-from splic_ext.backends.cpu import cuda_reason
+from splic_ext.backends.cpu import cuda_reason, refused
 from splic_ext.checks import out_of_range
 from splic_ext.errors import BackendUnavailableError
 from splic_ext.options import Algorithm
@@ -34,10 +34,14 @@ try:
     _cuda = import_module("splic_ext._cuda")
 except ImportError as error:
     _REASON = (
-        f"the CUDA module was not built: {cuda_reason()}; build it"
-        if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._cuda"
-        else f"the CUDA module was built but cannot be loaded ({error}); build it again"
-    ) + f" with `{BUILD}`"
+        refused(error)
+        or (
+            f"the CUDA module was not built: {cuda_reason()}; build it"
+            if isinstance(error, ModuleNotFoundError) and error.name == "splic_ext._cuda"
+            else f"the CUDA module was built but cannot be loaded ({error}); build it again"
+        )
+        + f" with `{BUILD}`"
+    )
 
 
 def workspace_bytes() -> int:

@@ -8,11 +8,14 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
-from splic_ext.cli.early import INTERRUPTED, ending_at_once
 from splic_ext.errors import MissingExtraError
 from splic_ext.optional import optional
+from splic_ext.signals import end_now, watch
 
 __all__ = ["main"]
+
+#: Exit codes above this are of signals.
+SIGNALLED = 128
 
 
 def main() -> None:
@@ -24,21 +27,21 @@ def main() -> None:
         Always, with the exit code; 1 and a message where the extra ``cli`` is not installed, or
         the output cannot be written.
     """
-    with ending_at_once():
-        try:
-            with optional("`splic-ext`", "cli", "typer", "rich", "PIL"):
-                from splic_ext.cli.app import app
-        except MissingExtraError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        # Pillow's remarks on damaged metadata; what matters is reported with the file's name.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        code = _run(app)
-    if code == INTERRUPTED:
+    watch()
+    try:
+        with optional("`splic-ext`", "cli", "typer", "rich", "PIL"):
+            from splic_ext.cli.app import app
+    except MissingExtraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    # Pillow's remarks on damaged metadata; what matters is reported with the file's name.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    code = _run(app)
+    if isinstance(code, int) and code > SIGNALLED:
         # The solver's threads cannot be stopped, and a normal exit would wait for them.
         with suppress(OSError):
             sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        end_now(code)
     raise SystemExit(code)
 
 

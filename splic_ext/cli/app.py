@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from splic_ext import __version__
 from splic_ext.cli.console import (
     ConsoleReporter,
-    demo_table,
+    demo_tables,
     installation_tables,
     print_tables,
     printable,
@@ -137,9 +138,12 @@ def complete(
     most 512, without overlap, and completed tile by tile.
 
     Files that fail are named, and the others go on. Exit code: 0, 1 if a file failed, 2 for wrong
-    usage, 130 after Ctrl-C. An output appears at once, when it is finished.
+    usage, 130 after Ctrl-C, 143 and 129 after SIGTERM and SIGHUP. An output appears at once, when
+    it is finished; what killed runs have left unfinished beside it is removed.
     """
-    with exit_codes(complete):
+    resume = "run it again" if overwrite else "--skip-existing completes the others"
+    interrupted = f"files that are there are complete; {resume}"
+    with exit_codes(complete, interrupted=interrupted, quiet=quiet):
         settings = JobSettings(
             options=resolve_options(preset, options, overrides),
             seed=seed,
@@ -154,6 +158,7 @@ def complete(
             overwrite=overwrite,
         )
         plan = plan_jobs(inputs, out, overwrite=overwrite, skip_existing=skip_existing)
+        plan.clean()
         with ConsoleReporter(len(plan), quiet=quiet, command=complete) as reporter:
             for path, reason in left_out(inputs):
                 reporter.note(path, reason)
@@ -198,14 +203,14 @@ def demo(
 
     The photographs come with scikit-image; nothing is downloaded.
     """
-    with exit_codes(demo):
+    with exit_codes(demo, interrupted="no picture was written"):
         solver = resolve_options(preset, options, overrides)
         with save_picture(out, overwrite=overwrite) as save:
             result = run_demo(
                 solver, size=size, sigma=noise, seed=seed, backend=backend, threads=threads
             )
             save(result.picture)
-    print_tables(demo_table(result))
+    print_tables(*demo_tables(result))
     typer.echo(printable(f"before and after: {out}"))
 
 
@@ -213,3 +218,8 @@ app.command()(evaluate)
 app.command()(reproduce)
 app.command()(report)
 app.command()(train)
+
+for _command in app.registered_commands:
+    # Lines of a paragraph flow into each other, whatever the width of the terminal.
+    _paragraphs = (inspect.getdoc(_command.callback) or "").split("\n\n")
+    _command.help = "\n\n".join(" ".join(text.split()) for text in _paragraphs)

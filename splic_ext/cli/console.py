@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,21 +22,20 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from splic_ext.checks import printable
 from splic_ext.cli.demo import DemoResult
 from splic_ext.cli.flags import with_flags
+from splic_ext.cli.layout import markdown_parts, tables
 
 __all__ = [
     "ConsoleReporter",
-    "demo_table",
+    "demo_tables",
     "installation_tables",
     "print_markdown",
     "print_message",
     "print_tables",
     "printable",
 ]
-
-#: Characters that move the cursor, hide or turn text: controls, and halves of a pair.
-UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def print_message(message: str) -> None:
@@ -53,16 +50,9 @@ def print_tables(*tables: Table) -> None:
 
 def print_markdown(text: str) -> None:
     """Print a text in Markdown, of several lines."""
-    Console().print(Markdown("\n".join(map(printable, text.split("\n")))))
-
-
-def printable(text: str) -> str:
-    r"""Escape what no terminal should be sent, such as controls in the names of files.
-
-    >>> printable("a\x1b[2J\n")
-    'a\\x1b[2J\\n'
-    """
-    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    console = Console()
+    for part in markdown_parts("\n".join(map(printable, text.split("\n"))), console.width):
+        console.print(Markdown(part) if isinstance(part, str) else part)
 
 
 class _SpeedColumn(ProgressColumn):
@@ -147,43 +137,44 @@ class ConsoleReporter:
 
 def installation_tables(info: dict[str, Any]) -> tuple[Table, ...]:
     """Lay out what :func:`splic_ext.diagnostics.describe_installation` returned."""
-    general = Table("splic_ext", info["version"])
-    for name in ("python", "numpy", "platform"):
-        general.add_row(name, info[name])
+    general = [[name, info[name]] for name in ("python", "numpy", "platform")]
     features = info["cpu_features"]
     known = "unknown" if features is None else " ".join(features) or "none known"
-    general.add_row("CPU features", known)
-    general.add_row("default threads", str(info["default_threads"]))
-
-    backends = Table("back end", "available", "details")
+    general += [["CPU features", known], ["default threads", str(info["default_threads"])]]
+    backends = []
     for name, backend in info["backends"].items():
-        details = [f"{key}: {value}" for key, value in backend["details"].items()]
+        details = [f"{key}: {_words(value)}" for key, value in backend["details"].items()]
         if backend["reason"] is not None:
             details.append(backend["reason"])
-        backends.add_row(
-            name, "yes" if backend["available"] else "no", "\n".join(map(_cell, details))
-        )
-
-    packages = Table("optional package", "version")
-    for name, version in info["packages"].items():
-        packages.add_row(name, version or "not installed")
-    return general, backends, packages
-
-
-def demo_table(result: DemoResult) -> Table:
-    """Lay out the scores of the demonstration."""
-    table = Table(
-        title=f"PSNR in dB / SSIM against the clean photo, noise sigma {result.sigma:g}",
-        caption=f"{result.speed:.3g} images/s on a batch of {result.batch} crops of 32 x 32",
+        available = "yes" if backend["available"] else "no"
+        backends.append([name, available, "\n".join(map(printable, details))])
+    packages = [[name, version or "not installed"] for name, version in info["packages"].items()]
+    width = Console().width
+    return (
+        *tables(["splic_ext", info["version"]], general, width),
+        *tables(["back end", "available", "details"], backends, width),
+        *tables(["optional package", "version"], packages, width),
     )
-    table.add_column("photo")
-    for name in ("noisy", "completed (noisy)", "completed (clean)"):
-        table.add_column(name, justify="right")
-    for row in (*result.rows, result.mean()):
-        cells = [f"{score.psnr:.2f} / {score.ssim:.3f}" for score in row.scores]
-        table.add_row(row.name, *cells, end_section=row is result.rows[-1])
-    return table
 
 
-def _cell(text: str) -> str:
-    return escape(printable(text))
+def demo_tables(result: DemoResult) -> tuple[Table, ...]:
+    """Lay out the scores of the demonstration."""
+    rows = [
+        [row.name, *(f"{score.psnr:.2f} / {score.ssim:.3f}" for score in row.scores)]
+        for row in (*result.rows, result.mean())
+    ]
+    return tuple(
+        tables(
+            ["photo", "noisy", "completed (noisy)", "completed (clean)"],
+            rows,
+            Console().width,
+            justify=["left", "right", "right", "right"],
+            ends=[len(rows) - 2],
+            title=f"PSNR in dB / SSIM against the clean photo, noise sigma {result.sigma:g}",
+            caption=f"{result.speed:.3g} images/s on a batch of {result.batch} crops of 32 x 32",
+        )
+    )
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

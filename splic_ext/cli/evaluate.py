@@ -160,6 +160,7 @@ def evaluate(
             evaluate,
             interrupted=f"{kept}; the same command goes on",
             memory="use a smaller --batch-size",
+            quiet=quiet,
         ),
         notes_on_stderr(),
     ):
@@ -195,10 +196,11 @@ def evaluate(
             "model_name": model,
             "command": command_line(),
         }
+        adaptive = None
         if protocol is not None:
             from splic_ext.experiments import evaluate_adaptively
 
-            result = evaluate_adaptively(
+            adaptive = evaluate_adaptively(
                 network,
                 data,
                 defense=defense[0],
@@ -208,24 +210,26 @@ def evaluate(
                 score_draws=draws,
                 **given,
             )
-            if as_json:
-                typer.echo(result.to_json())
-            elif not quiet:
-                print_markdown(result.to_markdown())
-                print_message(f"result: {out}/{result.name}.json, .csv, .md")
-            return
-        report = evaluation.evaluate(
-            network,
-            data,
-            defenses=defense,
-            attacks=attack or (),
-            scenario=scenario,
-            surrogate=other,
-            draws=draws,
-            overwrite=overwrite,
-            surrogate_name=surrogate,
-            **given,
-        )
+        else:
+            report = evaluation.evaluate(
+                network,
+                data,
+                defenses=defense,
+                attacks=attack or (),
+                scenario=scenario,
+                surrogate=other,
+                draws=draws,
+                overwrite=overwrite,
+                surrogate_name=surrogate,
+                **given,
+            )
+    if adaptive is not None:
+        if as_json:
+            typer.echo(adaptive.to_json())
+        elif not quiet:
+            print_markdown(adaptive.to_markdown())
+            print_message(f"result: {out}/{adaptive.name}.json, .csv, .md")
+        return
     if as_json:
         typer.echo(report.to_json())
     elif not quiet:

@@ -48,7 +48,9 @@ def report(
     damaged, or holds no result, is named, and the others are shown. Exit code: 0, 1 if there was
     such a file or the page cannot be written, 2 for wrong usage, 130 after Ctrl-C.
     """
-    with exit_codes(report, interrupted="no page was written", memory="use fewer results"):
+    with exit_codes(
+        report, interrupted="no page was written", memory="use fewer results", quiet=quiet
+    ):
         from splic_ext.report import NoResultError, write_report
 
         try:

@@ -137,6 +137,7 @@ def reproduce(
             reproduce,
             interrupted="finished parts are kept; the same command goes on",
             memory="use a smaller --batch-size",
+            quiet=quiet,
         ),
         notes_on_stderr(),
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from splic_ext.cli.console import printable
+from splic_ext.cli.layout import FINE, folded
 
 if TYPE_CHECKING:  # brings torch
     from splic_ext.evaluation import EvaluationReport
@@ -22,8 +22,6 @@ __all__ = ["evaluation_table"]
 TEXTS = 2
 #: Columns that are left out where the terminal is too narrow, the first one first.
 DROPPED = ("s", "L2", "L-inf /255", "draws", "vote %", "all draws %")
-#: Attacks and defences are folded after these; where that is not enough, after the others as well.
-COARSE, FINE = re.compile(r"(?<=[:,+ ])"), re.compile(r"(?<=[:,+ /=])")
 
 
 def evaluation_table(report: EvaluationReport, width: int | None = None) -> Table:
@@ -49,12 +47,12 @@ def evaluation_table(report: EvaluationReport, width: int | None = None) -> Tabl
     )
     for place, i in enumerate(kept):
         justify: Any = "left" if place < TEXTS else "right"
-        name = HEADER[i] if sizes is None else _folded(HEADER[i], sizes[place])
+        name = HEADER[i] if sizes is None else folded(HEADER[i], sizes[place])
         table.add_column(name, justify=justify, overflow="fold", no_wrap=sizes is not None)
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         cells = [row[i] for i in kept]
         if sizes is not None:
-            cells = [_folded(text, size) for text, size in zip(cells, sizes, strict=True)]
+            cells = [folded(text, size) for text, size in zip(cells, sizes, strict=True)]
         table.add_row(*map(escape, cells), end_section=after is None or after[0] != row[0])
     return table
 
@@ -75,18 +73,3 @@ def _sizes(names: Sequence[str], columns: Sequence[Sequence[str]], width: int) -
         return None
     first = min(wanted[0], max(least[0], room // 2, room - wanted[1]), room - least[1])
     return [first, min(wanted[1], room - first), *numbers]
-
-
-def _folded(text: str, size: int) -> str:
-    """Return a text in lines of at most that size, folded after separators."""
-    pieces = [
-        piece
-        for part in COARSE.split(text)
-        for piece in ([part] if len(part.rstrip()) <= size else FINE.split(part))
-    ]
-    lines = [""]
-    for piece in pieces:
-        if len((lines[-1] + piece).rstrip()) > size and lines[-1]:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(line.rstrip() for line in lines)

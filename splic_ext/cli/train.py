@@ -182,6 +182,7 @@ def train(
             train,
             interrupted="the last checkpoint is kept; the same command goes on",
             memory="use a smaller --batch-size",
+            quiet=quiet,
         ),
         notes_on_stderr(),
     ):

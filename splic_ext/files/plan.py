@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from splic_ext.atomic import remove_stale
 from splic_ext.files.arrays import ARRAY_SUFFIXES
 from splic_ext.files.images import IMAGE_SUFFIXES, is_other_image
 
-__all__ = ["Job", "PlanError", "is_supported", "left_out", "plan_jobs"]
+__all__ = ["Job", "Plan", "PlanError", "is_supported", "left_out", "plan_jobs"]
 
 
 class PlanError(ValueError):
@@ -36,6 +37,19 @@ class Job:
     target: Path
 
 
+class Plan(list[Job]):
+    """The jobs in the order of their indices; `folders` are those of all outputs."""
+
+    def __init__(self, jobs: Iterable[Job], folders: Iterable[Path]) -> None:
+        super().__init__(jobs)
+        self.folders = frozenset(folders)
+
+    def clean(self) -> None:
+        """Remove what killed runs have left in the folders."""
+        for folder in self.folders:
+            remove_stale(folder)
+
+
 def is_supported(path: Path) -> bool:
     """Tell from its suffix whether a file is an image or an array."""
     return path.suffix.lower() in (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
@@ -47,7 +61,7 @@ def plan_jobs(
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
-) -> list[Job]:
+) -> Plan:
     """List the files to complete, sorted by their path below the output folder.
 
     Parameters
@@ -65,7 +79,8 @@ def plan_jobs(
 
     Returns
     -------
-    list of Job
+    Plan
+        A list of jobs.
 
     Raises
     ------
@@ -87,9 +102,10 @@ def plan_jobs(
             )
         jobs = _number(found, out)
     _check_chains(jobs)
+    folders = {job.target.parent for job in jobs}
     existing = {job.index for job in jobs if os.path.lexists(job.target)}
     if skip_existing:
-        return [job for job in jobs if job.index not in existing]
+        return Plan((job for job in jobs if job.index not in existing), folders)
     if existing and not overwrite:
         first = next(job for job in jobs if job.index in existing)
         more = f" and {len(existing) - 1} more outputs exist" if len(existing) > 1 else " exists"
@@ -97,7 +113,7 @@ def plan_jobs(
             f"'{first.target}'{more}; give `overwrite=True` to replace what is there, "
             "`skip_existing=True` to complete only the others, or another output folder"
         )
-    return jobs
+    return Plan(jobs, folders)
 
 
 def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:

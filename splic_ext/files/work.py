@@ -130,5 +130,5 @@ def output_path(job: Job, overwrite: bool) -> Iterator[Path]:
 
 def write(loaded: Loaded, completed: Pixels, overwrite: bool) -> None:
     """Encode completed pixels into the output of the file."""
-    with output_path(loaded.job, overwrite) as temporary, temporary.open("xb") as stream:
+    with output_path(loaded.job, overwrite) as temporary, temporary.open("wb") as stream:
         encode_picture(loaded.picture, completed, stream)

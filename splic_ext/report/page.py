@@ -11,6 +11,7 @@ from typing import Any
 
 from splic_ext import __version__
 from splic_ext.atomic import atomic_path
+from splic_ext.checks import printable
 from splic_ext.experiments import EXPERIMENTS
 from splic_ext.experiments.results.keys import ADAPTIVE
 from splic_ext.optional import optional
@@ -111,7 +112,7 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        return templates.get_template("page.html").render(page=self)
+        return printable(templates.get_template("page.html").render(page=self), keep="\t\n")
 
 
 def make_page(found: Collection, *, title: str | None = None) -> Page:
@@ -247,8 +248,7 @@ def write_report(
             page = make_page(found, title=title)
             if not page.entries:
                 raise NoResultError(found.paths, page.unread)
-            # Names of files may be no valid text.
-            temporary.write_bytes(page.to_html().encode("utf-8", "backslashreplace"))
+            temporary.write_bytes(page.to_html().encode())
     except OSError as error:
         if error.errno is None:  # it exists, and says so
             raise

@@ -21,6 +21,8 @@ KNOWN = ("white", "mixed")
 LEFT_OUT = ("hypotheses", "ranking")
 #: Of the clean accuracy: what is no more below is as accurate.
 CLOSE = 0.01
+#: An attack that takes fewer points from the bare network fails: it says nothing of a defence.
+FAILS = 10.0
 #: Fewer images than this are few.
 FEW = 1000
 
@@ -82,10 +84,16 @@ def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Par
 
 def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -> Summary:
     """Return the top of the page; `missing`, `unread` and `smoke` are numbers of them."""
-    unknown = [card for part in parts if (card := _unknown(part)) is not None]
-    known = _known(parts)
+    failed: dict[str, None] = {}  # titles of results whose attacks fail
+    unknown = [card for part in parts if (card := _unknown(part, failed)) is not None]
+    known = _known(parts, failed)
     paper, counts = _paper(parts)
     limits = _limits(parts, bool(known), any(counts))
+    if failed:
+        limits.append(
+            f"Attacks that fail. They take less than {FAILS:.0f} points from a network without a "
+            f"defence, so they say nothing of any defence, and are not above: {'; '.join(failed)}."
+        )
     if smoke:
         limits.append(
             f"{_count(smoke, 'result is a smoke test', 'results are smoke tests')}: such numbers "
@@ -110,7 +118,12 @@ def _is_other(row: Row) -> bool:
     return not (_is_splic(row) or "SRF(" in row.defense)
 
 
-def _unknown(part: Part) -> Card | None:
+def _fails(clean: float | None, attacked: float | None) -> bool:
+    """Say whether an attack takes next to nothing from a network; accuracies in percent."""
+    return clean is not None and attacked is not None and attacked > clean - FAILS
+
+
+def _unknown(part: Part, failed: dict[str, None]) -> Card | None:
     """Compare SPLIC with what is as accurate on clean images, under the hardest attack."""
     rows = [row for row in part.rows if row.attack != CLEAN and row.scenario not in KNOWN]
     clean = {row.method: row for row in part.rows if row.attack == CLEAN}
@@ -124,6 +137,9 @@ def _unknown(part: Part) -> Card | None:
     rows = [row for row in rows if (row.attack, row.scenario) == (bare.attack, bare.scenario)]
     best = max(filter(_is_splic, rows), key=lambda row: row.mean.value, default=None)
     if best is None:
+        return None
+    if _fails(100 * clean[bare.method].mean.value, 100 * bare.mean.value):
+        failed[part.title] = None
         return None
     accurate = clean[best.method].mean.value
     rivals = [
@@ -149,7 +165,7 @@ def _line(clean: Row, attacked: Row) -> Line:
     return Line(one_line(attacked.method), cells)
 
 
-def _known(parts: Sequence[Part]) -> list[Card]:
+def _known(parts: Sequence[Part], failed: dict[str, None]) -> list[Card]:
     """Show what is left of each method under the worst of the attacks that know it."""
     found: dict[tuple[str, str, str], list[Row]] = {}
     for part in parts:
@@ -163,7 +179,11 @@ def _known(parts: Sequence[Part]) -> list[Card]:
             for method in dict.fromkeys(row.method for row in rows)
             if (line := _worst([row for row in rows if row.method == method], printed)) is not None
         ]
-        if lines:
+        plain = {one_line(row.method) for row in rows if row.defense.startswith("Identity(")}
+        bare = next((line.cells for line in lines if line.head in plain), None)
+        if bare is not None and _fails(bare[0].value, bare[-1].value):
+            failed[title] = None
+        elif lines:
             paper = ("the paper's attack",) if printed else ()
             header = ("defence", "clean", *paper, "worst attack")
             cards.append(Card(title, key, data, Table("", header, tuple(lines))))

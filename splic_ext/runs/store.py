@@ -114,7 +114,7 @@ class PartStore:
         with (
             telling(path, RESULTS),
             atomic_path(path, overwrite=True) as temporary,
-            temporary.open("xb") as file,
+            temporary.open("wb") as file,
         ):
             np.savez(file, **content)
 

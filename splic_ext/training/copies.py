@@ -148,7 +148,7 @@ class Copies:
         copy = np.concatenate(blocks)
         meta = {"description": description, "sha256": fingerprint_arrays(copy)}
         try:
-            with atomic_path(path, overwrite=True) as temporary, temporary.open("xb") as file:
+            with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
                 np.save(file, copy, allow_pickle=False)
             with atomic_path(path.with_suffix(".json"), overwrite=True) as temporary:
                 temporary.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
