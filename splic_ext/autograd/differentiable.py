@@ -196,9 +196,9 @@ class _Native(torch.autograd.Function):
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, saved: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Complete again, and go back."""
-        batch, mask = ctx.saved_tensors
+        batch, mask = saved
         images = batch.detach().numpy()
         gradient, dtype = np.empty(images.shape, images.dtype), str(images.dtype)
         if gradient.size > 0:
