@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from splic_ext.checks import check_integer
-from splic_ext.defenses.base import Defense
+from splic_ext.defenses.base import Defense, Index
 
 __all__ = ["RandomDefense", "frozen_masks", "seeded_masks"]
 
@@ -26,6 +26,7 @@ class _Draws(threading.local):
     depth = 0
     frozen: WeakKeyDictionary[RandomDefense, int] | None = None
     sequence: np.random.Generator | None = None
+    given: Iterator[int] | None = None  # seeds for what a graph computes
     process = 0  # whose the sequence is: a forked worker would repeat it
 
 
@@ -89,6 +90,8 @@ class RandomDefense(Defense):
         """
         if self.seed is not None:
             return self.seed
+        if _DRAWS.given is not None:
+            return next(_DRAWS.given)
         frozen = _DRAWS.frozen
         if frozen is None:
             return self._fresh()
@@ -96,10 +99,43 @@ class RandomDefense(Defense):
             frozen[self] = self._fresh()
         return frozen[self]
 
+    def compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
+        """Do it with the masks of that seed; see :class:`Defense`."""
+        with _given(seed):
+            return super().compute(images, index, seed)
+
+    def pull_back(
+        self, cotangent: torch.Tensor, images: torch.Tensor, index: Index, seed: int | None
+    ) -> torch.Tensor:
+        """Do it with the masks of that seed; see :class:`Defense`."""
+        with _given(seed):
+            return super().pull_back(cotangent, images, index, seed)
+
+    def _draws(self) -> bool:
+        return self.seed is None
+
     def _fresh(self) -> int:
         if _DRAWS.sequence is not None and _DRAWS.process == os.getpid():
             return int(_DRAWS.sequence.integers(_SEEDS, dtype=np.uint64))
         return int(torch.randint(2**63 - 1, (), device="cpu").item())
+
+
+@contextmanager
+def _given(seed: int | None) -> Iterator[None]:
+    """Make the draws of this thread `seed`, and numbers that follow from it, if it is not None."""
+    outer = _DRAWS.given
+    _DRAWS.given = outer if seed is None else _following(seed)
+    try:
+        yield
+    finally:
+        _DRAWS.given = outer
+
+
+def _following(seed: int) -> Iterator[int]:
+    yield seed
+    later = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield int(later.integers(_SEEDS, dtype=np.uint64))
 
 
 @contextmanager
