@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import subprocess
-import sys
-
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
-from helpers.defenses import MAKERS, QUICK, RANDOM, random_images  # noqa: E402
+from helpers.defenses import MAKERS, QUICK, random_images  # noqa: E402
 
 from splic_ext import defenses  # noqa: E402
 

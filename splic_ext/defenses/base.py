@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from splic_ext.autograd.guards import refuse_tracing, without_autocast
-from splic_ext.defenses import operators
+from splic_ext.defenses import lookup, operators
 from splic_ext.defenses.images import RANGE_TOLERANCE, check_form, check_images, values_checked
 
 __all__ = [
@@ -82,17 +82,17 @@ class Defense(nn.Module):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        operators.known_kind(cls)
+        lookup.known_kind(cls)
 
     def __init__(self, gradient: str = "exact") -> None:
         super().__init__()
-        self._token = operators.register(self)
+        self._token = lookup.register(self)
         self.gradient = gradient
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._token = operators.register(self)
-        self._text = operators.describe(self, self._token)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._token = lookup.register(self)
+        self._text = lookup.describe(self, self._token)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "gradient" and not (isinstance(value, str) and value in self.gradients):
@@ -104,7 +104,7 @@ class Defense(nn.Module):
         super().__setattr__(name, value)
         described = name == "gradient" or name in self.shown
         if self.leaves_torch and described and "_token" in self.__dict__:
-            super().__setattr__("_text", operators.describe(self, self._token))
+            self._text = lookup.describe(self, self._token)
 
     def __prepare_scriptable__(self) -> Any:
         """Refuse: torch calls this before it compiles a module."""
@@ -186,7 +186,7 @@ class Defense(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must implement the method `defend`")
 
     def compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
-        """Return the defended images without a gradient, with masks of that seed if they are random.
+        """Return the defended images, detached, with masks of that seed where they are random.
 
         For the kernels of :mod:`splic_ext.defenses.operators`.
         """
@@ -197,7 +197,7 @@ class Defense(nn.Module):
     def pull_back(
         self, cotangent: torch.Tensor, images: torch.Tensor, index: Index, seed: int | None
     ) -> torch.Tensor:
-        """Return the product of `cotangent` and the derivative of the defence; see :meth:`compute`."""
+        """Return the product of `cotangent` and the derivative; see :meth:`compute`."""
         images = images.detach().requires_grad_()
         with torch.enable_grad(), without_autocast(images.device):
             result = self._run(images, index)

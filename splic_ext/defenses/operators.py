@@ -1,107 +1,28 @@
 """Defences as operators of torch: what torch.compile, torch.export, vmap and torch.func see.
 
 Eager code does not come here. In a graph, a defence that leaves torch is one opaque operator, whose
-kernel calls the defence itself: the bits are the same. Its masks come from an operator of their own,
-which draws when the graph runs, so that seeds, :func:`frozen_masks` and :func:`seeded_masks` mean in
-a graph what they mean outside.
+kernel calls the defence itself: the bits are the same. Its masks come from an operator of their
+own, which draws when the graph runs: ``torch.manual_seed``, :func:`frozen_masks` and
+:func:`seeded_masks` mean in a graph what they mean outside.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import secrets
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
-from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from splic_ext.checks import check_integer
 from splic_ext.defenses.images import check_images
-from splic_ext.options import SolverOptions
+from splic_ext.defenses.lookup import find, mode_of, name_of, whose
 
-__all__ = [
-    "checked",
-    "defended",
-    "describe",
-    "in_graph",
-    "known_kind",
-    "register",
-    "straight_through",
-]
+__all__ = ["checked", "defended", "in_graph", "straight_through"]
 
-#: Kinds of the library by name; an exported graph finds them again in another process.
-_KINDS: dict[str, Any] = {}
-#: Defences by token, which no other process, copy or pickle has.
-_LIVE: WeakValueDictionary[str, Any] = WeakValueDictionary()
-#: Those that only a loaded graph knows, by their token there: each holds its frozen mask.
-_STRANGERS: dict[str, Any] = {}
-
-
-class _Computes(Protocol):
-    """What the kernels ask of a defence."""
-
-    def draw(self) -> int: ...
-
-    def compute(self, images: Tensor, index: Any, seed: int | None) -> Tensor: ...
-
-    def pull_back(
-        self, cotangent: Tensor, images: Tensor, index: Any, seed: int | None
-    ) -> Tensor: ...
-
-
-def known_kind(kind: type) -> None:
-    """Note a class of the library, whose attributes in `shown` make the same defence again."""
-    if kind.__module__.startswith(f"{__package__}."):
-        _KINDS[kind.__name__] = kind
-
-
-def register(defense: Any) -> str:
-    """Return a token by which operators find a defence of this process."""
-    token = secrets.token_hex(8)
-    _LIVE[token] = defense
-    return token
-
-
-def describe(defense: Any, token: str) -> str:
-    """Return the text by which operators make a defence of the library, or find another one."""
-    kind, rest = type(defense), token
-    if _KINDS.get(kind.__name__) is kind:
-        values = {name: getattr(defense, name, None) for name in kind.shown}
-        rest = {k: asdict(v) if is_dataclass(v) else v for k, v in values.items()}
-    return f"{kind.__name__} {getattr(defense, 'gradient', None)} {json.dumps(rest)}"
-
-
-@functools.lru_cache(maxsize=256)
-def _build(text: str) -> Any:
-    name, gradient, rest = text.split(" ", 2)
-    values = json.loads(rest)
-    if isinstance(values.get("options"), dict):
-        values["options"] = SolverOptions(**values["options"])
-    return _KINDS[name](**values, gradient=gradient)
-
-
-def _find(text: str) -> _Computes:
-    """Return the defence of a text; one of the library is made of it, whatever became of the first.
-
-    So a graph keeps the parameters that it was made with.
-    """
-    name, _, rest = text.split(" ", 2)
-    found: _Computes | None = _build(text) if rest[0] == "{" else _LIVE.get(json.loads(rest))
-    if found is None:
-        raise RuntimeError(
-            f"the graph holds the defence `{name}`, which is not of this library, and the object "
-            "that it was made with is gone; make the graph again in the process that runs it"
-        )
-    return found
-
-
-# Operators
-
-_LIBRARY = torch.library.Library("splic_ext", "FRAGMENT")
+_LIBRARY: Any = torch.library.Library(  # type: ignore[no-untyped-call]
+    "splic_ext", "FRAGMENT"
+)
 _KERNELS = torch.ops.splic_ext
 
 
@@ -140,11 +61,7 @@ def _index(index: Tensor | None, first: int) -> Any:
 
 
 def _draw(like: Tensor, token: str, text: str) -> Tensor:
-    defense = _LIVE.get(token) or _STRANGERS.get(token)
-    if defense is None:
-        _find(text)  # a class of one's own is refused
-        defense = _STRANGERS[token] = _build.__wrapped__(text)
-    seed = defense.draw()
+    seed = whose(token, text).draw()
     return torch.tensor(seed - 2**64 if seed >= 2**63 else seed, device="cpu")
 
 
@@ -173,7 +90,7 @@ torch.library.register_vmap("splic_ext::draw", _draw_rule, lib=_LIBRARY)
 def _defend(
     images: Tensor, seed: Tensor | None, index: Tensor | None, first: int, text: str
 ) -> Tensor:
-    done = _find(text).compute(images, _index(index, first), _seed(seed))
+    done = find(text).compute(images, _index(index, first), _seed(seed))
     return done.contiguous()
 
 
@@ -186,9 +103,9 @@ def _pull_back(
     text: str,
 ) -> Tensor:
     # Torch comes here with autograd shut off, and the derivative is asked of the defence anew.
-    key: Any = torch._C.DispatchKey.AutogradFunctionality  # type: ignore[attr-defined]
-    with torch._C._SetExcludeDispatchKeyGuard(key, False):  # type: ignore[attr-defined]
-        found = _find(text).pull_back(cotangent, images, _index(index, first), _seed(seed))
+    key: Any = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._SetExcludeDispatchKeyGuard(key, False):
+        found = find(text).pull_back(cotangent, images, _index(index, first), _seed(seed))
     return found.contiguous()
 
 
@@ -217,20 +134,16 @@ for _operator in (defend, pull_back, check, pass_back):
 # Derivatives: of functions for torch.compile and torch.func, of the operators for exported graphs
 
 
-def _name(text: str) -> str:
-    return text.split(" ")[0]
-
-
 def _refuse(text: str) -> Any:
     raise RuntimeError(
-        f"the gradient of `{_name(text)}` cannot be differentiated again; leave out "
+        f"the gradient of `{name_of(text)}` cannot be differentiated again; leave out "
         "`create_graph`, or set gradient='identity'"
     )
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     images, seed, index, ctx.first, ctx.text = inputs
-    ctx.exact = ctx.text.split(" ")[1] != "identity"
+    ctx.exact = mode_of(ctx.text) != "identity"
     ctx.save_for_backward(*(images, seed, index) if ctx.exact else ())
 
 
@@ -326,7 +239,7 @@ class _Forwards:
     def jvp(ctx: Any, tangent: Any, *_: Any) -> Any:
         if getattr(ctx, "exact", False):
             raise RuntimeError(
-                f"`{_name(ctx.text)}` has no derivative forwards, as by torch.func.jvp; "
+                f"`{name_of(ctx.text)}` has no derivative forwards, as by torch.func.jvp; "
                 "use torch.func.vjp or grad, or set gradient='identity'"
             )
         return tangent.clone()
@@ -358,39 +271,32 @@ def in_graph() -> bool:
 
 def checked(images: Tensor) -> Tensor:
     """Return the images, whose values are checked when the graph runs."""
-    if _exporting():
-        return _tensor(check(images))
-    return _tensor((_Check if torch.compiler.is_compiling() else _CheckForwards).apply(images))
+    return _call(check, _Check, _CheckForwards, images)
 
 
 def straight_through(images: Tensor, result: Tensor) -> Tensor:
     """Return `result`, whose gradient goes to `images` unchanged (BPDA)."""
-    if _exporting():
-        return _tensor(pass_back(images, result))
-    plain = torch.compiler.is_compiling()
-    return _tensor((_StraightThrough if plain else _StraightThroughForwards).apply(images, result))
+    return _call(pass_back, _StraightThrough, _StraightThroughForwards, images, result)
 
 
 def defended(images: Tensor, index: Any, token: str | None, text: str) -> Tensor:
     """Return the defended images; with a token, the masks are drawn when the graph runs."""
     seed, first = None, 0
     if token is not None:
-        seed = draw(_whose(images), token, text)
+        seed = draw(_split(images), token, text)
     if index is not None and not isinstance(index, Tensor):
         first, index = check_integer("index", index, 0, 2**64 - 1), None
         first = first if first < 2**63 else first - 2**64
-    arguments = (images, seed, index, first, text)
+    return _call(defend, _Defend, _DefendForwards, images, seed, index, first, text)
+
+
+def _call(operator: Any, function: Any, forwards: Any, *arguments: Any) -> Tensor:
+    """Call the one of three forms that torch takes where it is."""
     if _exporting():
-        return _tensor(defend(*arguments))
-    return _tensor(
-        (_Defend if torch.compiler.is_compiling() else _DefendForwards).apply(*arguments)
-    )
-
-
-def _tensor(result: Any) -> Tensor:
-    """Return what torch gives back, whose functions have no types."""
-    tensor: Tensor = result
-    return tensor
+        done: Tensor = operator(*arguments)
+    else:
+        done = (function if torch.compiler.is_compiling() else forwards).apply(*arguments)
+    return done
 
 
 def _exporting() -> bool:
@@ -399,7 +305,7 @@ def _exporting() -> bool:
     return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
-def _whose(images: Tensor) -> Tensor:
+def _split(images: Tensor) -> Tensor:
     """Return a tensor that vmap splits where each part is to have masks of its own."""
     if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return images
