@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from splic_ext.autograd.guards import refuse_tracing, without_autocast
+from splic_ext.autograd.operators import in_graph
 from splic_ext.defenses import lookup, operators
 from splic_ext.defenses.images import RANGE_TOLERANCE, check_form, check_images, values_checked
 
@@ -152,20 +153,21 @@ class Defense(nn.Module):
         """
         if self.leaves_torch:
             refuse_tracing(type(self).__name__)
-        if operators.in_graph():
+        graph = in_graph()
+        if graph:
             check_form(images)
             if self.leaves_torch:
                 return operators.defended(
                     images, index, self._token if self._draws() else None, self._text
                 )
-            images = operators.checked(images)
+            images = operators.check(images)
         else:
             check_images(images)
         with without_autocast(images.device):
             if self.gradient == "identity":
                 with torch.no_grad():
                     result = self._run(images, index)
-                return operators.straight_through(images, result)
+                return operators.pass_back(images, result) if graph else _straight(images, result)
             return self._run(images, index)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
@@ -261,3 +263,25 @@ def gradient_mode(module: nn.Module, mode: str) -> Iterator[None]:
     finally:
         for part, gradient in zip(defenses, before, strict=True):
             part.gradient = gradient
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Return the second argument, with the derivative of the first: a quick `pass_back`."""
+
+    @staticmethod
+    def forward(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+        return result.view_as(result)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep nothing: the derivative is the identity."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None
+
+
+def _straight(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    apply: Any = _StraightThrough.apply
+    passed: torch.Tensor = apply(images, result)
+    return passed
