@@ -5,11 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-__all__ = ["differentiable_once", "refuse_tracing", "without_autocast"]
+__all__ = ["differentiable_once", "refuse_second", "refuse_tracing", "without_autocast"]
+
+
+def refuse_second(name: str) -> NoReturn:
+    """Raise: the derivative of a gradient was asked for."""
+    raise RuntimeError(
+        f"the gradient of `{name}` cannot be differentiated again; leave out "
+        "`create_graph`, or set gradient='identity'"
+    )
 
 
 class _Once(torch.autograd.Function):
@@ -24,10 +32,7 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Refuse."""
-        raise RuntimeError(
-            f"the gradient of `{ctx.name}` cannot be differentiated again; leave out "
-            "`create_graph`, or set gradient='identity'"
-        )
+        refuse_second(ctx.name)
 
 
 def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from splic_ext.checks import check_integer
+
 __all__ = [
     "Formula",
     "contiguous_like",
@@ -19,9 +21,13 @@ __all__ = [
     "in_graph",
     "set_vmap",
     "shown",
+    "signed",
+    "unsigned",
 ]
 
 _LIBRARY: Any = torch.library.Library("splic_ext", "FRAGMENT")  # type: ignore[no-untyped-call]
+
+
 def in_graph() -> bool:
     """Say whether torch makes a graph or transforms what is called: operators are needed."""
     return bool(
@@ -43,6 +49,20 @@ def define(
     _LIBRARY.impl(name, disable(kernel), "CompositeExplicitAutograd")
     torch.library.register_fake(f"splic_ext::{name}", fake, lib=_LIBRARY)
     return getattr(torch.ops.splic_ext, name).default
+
+
+def signed(name: str, value: Any) -> int:
+    """Return the integer of 64 bits with a sign that stands for one without in an operator."""
+    number = isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+    if not (number and 0 <= value < 2**64):  # (the check makes a constant of a SymInt)
+        value = check_integer(name, value, 0, 2**64 - 1)
+    found: int = value if value < 2**63 else value - 2**64
+    return found
+
+
+def unsigned(value: int) -> int:
+    """Return what was given to :func:`signed`."""
+    return value % 2**64
 
 
 def contiguous_like(images: Tensor, *_: Any) -> Tensor:

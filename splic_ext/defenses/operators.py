@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splic_ext.autograd.guards import refuse_second
 from splic_ext.autograd.operators import (
     Formula,
     contiguous_like,
@@ -21,8 +22,9 @@ from splic_ext.autograd.operators import (
     each,
     set_vmap,
     shown,
+    signed,
+    unsigned,
 )
-from splic_ext.checks import check_integer
 from splic_ext.defenses.images import check_images
 from splic_ext.defenses.lookup import find, mode_of, name_of, whose
 
@@ -34,7 +36,7 @@ __all__ = ["check", "defended", "pass_back"]
 
 def _draw(like: Tensor, token: str, text: str) -> Tensor:
     seed = whose(token, text).draw()
-    return torch.tensor(seed - 2**64 if seed >= 2**63 else seed, device="cpu")
+    return torch.tensor(signed("seed", seed), device="cpu")
 
 
 def _draw_rule(info: Any, in_dims: tuple[Any, ...], like: Tensor, token: str, text: str) -> Any:
@@ -55,11 +57,11 @@ set_vmap(draw, _draw_rule)
 
 
 def _seed(seed: Tensor | None) -> int | None:
-    return None if seed is None else int(seed.item()) % 2**64
+    return None if seed is None else unsigned(int(seed.item()))
 
 
 def _index(index: Tensor | None, first: int) -> Any:
-    return first % 2**64 if index is None else index
+    return unsigned(first) if index is None else index
 
 
 def _defend(
@@ -122,10 +124,7 @@ class _PullBack(Formula):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        raise RuntimeError(
-            f"the gradient of `{ctx.owner}` cannot be differentiated again; leave out "
-            "`create_graph`, or set gradient='identity'"
-        )
+        refuse_second(ctx.owner)
 
 
 class _Defend(Formula):
@@ -189,9 +188,6 @@ def defended(images: Tensor, index: Any, token: str | None, text: str) -> Tensor
         like = torch.rand(0) if torch._C._are_functorch_transforms_active() else images
         seed = draw(like, token, text)
     if index is not None and not isinstance(index, Tensor):
-        number = isinstance(index, (int, torch.SymInt)) and not isinstance(index, bool)
-        if not (number and 0 <= index < 2**64):  # (the check makes a constant of a SymInt)
-            index = check_integer("index", index, 0, 2**64 - 1)
-        first, index = index if index < 2**63 else index - 2**64, None
+        first, index = signed("index", index), None
     done: Tensor = defend(images, seed, index, first, text)
     return done
