@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import inspect
 import pickle
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 
 from splic_ext import defenses  # noqa: E402
 from splic_ext.autograd import complete_differentiable  # noqa: E402
+from splic_ext.defenses import lookup  # noqa: E402
 
 # torch warns of its own inner workings.
 pytestmark = [
@@ -273,6 +275,16 @@ def test_an_exported_defence_in_another_process(tmp_path):
         expected += [defense(random_images())] * 2
     found = torch.load(tmp_path / "images.pt")
     assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("kind", [k for k in defenses.DEFENSES.values() if k.leaves_torch])
+def test_what_is_shown_makes_the_defence_again(kind):
+    """As the operators do from a text, in another process too."""
+    assert {*kind.shown, "gradient"} == set(inspect.signature(kind).parameters)
+    made = kind(gradient=kind.gradients[-1])
+    if "options" in kind.shown:
+        made.options = made.options.replace(tv_weight=0.1 + 0.2, rank=3, channels="separate")
+    assert repr(lookup.find(made._text)) == repr(made)
 
 
 class Own(defenses.RandomDefense):
