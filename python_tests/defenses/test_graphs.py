@@ -9,6 +9,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -339,6 +340,31 @@ def test_a_graph_follows_the_gradient_mode():
         with defenses.gradient_mode(quick, mode):
             expected = gradients(defense, random_images())
             assert all(map(torch.equal, gradients(quick, random_images()), expected))
+
+
+def test_train_mode_is_warned_of_in_a_graph():
+    defended = defenses.Defended(network(), defenses.USVT(seed=1))
+    quick = compiled(defended)
+    with torch.no_grad(), pytest.warns(UserWarning, match="the network is in train mode under"):
+        found = quick(random_images())
+    assert torch.equal(found, defended.eval()(random_images()))
+
+
+@pytest.mark.parametrize("name", ["USVT", "Bilateral", "BitDepth"])
+def test_a_vmap_of_nothing(name):
+    defense = MAKERS[name]()
+    mapped = torch.vmap(defense, randomness="different", in_dims=1)
+    assert mapped(torch.rand(3, 0, 3, 9, 8)).shape == (0, 3, 3, 9, 8)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 9, 3), (0, 3, 9, 8)])
+def test_what_is_odd_in_a_graph(shape):
+    defense = defenses.USVT(seed=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert torch.equal(compiled(defense)(torch.ones(shape)), defense(torch.ones(shape)))
+    told = [str(part.message) for part in caught if "looks channel last" in str(part.message)]
+    assert len(told) == (2 if shape[0] else 0)
 
 
 def test_make_fx_keeps_no_result():

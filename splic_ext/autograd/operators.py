@@ -71,9 +71,14 @@ def contiguous_like(images: Tensor, *_: Any) -> Tensor:
 
 
 def each(operator: Any) -> None:
-    """Let vmap call an operator once for each part of a batch."""
+    """Let vmap call an operator, whose result is like its first argument, once for each part."""
 
     def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        if info.batch_size == 0:
+            shape = list(arguments[0].shape)
+            if in_dims[0] is not None:
+                del shape[in_dims[0]]
+            return arguments[0].new_empty([0, *shape]), 0
         rows = (
             [a if d is None else a.select(d, i) for a, d in zip(arguments, in_dims, strict=True)]
             for i in range(info.batch_size)

@@ -49,7 +49,10 @@ def _build(text: str) -> Any:
     values = json.loads(rest)
     if isinstance(values.get("options"), dict):
         values["options"] = SolverOptions(**values["options"])
-    return _KINDS[name](**values, gradient=gradient)
+    made = _KINDS[name](**values, gradient=gradient)
+    for key, value in values.items():  # the attributes, where the constructor makes others of them
+        setattr(made, key, value)
+    return made
 
 
 def find(text: str) -> Any:

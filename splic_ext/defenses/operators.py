@@ -8,6 +8,7 @@ own, which draws when the graph runs: ``torch.manual_seed``, :func:`frozen_masks
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from splic_ext.autograd.operators import (
 from splic_ext.defenses.images import check_images
 from splic_ext.defenses.lookup import find, mode_of, name_of, whose
 
-__all__ = ["check", "defended", "pass_back"]
+__all__ = ["check", "defended", "pass_back", "train_mode", "warn_of_train_mode"]
 
 
 # Masks
@@ -41,7 +42,8 @@ def _draw(like: Tensor, token: str, text: str) -> Tensor:
 
 def _draw_rule(info: Any, in_dims: tuple[Any, ...], like: Tensor, token: str, text: str) -> Any:
     """Draw for each part of a vmap: `like` has parts where its `randomness` is "different"."""
-    return torch.stack([draw(part, token, text) for part in like.unbind(in_dims[0])]), 0
+    parts = [draw(part, token, text) for part in like.unbind(in_dims[0])]
+    return torch.stack(parts) if parts else torch.empty(0, dtype=torch.int64), 0
 
 
 draw = define(
@@ -84,6 +86,20 @@ def _pull_back(
     return found.contiguous()
 
 
+def warn_of_train_mode() -> None:
+    """Warn of a network in train mode that is evaluated."""
+    warnings.warn(
+        "the network is in train mode under torch.no_grad(): dropout and batch statistics are at "
+        "work; call `.eval()` before evaluating it",
+        stacklevel=3,
+    )
+
+
+def _train_mode(images: Tensor) -> Tensor:
+    warn_of_train_mode()
+    return images.clone(memory_format=torch.contiguous_format)
+
+
 def _check(images: Tensor) -> Tensor:
     check_images(images)
     return images.clone(memory_format=torch.contiguous_format)
@@ -98,13 +114,15 @@ pull_back = define(
 )
 #: The images, whose values are checked when the graph runs.
 check = define("check(Tensor images) -> Tensor", _check, contiguous_like)
+#: The images, and a warning when the graph runs.
+train_mode = define("train_mode(Tensor images) -> Tensor", _train_mode, contiguous_like)
 #: The result, whose gradient goes to the images unchanged (BPDA).
 pass_back = define(
     "pass_back(Tensor images, Tensor result) -> Tensor",
     lambda images, result: result.clone(memory_format=torch.contiguous_format),
     lambda images, result: contiguous_like(result),
 )
-for _operator in (defend, pull_back, check, pass_back):
+for _operator in (defend, pull_back, check, train_mode, pass_back):
     each(_operator)
 
 
@@ -164,6 +182,14 @@ class _Check(Formula):
         return cotangents[0]
 
 
+class _TrainMode(_Check):
+    operator = train_mode
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _TrainMode.below(*arguments)
+
+
 class _PassBack(_Check):
     operator = pass_back
 
@@ -176,7 +202,7 @@ class _PassBack(_Check):
         return cotangents[0], None
 
 
-for _formula in (_PullBack, _Defend, _Check, _PassBack):
+for _formula in (_PullBack, _Defend, _Check, _TrainMode, _PassBack):
     differentiate(_formula)
 
 
