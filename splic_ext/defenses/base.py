@@ -49,7 +49,8 @@ class Defense(nn.Module):
         What the class accepts as `gradient`.
     leaves_torch : bool
         Whether the class computes with other libraries, which a trace does not see: then tracing
-        is refused. A subclass that does so sets it.
+        is refused, and torch.compile and vmap take it as one operator. A subclass that does so
+        sets it.
 
     Raises
     ------
