@@ -324,6 +324,25 @@ def test_a_class_of_ones_own():
         program.module()(random_images())
 
 
+class Holder(defenses.Defense):
+    leaves_torch = True
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def defend(self, images, index):
+        return self.part(images, index) * 0.5
+
+
+def test_a_random_part_of_a_class_of_ones_own():
+    seeded = Holder(defenses.USVT(seed=1, gradient="exact"))
+    expected = gradients(seeded, random_images())
+    assert all(map(torch.equal, gradients(compiled(seeded), random_images()), expected))
+    with pytest.raises(RuntimeError, match="`Holder` leaves torch and holds the random defence `U"):
+        torch.vmap(Holder(defenses.USVT()), randomness="same")(random_images()[None])
+
+
 @pytest.mark.parametrize("name", ["USVT", "SPLIC", "JPEG", "Bilateral"])
 def test_autocast_in_a_graph(name):
     defense = MAKERS[name]()

@@ -188,7 +188,7 @@ class Defense(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement the method `defend`")
 
-    def compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
+    def _compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
         """Return the defended images, detached, with masks of that seed where they are random.
 
         For the kernels of :mod:`splic_ext.defenses.operators`.
@@ -197,10 +197,10 @@ class Defense(nn.Module):
         with torch.no_grad(), without_autocast(images.device):
             return self._run(images, index)
 
-    def pull_back(
+    def _pull_back(
         self, cotangent: torch.Tensor, images: torch.Tensor, index: Index, seed: int | None
     ) -> torch.Tensor:
-        """Return the product of `cotangent` and the derivative; see :meth:`compute`."""
+        """Return the product of `cotangent` and the derivative; see :meth:`_compute`."""
         images = images.detach().requires_grad_()
         with torch.enable_grad(), without_autocast(images.device):
             result = self._run(images, index)
@@ -208,7 +208,14 @@ class Defense(nn.Module):
         return found
 
     def _draws(self) -> bool:
-        """Say whether each forward draws masks."""
+        """Say whether each forward draws masks; refuse parts that do: no graph could repeat them."""
+        for part in self.modules():
+            if isinstance(part, Defense) and part is not self and part._draws():
+                raise RuntimeError(
+                    f"`{type(self).__name__}` leaves torch and holds the random defence "
+                    f"`{type(part).__name__}`, whose masks a graph cannot repeat; derive it from "
+                    "RandomDefense, or give the part a `seed`"
+                )
         return False
 
     def _run(self, images: torch.Tensor, index: Index) -> torch.Tensor:

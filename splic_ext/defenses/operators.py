@@ -69,7 +69,7 @@ def _index(index: Tensor | None, first: int) -> Any:
 def _defend(
     images: Tensor, seed: Tensor | None, index: Tensor | None, first: int, text: str
 ) -> Tensor:
-    done: Tensor = find(text).compute(images, _index(index, first), _seed(seed))
+    done: Tensor = find(text)._compute(images, _index(index, first), _seed(seed))
     return done.contiguous()
 
 
@@ -82,7 +82,7 @@ def _pull_back(
     text: str,
 ) -> Tensor:
     with shown("AutogradFunctionality"):  # the derivative is asked of the defence anew
-        found: Tensor = find(text).pull_back(cotangent, images, _index(index, first), _seed(seed))
+        found: Tensor = find(text)._pull_back(cotangent, images, _index(index, first), _seed(seed))
     return found.contiguous()
 
 

@@ -99,17 +99,17 @@ class RandomDefense(Defense):
             frozen[self] = self._fresh()
         return frozen[self]
 
-    def compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
+    def _compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
         """Do it with the masks of that seed; see :class:`Defense`."""
         with _given(seed):
-            return super().compute(images, index, seed)
+            return super()._compute(images, index, seed)
 
-    def pull_back(
+    def _pull_back(
         self, cotangent: torch.Tensor, images: torch.Tensor, index: Index, seed: int | None
     ) -> torch.Tensor:
         """Do it with the masks of that seed; see :class:`Defense`."""
         with _given(seed):
-            return super().pull_back(cotangent, images, index, seed)
+            return super()._pull_back(cotangent, images, index, seed)
 
     def _draws(self) -> bool:
         return self.seed is None
