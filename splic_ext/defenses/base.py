@@ -208,7 +208,7 @@ class Defense(nn.Module):
         return found
 
     def _draws(self) -> bool:
-        """Say whether each forward draws masks; refuse parts that do: no graph could repeat them."""
+        """Say whether each forward draws masks; refuse parts that do: no graph repeats them."""
         for part in self.modules():
             if isinstance(part, Defense) and part is not self and part._draws():
                 raise RuntimeError(
