@@ -29,3 +29,16 @@ RANDOM = ["USVT", "SoftImpute", "NuclearNorm", "SPLIC", "SRF"]
 
 def random_images():
     return torch.from_numpy(np.random.default_rng(0).random((3, 3, 9, 8))).float()
+
+
+class DefendedSet(torch.utils.data.Dataset):
+    """One image, defended again each time; at module level, so that a worker can unpickle it."""
+
+    def __init__(self, defense, count=16):
+        self.defense, self.count = defense, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, position):
+        return self.defense(random_images()[:1])[0]

@@ -184,8 +184,27 @@ def _numpy_view(name: str, array: Any, bits: npt.NDArray[Any]) -> ArrayView:
     return ArrayView(array, bits, dtype, "cpu")
 
 
+def _in_graph(tensor: Any, torch: Any) -> bool:
+    """Say whether the memory of a tensor is not there, or what is written to it would be lost."""
+    if torch.compiler.is_compiling():  # torch.compile leaves it out of its graphs, export does not
+        return not torch.compiler.is_dynamo_compiling()
+    modes = torch._C._TorchDispatchModeKey
+    return bool(
+        torch.jit.is_tracing()
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or torch._C._get_dispatch_mode(modes.PROXY) is not None
+        or torch._C._get_dispatch_mode(modes.FAKE) is not None
+    )
+
+
 def _torch_view(name: str, tensor: Any, torch: Any) -> ArrayView:
     dtype = str(tensor.dtype).removeprefix("torch.")
+    if _in_graph(tensor, torch):
+        raise RuntimeError(
+            f"`{name}` is in a trace or transform of torch, as by vmap, and complete() leaves "
+            "torch; use splic_ext.autograd.complete_differentiable or a defence, which are "
+            "operators of torch, or call it outside"
+        )
     if tensor.requires_grad and torch.is_grad_enabled():
         raise TypeError(
             f"`{name}` requires grad, but complete() is not differentiable; pass {name}.detach(), "

@@ -148,7 +148,7 @@ class Target:
         )
 
     def _ask(self, images: torch.Tensor) -> Any:
-        if not isinstance(self.model, Defended):
+        if _defended(self.model) is None:
             return self.model(images)
         first = int(self._indices[0])
         counted = np.arange(len(self._indices), dtype=np.uint64) + self._indices[0]
@@ -175,6 +175,12 @@ class Target:
         return ", ".join(words), parts[0].gradient
 
 
+def _defended(model: nn.Module) -> Defended | None:
+    """Return the outermost module if it is Defended, also where torch.compile wraps it."""
+    model = getattr(model, "_orig_mod", model)
+    return model if isinstance(model, Defended) else None
+
+
 def in_train_mode(network: nn.Module) -> bool:
     """Say whether any part of a network is in train mode; defences may be in either.
 
@@ -189,7 +195,7 @@ def in_train_mode(network: nn.Module) -> bool:
         for inner in part.modules()
     }
     return any(
-        part.training and not isinstance(part, Defended) and id(part) not in spared
+        part.training and _defended(part) is None and id(part) not in spared
         for part in network.modules()
     )
 
@@ -238,7 +244,8 @@ def checked(model: Any, images: Any, labels: Any) -> None:
 
 def _check_random_defenses(model: nn.Module) -> None:
     """Raise if no index reaches a random defence: masks would change with the batch."""
-    reached = list(model.defense.modules()) if isinstance(model, Defended) else []
+    defended = _defended(model)
+    reached = [] if defended is None else list(defended.defense.modules())
     for part in model.modules():
         if isinstance(part, RandomDefense) and not any(part is other for other in reached):
             raise ValueError(
@@ -250,7 +257,8 @@ def _check_random_defenses(model: nn.Module) -> None:
 
 def _check_dtype(model: nn.Module, images: torch.Tensor) -> None:
     """Raise if the weights are all of the other of the two dtypes of images."""
-    network = model.model if isinstance(model, Defended) else model
+    defended = _defended(model)
+    network = model if defended is None else defended.model
     dtypes = {part.dtype for part in network.parameters() if part.is_floating_point()}
     if len(dtypes) == 1 and dtypes < {torch.float32, torch.float64} and images.dtype not in dtypes:
         (dtype,) = dtypes

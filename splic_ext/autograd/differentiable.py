@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import warnings
+from dataclasses import fields
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -11,8 +13,24 @@ from torch import Tensor
 
 from splic_ext.arrays.dtypes import nearest_range
 from splic_ext.arrays.views import looks_channel_last
-from splic_ext.autograd.guards import differentiable_once, refuse_tracing, without_autocast
+from splic_ext.autograd.guards import (
+    differentiable_once,
+    refuse_second,
+    refuse_tracing,
+    without_autocast,
+)
 from splic_ext.autograd.masks import masks_on
+from splic_ext.autograd.operators import (
+    Formula,
+    contiguous_like,
+    define,
+    differentiate,
+    each,
+    in_graph,
+    shown,
+    signed,
+    unsigned,
+)
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import backend_info, get_backend, gradient_backends
 from splic_ext.backends.base import Backend, Problem
@@ -103,6 +121,38 @@ def complete_differentiable(
     True
     """
     refuse_tracing("complete_differentiable")
+    if not in_graph():
+        return _complete(
+            batch, mask, options, seed, first_index, data_range, gradient, backend, threads
+        )
+    if not isinstance(batch, Tensor):
+        _check_batch(batch)
+    completed: Tensor = _completed(
+        batch,
+        mask,
+        _written(options),
+        signed("seed", seed),
+        signed("first_index", first_index),
+        data_range,
+        gradient,
+        backend,
+        threads,
+    )
+    return completed
+
+
+def _complete(
+    batch: Tensor,
+    mask: Tensor | None,
+    options: SolverOptions | str | None,
+    seed: int,
+    first_index: int,
+    data_range: float,
+    gradient: str,
+    backend: str,
+    threads: int | None,
+) -> Tensor:
+    """Do it where torch makes no graph."""
     _check_batch(batch)
     solver_options = resolve_options(options).replace(algorithm="auto")
     seed = check_integer("seed", seed, 0, 2**64 - 1)
@@ -135,7 +185,7 @@ def complete_differentiable(
         warnings.warn(
             f"`batch` of shape {tuple(batch.shape)} looks channel last; use "
             "batch.permute(0, 3, 1, 2)",
-            stacklevel=2,
+            stacklevel=3,
         )
     check_sides(tuple(batch.shape), tuple(batch.shape))
     if batch.device.type == "cpu":
@@ -196,9 +246,9 @@ class _Native(torch.autograd.Function):
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, saved: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Complete again, and go back."""
-        batch, mask = ctx.saved_tensors
+        batch, mask = saved
         images = batch.detach().numpy()
         gradient, dtype = np.empty(images.shape, images.dtype), str(images.dtype)
         if gradient.size > 0:
@@ -253,3 +303,99 @@ def _check_mask(mask: Any, batch: Tensor, options: SolverOptions) -> Tensor:
         )
     check_mask_place(str(mask.device), str(batch.device))
     return mask.expand(batch.shape)
+
+
+# The same as operators of torch, for graphs
+
+_FIELDS = tuple(field.name for field in fields(SolverOptions))
+
+
+def _written(options: SolverOptions | str | None) -> str:
+    """Return options as a text; torch.compile looks into this, so that it is plain."""
+    if options is None or isinstance(options, str):
+        return options or "paper"
+    if not isinstance(options, SolverOptions):
+        resolve_options(options)
+    return "(" + ", ".join([f"{getattr(options, name)!r}" for name in _FIELDS]) + ")"
+
+
+def _read(options: str) -> SolverOptions:
+    if not options.startswith("("):
+        return resolve_options(options)
+    return SolverOptions(**dict(zip(_FIELDS, ast.literal_eval(options), strict=True)))
+
+
+def _kernel(
+    batch: Tensor, mask: Any, options: str, seed: int, first_index: int, *others: Any
+) -> Tensor:
+    places = unsigned(seed), unsigned(first_index)
+    with torch.no_grad():
+        return _complete(batch, mask, _read(options), *places, *others).contiguous()
+
+
+def _kernel_back(
+    cotangent: Tensor,
+    batch: Tensor,
+    mask: Any,
+    options: str,
+    seed: int,
+    first_index: int,
+    *others: Any,
+) -> Tensor:
+    places = unsigned(seed), unsigned(first_index)
+    batch = batch.detach().requires_grad_()
+    with shown("AutogradFunctionality"), torch.enable_grad():
+        completed = _complete(batch, mask, _read(options), *places, *others)
+        (found,) = torch.autograd.grad(completed, batch, cotangent)
+    return found.contiguous()
+
+
+_OPERANDS = (
+    "Tensor batch, Tensor? mask, str options, SymInt seed, SymInt first_index, float data_range, "
+    "str gradient, str backend, SymInt? threads"
+)
+_completed = define(f"complete({_OPERANDS}) -> Tensor", _kernel, contiguous_like)
+_pulled_back = define(
+    f"complete_pull_back(Tensor cotangent, {_OPERANDS}) -> Tensor",
+    _kernel_back,
+    lambda cotangent, batch, *_: contiguous_like(batch),
+)
+
+
+class _PullBack(Formula):
+    operator = _pulled_back
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _PullBack.below(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.exact, ctx.owner = True, "SPLIC"
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        refuse_second(ctx.owner)
+
+
+class _Completed(_PullBack):
+    operator = _completed
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _Completed.below(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        batch, mask, *ctx.others = inputs
+        ctx.exact, ctx.owner = True, "SPLIC"
+        ctx.save_for_backward(batch, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        return _pulled_back(cotangents[0], *ctx.saved_tensors, *ctx.others), *[None] * 8
+
+
+for _formula in (_PullBack, _Completed):
+    each(_formula.operator)
+    differentiate(_formula)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-__all__ = ["differentiable_once", "refuse_tracing", "without_autocast"]
+__all__ = ["differentiable_once", "refuse_second", "refuse_tracing", "without_autocast"]
+
+
+def refuse_second(name: str) -> NoReturn:
+    """Raise: the derivative of a gradient was asked for."""
+    raise RuntimeError(
+        f"the gradient of `{name}` cannot be differentiated again; leave out "
+        "`create_graph`, or set gradient='identity'"
+    )
 
 
 class _Once(torch.autograd.Function):
@@ -24,29 +32,28 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Refuse."""
-        raise RuntimeError(
-            f"the gradient of `{ctx.name}` cannot be differentiated again; leave out "
-            "`create_graph`, or set gradient='identity'"
-        )
+        refuse_second(ctx.name)
 
 
 def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate `backward` of a torch function: in full precision, and an error in its derivative.
 
-    The function keeps its inputs by ``save_for_backward``, and ``ctx.owner`` for the message. The
+    The function keeps its inputs by ``save_for_backward``, which `backward` gets as its second
+    argument (checkpoints of torch let them be read once), and ``ctx.owner`` for the message. The
     decorator of torch cuts the result off its inputs: ``torch.autograd.grad`` then finds no way to
     them, or another one, and says nothing.
     """
 
     @functools.wraps(backward)
     def once(ctx: Any, *gradients: Any) -> Any:
+        saved = ctx.saved_tensors
         origins = [
             part
-            for part in (*gradients, *ctx.saved_tensors)
+            for part in (*gradients, *saved)
             if isinstance(part, torch.Tensor) and part.requires_grad
         ]
         with torch.no_grad(), without_autocast(gradients[0].device):
-            found = backward(ctx, *gradients)
+            found = backward(ctx, saved, *gradients)
         if not (torch.is_grad_enabled() and origins):
             return found
         apply: Any = _Once.apply

@@ -90,9 +90,9 @@ class _Shrink(torch.autograd.Function):
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Any, saved: Any, *gradients: Any) -> Any:
         """Decompose the matrices, whose small singular values matter here."""
-        matrices, threshold = ctx.saved_tensors
+        matrices, threshold = saved
         u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
         kept = s > threshold[:, None]
         kept[:, ctx.rank :] = False
@@ -128,9 +128,9 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Any, saved: Any, *gradients: Any) -> Any:
         """Multiply the first singular vectors."""
-        (matrices,) = ctx.saved_tensors
+        (matrices,) = saved
         u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
         u, vh, gradient = u[:, :, :1], vh[:, :1], gradients[0][:, None, None]
         tall = matrices.shape[1] >= matrices.shape[2]

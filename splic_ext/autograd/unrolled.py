@@ -166,9 +166,9 @@ class _Pass(torch.autograd.Function):
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, saved: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Run the outer loops backwards, each forwards again first."""
-        X, M, top, has_anchor = ctx.saved_tensors
+        X, M, top, has_anchor = saved
         options, rank, height, data_range = ctx.step
         grad = grads[0].clone()
         grad_top = torch.zeros_like(top)

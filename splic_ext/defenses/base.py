@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
@@ -11,10 +9,10 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import nn
 
-from splic_ext.arrays.views import looks_channel_last
 from splic_ext.autograd.guards import refuse_tracing, without_autocast
-from splic_ext.checks import told_apart
-from splic_ext.errors import ShapeError
+from splic_ext.autograd.operators import in_graph
+from splic_ext.defenses import lookup, operators
+from splic_ext.defenses.images import RANGE_TOLERANCE, check_form, check_images, values_checked
 
 __all__ = [
     "RANGE_TOLERANCE",
@@ -22,17 +20,11 @@ __all__ = [
     "Index",
     "check_images",
     "gradient_mode",
-    "straight_through",
     "values_checked",
 ]
 
 #: Which images a batch holds: the index of the first, an index for each, or None (from 0 on).
 Index: TypeAlias = int | torch.Tensor | None
-
-#: Images may exceed [0, 1] by this much, as rounding makes them; the excess is clipped.
-RANGE_TOLERANCE = 1e-4
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Defense(nn.Module):
@@ -57,7 +49,8 @@ class Defense(nn.Module):
         What the class accepts as `gradient`.
     leaves_torch : bool
         Whether the class computes with other libraries, which a trace does not see: then tracing
-        is refused. A subclass that does so sets it.
+        is refused, and torch.compile and vmap take it as one operator. A subclass that does so
+        sets it.
 
     Raises
     ------
@@ -89,9 +82,19 @@ class Defense(nn.Module):
     #: Names of the attributes that the repr shows.
     shown: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        lookup.known_kind(cls)
+
     def __init__(self, gradient: str = "exact") -> None:
         super().__init__()
+        self._token = lookup.register(self)
         self.gradient = gradient
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._token = lookup.register(self)
+        self._text = lookup.describe(self, self._token)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "gradient" and not (isinstance(value, str) and value in self.gradients):
@@ -101,6 +104,9 @@ class Defense(nn.Module):
                 f"{self.gradients_reason}"
             )
         super().__setattr__(name, value)
+        described = name == "gradient" or name in self.shown
+        if self.leaves_torch and described and "_token" in self.__dict__:
+            self._text = lookup.describe(self, self._token)
 
     def __prepare_scriptable__(self) -> Any:
         """Refuse: torch calls this before it compiles a module."""
@@ -148,12 +154,21 @@ class Defense(nn.Module):
         """
         if self.leaves_torch:
             refuse_tracing(type(self).__name__)
-        check_images(images)
+        graph = in_graph()
+        if graph:
+            check_form(images)
+            if self.leaves_torch:
+                return operators.defended(
+                    images, index, self._token if self._draws() else None, self._text
+                )
+            images = operators.check(images)
+        else:
+            check_images(images)
         with without_autocast(images.device):
             if self.gradient == "identity":
                 with torch.no_grad():
                     result = self._run(images, index)
-                return straight_through(images, result)
+                return operators.pass_back(images, result) if graph else _straight(images, result)
             return self._run(images, index)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
@@ -173,75 +188,42 @@ class Defense(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement the method `defend`")
 
+    def _compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
+        """Return the defended images, detached, with masks of that seed where they are random.
+
+        For the kernels of :mod:`splic_ext.defenses.operators`.
+        """
+        check_images(images)
+        with torch.no_grad(), without_autocast(images.device):
+            return self._run(images, index)
+
+    def _pull_back(
+        self, cotangent: torch.Tensor, images: torch.Tensor, index: Index, seed: int | None
+    ) -> torch.Tensor:
+        """Return the product of `cotangent` and the derivative; see :meth:`_compute`."""
+        images = images.detach().requires_grad_()
+        with torch.enable_grad(), without_autocast(images.device):
+            result = self._run(images, index)
+        (found,) = torch.autograd.grad(result, images, cotangent)
+        return found
+
+    def _draws(self) -> bool:
+        """Say whether each forward draws masks; refuse parts that do: no graph repeats them."""
+        for part in self.modules():
+            if isinstance(part, Defense) and part is not self and part._draws():
+                raise RuntimeError(
+                    f"`{type(self).__name__}` leaves torch and holds the random defence "
+                    f"`{type(part).__name__}`, whose masks a graph cannot repeat; derive it from "
+                    "RandomDefense, or give the part a `seed`"
+                )
+        return False
+
     def _run(self, images: torch.Tensor, index: Index) -> torch.Tensor:
-        if len(images) == 0:
+        if images.shape[0] == 0:  # len() would make the size a constant of an exported graph
             return images.clone()
         work = images if images.dtype == torch.float64 else images.float()
         result = self.defend(work.clamp(0.0, 1.0), index)
         return result.clamp(0.0, 1.0).to(images.dtype)
-
-
-class _Trust(threading.local):
-    """Whether this thread is inside :func:`values_checked`."""
-
-    depth = 0
-
-
-_TRUST = _Trust()
-
-
-@contextmanager
-def values_checked() -> Iterator[None]:
-    """Leave out the check of image values for a while, in this thread: the caller has made it.
-
-    The check has to wait for the device that the images are on.
-
-    >>> with values_checked():
-    ...     check_images(torch.full((1, 1, 2, 2), 7.0))
-    """
-    _TRUST.depth += 1
-    try:
-        yield
-    finally:
-        _TRUST.depth -= 1
-
-
-def check_images(images: Any) -> None:
-    """Raise unless `images` is a float tensor (N, C, H, W) in [0, 1]; warn of (N, H, W, C)."""
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(
-            f"`images` must be a torch tensor, got {type(images).__name__}; "
-            "convert it with torch.as_tensor()"
-        )
-    if images.dtype not in _DTYPES:
-        raise TypeError(
-            "`images` must be of float16, bfloat16, float32 or float64 in [0, 1], got "
-            f"{images.dtype}; convert 8-bit images with `images.float() / 255`"
-        )
-    shape = tuple(images.shape)
-    if len(shape) != 4 or 0 in shape[1:]:
-        raise ShapeError(
-            f"`images` must have shape (N, C, H, W) with at least one channel and pixel, got "
-            f"{shape}; add an axis with `images[None]` to a single image",
-            shape,
-            "(N, C, H, W)",
-        )
-    if len(images) == 0 or _TRUST.depth > 0:
-        return
-    if looks_channel_last(shape, -3):
-        warnings.warn(
-            f"`images` of shape {shape} looks channel last; use images.permute(0, 3, 1, 2)",
-            stacklevel=2,
-        )
-    values = images.detach()
-    if values.dtype in (torch.float16, torch.bfloat16):  # not every torch compares these
-        values = values.float()
-    low, high = (bound.item() for bound in values.aminmax())
-    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-        raise ValueError(
-            f"`images` must be finite and lie in [0, 1], got minimum {told_apart(low, 0.0)} and "
-            f"maximum {told_apart(high, 1.0)}; scale or clip them, and normalise after the defence"
-        )
 
 
 @contextmanager
@@ -292,7 +274,7 @@ def gradient_mode(module: nn.Module, mode: str) -> Iterator[None]:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Return the second argument, with the derivative of the first."""
+    """Return the second argument, with the derivative of the first: a quick `pass_back`."""
 
     @staticmethod
     def forward(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
@@ -307,8 +289,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradients[0], None
 
 
-def straight_through(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-    """Return `result`, whose gradient goes to `images` unchanged (BPDA)."""
+def _straight(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
     apply: Any = _StraightThrough.apply
     passed: torch.Tensor = apply(images, result)
     return passed

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
+from splic_ext.defenses import operators
 from splic_ext.defenses.base import Defense, Index
 
 __all__ = ["Defended"]
@@ -78,10 +78,9 @@ class Defended(nn.Module):
             As :meth:`Defense.forward`.
         """
         if self.model.training and not torch.is_grad_enabled() and not self._warned:
-            self._warned = True
-            warnings.warn(
-                "the network is in train mode under torch.no_grad(): dropout and batch "
-                "statistics are at work; call `.eval()` before evaluating it",
-                stacklevel=2,
-            )
+            if torch.compiler.is_dynamo_compiling():
+                images = operators.train_mode(images)
+            else:
+                self._warned = True
+                operators.warn_of_train_mode()
         return self.model(self.defense(images, index))

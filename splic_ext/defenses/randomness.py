@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,11 @@ import numpy as np
 import torch
 
 from splic_ext.checks import check_integer
-from splic_ext.defenses.base import Defense
+from splic_ext.defenses.base import Defense, Index
 
 __all__ = ["RandomDefense", "frozen_masks", "seeded_masks"]
 
 _SEEDS = 2**64
-#: Guards the counters; of the module, since a lock can be neither copied nor pickled.
-_LOCK = threading.Lock()
 
 
 class _Draws(threading.local):
@@ -27,6 +26,8 @@ class _Draws(threading.local):
     depth = 0
     frozen: WeakKeyDictionary[RandomDefense, int] | None = None
     sequence: np.random.Generator | None = None
+    given: Iterator[int] | None = None  # seeds for what a graph computes
+    process = 0  # whose the sequence is: a forked worker would repeat it
 
 
 _DRAWS = _Draws()
@@ -42,9 +43,10 @@ class RandomDefense(Defense):
     Parameters
     ----------
     seed : int, optional
-        In [0, 2**64): an image index always gets the same mask. None (the default): fresh masks
-        in each forward. Their seeds count up from one that is drawn from torch's generator in the
-        first forward, so that a run after ``torch.manual_seed`` can be repeated.
+        In [0, 2**64): an image index always gets the same mask, in each forward, copy and process.
+        None (the default): fresh masks in each forward, whose seed is drawn from torch's default
+        CPU generator. So a run after ``torch.manual_seed`` can be repeated, and each worker of a
+        ``DataLoader``, epoch and copy has masks of its own.
     gradient : {"exact", "identity"}
         See :class:`Defense`.
 
@@ -56,7 +58,8 @@ class RandomDefense(Defense):
     Notes
     -----
     *Thread safety*: forward may be called from several threads; which thread gets which of the
-    fresh masks is then up to chance. A copy goes on where the original stood, with the same masks.
+    fresh masks is then up to chance. *Processes*: a process forked by other means than a
+    ``DataLoader`` begins with the generator of its parent, as for ``torch.rand``; seed it.
 
     Examples
     --------
@@ -75,7 +78,6 @@ class RandomDefense(Defense):
     def __init__(self, seed: int | None = None, gradient: str = "identity") -> None:
         super().__init__(gradient)
         self.seed = None if seed is None else check_integer("seed", seed, 0, _SEEDS - 1)
-        self._next_seed: int | None = None
 
     def draw(self) -> int:
         """Return the seed of the masks of one forward.
@@ -88,6 +90,8 @@ class RandomDefense(Defense):
         """
         if self.seed is not None:
             return self.seed
+        if _DRAWS.given is not None:
+            return next(_DRAWS.given)
         frozen = _DRAWS.frozen
         if frozen is None:
             return self._fresh()
@@ -95,15 +99,43 @@ class RandomDefense(Defense):
             frozen[self] = self._fresh()
         return frozen[self]
 
+    def _compute(self, images: torch.Tensor, index: Index, seed: int | None) -> torch.Tensor:
+        """Do it with the masks of that seed; see :class:`Defense`."""
+        with _given(seed):
+            return super()._compute(images, index, seed)
+
+    def _pull_back(
+        self, cotangent: torch.Tensor, images: torch.Tensor, index: Index, seed: int | None
+    ) -> torch.Tensor:
+        """Do it with the masks of that seed; see :class:`Defense`."""
+        with _given(seed):
+            return super()._pull_back(cotangent, images, index, seed)
+
+    def _draws(self) -> bool:
+        return self.seed is None
+
     def _fresh(self) -> int:
-        if _DRAWS.sequence is not None:
+        if _DRAWS.sequence is not None and _DRAWS.process == os.getpid():
             return int(_DRAWS.sequence.integers(_SEEDS, dtype=np.uint64))
-        with _LOCK:
-            seed = self._next_seed
-            if seed is None:
-                seed = int(torch.randint(2**63 - 1, ()).item())
-            self._next_seed = (seed + 1) % _SEEDS
-            return seed
+        return int(torch.randint(2**63 - 1, (), device="cpu").item())
+
+
+@contextmanager
+def _given(seed: int | None) -> Iterator[None]:
+    """Make the draws of this thread `seed`, and numbers that follow from it, if it is not None."""
+    outer = _DRAWS.given
+    _DRAWS.given = outer if seed is None else _following(seed)
+    try:
+        yield
+    finally:
+        _DRAWS.given = outer
+
+
+def _following(seed: int) -> Iterator[int]:
+    yield seed
+    later = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield int(later.integers(_SEEDS, dtype=np.uint64))
 
 
 @contextmanager
@@ -151,8 +183,9 @@ def seeded_masks(seed: int) -> Iterator[None]:
 
     Inside, a defence without a seed still draws anew in each forward, but from a sequence that
     begins at `seed`, whatever was drawn before: a part of a run can be repeated by itself. Holds
-    for this thread alone; an inner use has a sequence of its own. A defence with a seed keeps it,
-    and one that :func:`frozen_masks` holds still, its mask.
+    for this thread alone, and not in the workers of a ``DataLoader``, which draw from torch's
+    generator; an inner use has a sequence of its own. A defence with a seed keeps it, and one that
+    :func:`frozen_masks` holds still, its mask.
 
     Parameters
     ----------
@@ -175,11 +208,12 @@ def seeded_masks(seed: int) -> Iterator[None]:
     >>> torch.equal(first, second), torch.equal(first[0], first[1])
     (True, False)
     """
-    outer = _DRAWS.sequence
+    outer = _DRAWS.sequence, _DRAWS.process
     _DRAWS.sequence = np.random.Generator(
         np.random.Philox(check_integer("seed", seed, 0, _SEEDS - 1))
     )
+    _DRAWS.process = os.getpid()
     try:
         yield
     finally:
-        _DRAWS.sequence = outer
+        _DRAWS.sequence, _DRAWS.process = outer
