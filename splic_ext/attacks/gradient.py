@@ -194,7 +194,7 @@ class _MeanGradient(Attack):
     """What EOT-PGD and Auto-PGD share: mean gradients over draws, and the best of all points."""
 
     eot: int = 10
-    gradient: str | None = "identity"
+    gradient: str | None = None
     loss: str = "ce"
 
     _steps: ClassVar[type[Steps]] = Steps
@@ -230,9 +230,10 @@ class EOTPGD(_MeanGradient):
         By default 200 steps of 1/255 in the L-inf ball of 8/255.
     eot : int, default 10
         Draws for each gradient, at least 1; a network without randomness is asked once.
-    gradient : str or None, default "identity"
+    gradient : str or None, default None
         Gradient mode of the defences meanwhile, as in :class:`splic_ext.defenses.Defense`:
-        ``"identity"``, ``"exact"`` and others that they accept. None leaves each as it is set.
+        ``"identity"``, ``"exact"`` and others that they accept. None leaves each as it is set:
+        SPLIC and ME-Net's three are set to the identity unless you say otherwise.
     loss : {"ce", "dlr"}, default "ce"
         Cross-entropy, or difference-of-logits ratio (see :func:`splic_ext.attacks.losses.dlr`).
 
@@ -280,7 +281,7 @@ class APGD(_MeanGradient):
         By default 100 steps in the L-inf ball of 8/255. Its step size is not used.
     eot : int, default 10
         Draws for each loss and gradient, at least 1; a network without randomness is asked once.
-    gradient : str or None, default "identity"
+    gradient : str or None, default None
         As in :class:`EOTPGD`.
     loss : {"ce", "dlr"}, default "ce"
         As in :class:`EOTPGD`.

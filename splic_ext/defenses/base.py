@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -57,6 +58,9 @@ class Defense(nn.Module):
     leaves_torch : bool
         Whether the class computes with other libraries, which a trace does not see: then tracing
         is refused. A subclass that does so sets it.
+    falls_back : bool
+        Whether a result without a derivative gets the identity in its place, with a warning, as
+        for random defences. Otherwise it stays detached, which attacks refuse.
 
     Raises
     ------
@@ -85,6 +89,10 @@ class Defense(nn.Module):
     gradients_reason: ClassVar[str] = "choose one of these"
     #: Whether something is computed outside of torch, so that no trace is right.
     leaves_torch: ClassVar[bool] = False
+    #: Whether the identity takes the place of a derivative that is not there.
+    falls_back: ClassVar[bool] = False
+    #: Whether it has done so, in an instance.
+    underived = False
     #: Names of the attributes that the repr shows.
     shown: ClassVar[tuple[str, ...]] = ()
 
@@ -143,7 +151,7 @@ class Defense(nn.Module):
         -----
         UserWarning
             Images of shape (N, H, W, C), as far as one can tell: more channels than 4, and 3 or 4
-            columns.
+            columns. Once for each defence: it has no derivative, and `falls_back`.
         """
         if self.leaves_torch:
             refuse_tracing(type(self).__name__)
@@ -153,7 +161,7 @@ class Defense(nn.Module):
                 with torch.no_grad():
                     result = self._run(images, index)
                 return straight_through(images, result)
-            return self._run(images, index)
+            return self._differentiated(images, index)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Return the defended images; to be implemented by a subclass.
@@ -171,6 +179,29 @@ class Defense(nn.Module):
             Of the same shape and device; it is clipped to [0, 1] and converted afterwards.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement the method `defend`")
+
+    def _differentiated(self, images: torch.Tensor, index: Index) -> torch.Tensor:
+        """Return the result, with the identity for a derivative that is not there if need be."""
+        wanted = torch.is_grad_enabled() and images.requires_grad
+        try:
+            result = self._run(images, index)
+        except (RuntimeError, TypeError, BufferError) as error:
+            if not wanted or not re.search("requires? grad", str(error)):
+                raise
+            with torch.no_grad():  # it leaves torch, as only tensors without a gradient can
+                result = self._run(images, index)
+        if not wanted or result.requires_grad or not self.falls_back:
+            return result
+        if not self.underived:
+            self.underived = True
+            warnings.warn(
+                f"{type(self).__name__} has no derivative, though its `gradient` is "
+                f"{self.gradient!r}: its result is detached from the images. The identity (BPDA) "
+                "takes its place, so that attacks by gradients are weak, and accuracies under them "
+                "are upper bounds; compute in torch, or set `gradient='identity'` if that is meant",
+                stacklevel=3,
+            )
+        return straight_through(images, result)
 
     def _run(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         if len(images) == 0:

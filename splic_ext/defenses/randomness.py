@@ -46,7 +46,7 @@ class RandomDefense(Defense):
         in each forward. Their seeds count up from one that is drawn from torch's generator in the
         first forward, so that a run after ``torch.manual_seed`` can be repeated.
     gradient : {"exact", "identity"}
-        See :class:`Defense`.
+        See :class:`Defense`. A defence without a derivative gets the identity, with a warning.
 
     Raises
     ------
@@ -70,9 +70,10 @@ class RandomDefense(Defense):
     """
 
     leaves_torch: ClassVar[bool] = True
+    falls_back: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("seed",)
 
-    def __init__(self, seed: int | None = None, gradient: str = "identity") -> None:
+    def __init__(self, seed: int | None = None, gradient: str = "exact") -> None:
         super().__init__(gradient)
         self.seed = None if seed is None else check_integer("seed", seed, 0, _SEEDS - 1)
         self._next_seed: int | None = None
