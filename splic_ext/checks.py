@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
+
+from splic_ext.errors import ShapeError
 
 __all__ = [
     "Channels",
     "check_bool",
     "check_fields",
     "check_integer",
+    "check_labels",
     "check_mapping",
     "check_number",
     "out_of_range",
@@ -88,6 +92,38 @@ def check_number(
             f"`{name}` must be finite and {bound}, got {number!r}; choose one of these"
         )
     return number
+
+
+def check_labels(labels: Any, count: int) -> npt.NDArray[np.int64]:
+    """Return the classes of `count` images, integers of any container and size, as an array."""
+    try:
+        # The class of each is clear, whatever holds it; of booleans and floats it is not.
+        array = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.empty((), object)
+    if array.dtype.kind in "iufb" and array.shape != (count,):
+        fix = "pass the class of each image"
+        if array.size == count:
+            fix += ", as `labels.flatten()` has it"
+        elif array.ndim == 2 and len(array) == count:
+            fix += ", which is `labels.argmax(1)` if they are one-hot"
+        raise ShapeError(
+            f"`labels` must have shape (N,) = ({count},), got {array.shape}; {fix}",
+            array.shape,
+            f"({count},)",
+        )
+    if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and array.size == 0):
+        got = type(labels).__name__
+        if hasattr(labels, "dtype"):
+            on = f" on the device {labels.device}" if hasattr(labels, "cpu") else ""
+            got = f"{labels.dtype}{on}"
+        elif isinstance(labels, (list, tuple)):
+            got += f" of {', '.join(sorted({type(item).__name__ for item in labels}))}"
+        raise TypeError(
+            f"`labels` must be integers, the class of each image, got {got}; convert them with "
+            "`torch.as_tensor(labels).long()`"
+        )
+    return array.astype(np.int64, copy=False)
 
 
 def check_mapping(what: str, values: Any) -> None:

@@ -54,8 +54,13 @@ def test_dataset_without_images():
         ({"images": np.zeros((3, 2, 4, 5))}, TypeError, "`images` must be an array of uint8"),
         ({"images": [1]}, TypeError, "`images` must be an array of uint8, got list"),
         ({"images": np.zeros((3, 4, 5), np.uint8)}, ShapeError, r"must have shape \(N, C, H, W\)"),
-        ({"labels": np.zeros(3, np.int32)}, TypeError, "`labels` must be an array of int64"),
-        ({"labels": np.zeros(2, np.int64)}, ShapeError, r"must have shape \(3,\).*got \(2,\)"),
+        ({"labels": np.zeros(3)}, TypeError, "`labels` must be integers, .* got float64; convert"),
+        ({"labels": "cat"}, TypeError, "`labels` must be integers, .* got str; convert"),
+        ({"labels": ["cat"] * 3}, TypeError, "`labels` must be integers, .* got list of str; conv"),
+        ({"labels": np.ones(3, bool)}, TypeError, "`labels` must be integers, .* got bool; conv"),
+        ({"labels": 1}, ShapeError, r"must have shape \(N,\) = \(3,\), got \(\); pass"),
+        ({"labels": np.eye(3)}, ShapeError, r"\(N,\) = \(3,\), got \(3, 3\); .*labels.argmax\(1\)"),
+        ({"labels": np.zeros(2, np.int64)}, ShapeError, r"\(N,\) = \(3,\), got \(2,\); pass"),
         ({"labels": np.array([0, 1, 2])}, ValueError, r"in \[0, 1\].*got \[0, 2\]"),
         ({"labels": np.array([0, -1, 1])}, ValueError, r"in \[0, 1\].*got \[-1, 1\]"),
         ({"classes": ["cat", "dog"]}, TypeError, "`classes` must be a tuple of names"),
@@ -65,6 +70,21 @@ def test_dataset_without_images():
 def test_bad_dataset(changes, error, message):
     with pytest.raises(error, match=message):
         small(**changes)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", ">i8", "uint64"])
+def test_labels_that_are_clear_are_taken(dtype):
+    numbers = np.array([0, 1, 1], dtype)
+    for labels in (numbers, numbers.tolist(), tuple(numbers)):
+        found = small(labels=labels).labels
+        assert (found.dtype, found.tolist()) == (np.int64, [0, 1, 1])
+
+
+def test_labels_of_torch_are_taken():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    assert small(labels=torch.tensor([0, 1, 1])).labels.dtype == np.int64
+    with pytest.raises(TypeError, match=r"got torch.int64 on the device meta"):
+        small(labels=torch.zeros(3, dtype=torch.int64, device="meta"))
 
 
 def test_first_needs_a_count():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_integer
+from splic_ext.checks import check_integer, check_labels
 from splic_ext.errors import ShapeError
 
 __all__ = ["Dataset"]
@@ -25,14 +25,15 @@ class Dataset:
         What the images are, split included: "cifar10/test".
     images : ndarray of shape (N, C, H, W), uint8
     labels : ndarray of shape (N,), int64
-        Indices into `classes`.
+        Indices into `classes`. Integers of other sizes, in a list or a tensor too, are converted.
     classes : tuple of str
         Names of the classes.
 
     Raises
     ------
     TypeError
-        An array of another dtype, or `classes` that is no tuple of strings.
+        Images of another dtype, labels that are no integers, or `classes` that is no tuple of
+        strings.
     ShapeError
         An array of another shape.
     ValueError
@@ -51,19 +52,12 @@ class Dataset:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for parameter, array, dtype in (
-            ("images", self.images, np.uint8),
-            ("labels", self.labels, np.int64),
-        ):
-            if not isinstance(array, np.ndarray) or array.dtype != dtype:
-                got = getattr(array, "dtype", type(array).__name__)
-                fix = "it with `.astype`"
-                if parameter == "images" and getattr(got, "kind", "") == "f":
-                    # A cast alone would make them black.
-                    fix = "images in [0, 1] with `np.rint(255 * images).astype(np.uint8)`"
-                raise TypeError(
-                    f"`{parameter}` must be an array of {np.dtype(dtype)}, got {got}; convert {fix}"
-                )
+        if not isinstance(self.images, np.ndarray) or self.images.dtype != np.uint8:
+            got = getattr(self.images, "dtype", type(self.images).__name__)
+            fix = "it with `.astype`"
+            if getattr(got, "kind", "") == "f":  # a cast alone would make them black
+                fix = "images in [0, 1] with `np.rint(255 * images).astype(np.uint8)`"
+            raise TypeError(f"`images` must be an array of uint8, got {got}; convert {fix}")
         if self.images.ndim != 4:
             raise ShapeError(
                 f"`images` of a data set must have shape (N, C, H, W), got {self.images.shape}; "
@@ -71,13 +65,7 @@ class Dataset:
                 self.images.shape,
                 "(N, C, H, W)",
             )
-        if self.labels.shape != (len(self.images),):
-            raise ShapeError(
-                f"`labels` must have shape ({len(self.images)},), one for each image, "
-                f"got {self.labels.shape}; give the labels of these images",
-                self.labels.shape,
-                f"({len(self.images)},)",
-            )
+        object.__setattr__(self, "labels", check_labels(self.labels, len(self.images)))
         if not isinstance(self.classes, tuple) or not all(
             isinstance(name, str) for name in self.classes
         ):
