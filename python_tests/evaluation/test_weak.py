@@ -6,9 +6,9 @@ import re
 import warnings
 
 import pytest
-from helpers.evaluation import make_dataset, run
+from helpers.evaluation import make_dataset, make_network, run
 
-from splic_ext.defenses import RandomDefense
+from splic_ext.defenses import BitDepth, Defended, RandomDefense
 from splic_ext.evaluation import EvaluationReport, to_markdown
 
 pytest.importorskip("foolbox", reason="foolbox is not installed")
@@ -64,3 +64,8 @@ def test_a_defence_without_a_derivative_is_a_weak_white_box():
     with pytest.warns(UserWarning, match="Detached has no derivative"):
         report = run(scenario="white", defenses={"mine": Detached()}, dataset=make_dataset(3))
     assert "it has no derivative" in report.notes[0]
+
+
+def test_a_defence_within_the_network_counts():
+    network = Defended(make_network(), BitDepth())
+    assert run(network, scenario="white", dataset=make_dataset(3), attacks=["pgd"]).notes

@@ -198,7 +198,7 @@ def make_plan(
         model_info=_network_info(model, model_name),
         surrogate_info=None if surrogate is None else _network_info(surrogate, surrogate_name),
         mask_seeds=mask_seeds,
-        weak=tuple(weak_notes(chosen, tried, few) if scenario == "white" else ()),
+        weak=tuple(weak_notes(model, chosen, tried, few) if scenario == "white" else ()),
         environment={
             "code": code_fingerprint(),
             "device": place.type,

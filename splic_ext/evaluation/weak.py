@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from splic_ext.attacks import BPDA, Attack, HopSkipJump, Square, Within, WorstCase
-from splic_ext.defenses import Defense, Identity, gradient_mode, seeded_masks
+from splic_ext.defenses import Defended, Defense, Identity, gradient_mode, seeded_masks
+from splic_ext.defenses.base import values_checked
 
 __all__ = ["WEAK", "is_weak", "not_warned", "weak_notes"]
 
@@ -31,15 +33,22 @@ def not_warned() -> Iterator[None]:
 
 
 def weak_notes(
-    defenses: Mapping[str, Defense], attacks: Mapping[str, Attack], images: torch.Tensor
+    model: nn.Module,
+    defenses: Mapping[str, Defense],
+    attacks: Mapping[str, Attack],
+    images: torch.Tensor,
 ) -> list[str]:
-    """Return a note for each defence that no attack of a white box goes through."""
+    """Return a note for each defence that no attack of a white box goes through.
+
+    A network may have defences of its own, which count as well.
+    """
     notes = []
     for name, defense in defenses.items():
-        parts = _parts(defense)
+        defended = Defended(model, defense)
+        parts = _parts(defended)
         ways = {a: _ways(attack) for a, attack in attacks.items()}
         modes = dict.fromkeys(mode for found in ways.values() for mode in found)
-        if not parts or not attacks or any(_derives(defense, mode, images) for mode in modes):
+        if not parts or not attacks or any(_derives(defended, mode, images) for mode in modes):
             continue
         by = ", ".join(
             f"{a!r} ({'the gradient identity' if found else 'no gradient'})"
@@ -60,10 +69,10 @@ def weak_notes(
     return notes
 
 
-def _parts(defense: Defense) -> list[Defense]:
+def _parts(module: nn.Module) -> list[Defense]:
     return [
         part
-        for part in defense.modules()
+        for part in module.modules()
         if isinstance(part, Defense) and not isinstance(part, Identity) and part.gradient != "parts"
     ]
 
@@ -79,16 +88,16 @@ def _ways(attack: Attack) -> tuple[str | None, ...]:
     return ("identity",) if isinstance(attack, BPDA) else (getattr(attack, "gradient", None),)
 
 
-def _derives(defense: Defense, mode: str | None, images: torch.Tensor) -> bool:
-    """Say whether the gradient goes through all of a defence; what an attack refuses counts too."""
+def _derives(defended: Defended, mode: str | None, images: torch.Tensor) -> bool:
+    """Say whether gradients go through all of the defences; what an attack refuses counts too."""
     if mode is not None:
         try:
-            with gradient_mode(defense, mode):
-                return _derives(defense, None, images)
+            with gradient_mode(defended, mode):
+                return _derives(defended, None, images)
         except ValueError:
             return True
-    if any(part.gradient == "identity" for part in _parts(defense)):
+    if any(part.gradient == "identity" for part in _parts(defended)):
         return False
-    with torch.enable_grad(), seeded_masks(0):
-        defense(images[:1].clone().requires_grad_(), index=0)
-    return not any(part.underived for part in _parts(defense))
+    with torch.enable_grad(), seeded_masks(0), values_checked():
+        defended(images[:1].clone().requires_grad_(), index=0)
+    return not any(part.underived for part in _parts(defended))
