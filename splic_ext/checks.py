@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
+
+from splic_ext.errors import ShapeError
 
 __all__ = [
     "Channels",
     "check_bool",
     "check_fields",
     "check_integer",
+    "check_labels",
     "check_mapping",
     "check_number",
     "out_of_range",
@@ -108,6 +112,39 @@ def check_number(
             f"`{name}` must be finite and {bound}, got {number!r}; choose one of these"
         )
     return number
+
+
+def check_labels(labels: Any, count: int | None = None) -> npt.NDArray[np.int64]:
+    """Return the classes of `count` images, integers of any container and size, as an array."""
+    tensor = hasattr(labels, "cpu")
+    try:
+        # The class of each is clear, whatever holds it; of booleans and floats it is not.
+        array = np.asarray(labels.cpu() if tensor else labels)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.empty((), object)
+    if array.dtype.kind in "iufb" and array.shape != (len(array.flat) if count is None else count,):
+        expected = "(N,)" if count is None else f"(N,) = ({count},)"
+        fix = "pass the class of each image"
+        if array.ndim == 2 and 1 not in array.shape:
+            fix += ", which is `labels.argmax(1)` if they are one-hot"
+        elif array.ndim > 1:
+            fix += ", as `labels.flatten()` has it"
+        raise ShapeError(
+            f"`labels` must have shape {expected}, got {array.shape}; {fix}", array.shape, expected
+        )
+    if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and array.size == 0):
+        got = type(labels).__name__
+        if hasattr(labels, "dtype"):
+            got = f"{labels.dtype}{f' on the device {labels.device}' if tensor else ''}"
+        elif isinstance(labels, (list, tuple)):
+            got += f" of {', '.join(sorted({type(item).__name__ for item in labels}))}"
+        fix = "them with `labels.long()`" if tensor else "them with `np.asarray(labels, np.int64)`"
+        if array.dtype.kind in "US" or any(isinstance(item, str) for item in array.flat):
+            fix = "names with `[classes.index(name) for name in labels]`"
+        raise TypeError(
+            f"`labels` must be integers, the class of each image, got {got}; convert {fix}"
+        )
+    return array.astype(np.int64, copy=False)
 
 
 def check_mapping(what: str, values: Any) -> None:

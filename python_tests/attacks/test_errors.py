@@ -6,6 +6,7 @@ import copy
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from splic_ext import ShapeError
@@ -144,8 +145,6 @@ IMAGES, LABELS = images_and_labels(2)
             TypeError,
             r"network, .*32, got .*64; .*\(torch.float32",
         ),
-        (NETWORK, IMAGES, LABELS.int(), TypeError, "`labels` must be a tensor of int64, got torc"),
-        (NETWORK, IMAGES, [0, 1], TypeError, "`labels` must be a tensor of int64, got list"),
         (NETWORK, IMAGES, LABELS[:1], ShapeError, r"`labels` must have shape \(N,\) = \(2,\), g"),
         (NETWORK, IMAGES, LABELS - 9, ValueError, "`labels` must not be negative, got -"),
         (
@@ -166,6 +165,99 @@ def test_arguments_are_refused(model, images, labels, error, message):
     for name in ("fgsm", "apgd", "square"):
         with pytest.raises(error, match=message):
             QUICK[name](model, images, labels)
+
+
+NETWORKS = {
+    "plain": lambda **dtype: conv_network(**dtype),
+    "defended": lambda **dtype: defenses.Defended(conv_network(**dtype), defenses.USVT()).eval(),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("name", QUICK)
+def test_labels_that_are_clear_are_taken(name, kind):
+    network, numbers = NETWORKS[kind](), LABELS.numpy()
+    expected = QUICK[name](network, IMAGES, LABELS)
+    small = (numbers.astype(dtype) for dtype in ("uint8", "int32", ">i8", "uint16"))
+    others = (LABELS.int(), LABELS.to(torch.uint8), LABELS.tolist(), tuple(LABELS), numbers[::-1])
+    for labels in (*small, *others[:-1], others[-1][::-1]):
+        assert torch.equal(QUICK[name](network, IMAGES, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (["0", "1"], TypeError, r"integers, .* got list of str; .*`torch.as_tensor\(labels\).long"),
+        ("01", TypeError, "integers, .* got str; "),
+        (None, TypeError, "integers, .* got NoneType; "),
+        ({0, 1}, TypeError, "integers, .* got set; "),
+        ([0, None], TypeError, "integers, .* got list of NoneType, int; "),
+        ([[0], [1, 2]], TypeError, "integers, .* got list of list; "),
+        (np.array(["a", "b"]), TypeError, "integers, .* got <U1; "),
+        (LABELS.float(), TypeError, "integers, .* got torch.float32 on the device cpu; "),
+        (LABELS.bfloat16(), TypeError, "integers, .* got torch.bfloat16 on the device cpu; "),
+        ([0.0, 1.0], TypeError, "integers, .* got list of float; "),
+        (LABELS > 1, TypeError, "integers, .* got torch.bool on the device cpu; "),
+        ([True, False], TypeError, "integers, .* got list of bool; "),
+        (LABELS.to("meta"), TypeError, "integers, .* got torch.int64 on the device meta; "),
+        (LABELS[0], ShapeError, r"shape \(N,\) = \(2,\), got \(\); pass the class of each image$"),
+        (0, ShapeError, r"shape \(N,\) = \(2,\), got \(\); pass"),
+        (LABELS[:, None], ShapeError, r"got \(2, 1\); .*, as `labels.flatten\(\)` has it"),
+        (torch.eye(5)[LABELS], ShapeError, r"got \(2, 5\); .*is `labels.argmax\(1\)` if"),
+        (torch.eye(5).long()[LABELS], ShapeError, r"got \(2, 5\); .*is `labels.argmax\(1\)`"),
+        (LABELS.tolist() * 2, ShapeError, r"got \(4,\); pass the class of each image$"),
+    ],
+)
+def test_labels_that_are_not_clear_are_refused(labels, error, message):
+    for attack in QUICK.values():
+        for network in NETWORKS.values():
+            with pytest.raises(error, match=f"^`labels` must .*{message}"):
+                attack(network(), IMAGES, labels)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_networks_of_half_precision(name, kind, dtype):
+    """The caller is told, in our words; one that converts for itself works."""
+    network = NETWORKS[kind](dtype=dtype)
+    with pytest.raises(TypeError, match=r"`model` must take images of float32, got .*16; convert"):
+        QUICK[name](network, IMAGES, LABELS)
+    with pytest.raises(TypeError, match=r"images of float64, got .*16; convert .*model.double"):
+        QUICK[name](network, IMAGES.double(), LABELS)
+    with pytest.raises(TypeError, match="`images` of an attack must be of float32 or float64"):
+        QUICK[name](network, IMAGES.to(dtype), LABELS)
+    inner = conv_network(dtype=dtype)
+    able = nn.Sequential(Function(lambda images: inner(images.to(dtype)))).eval()
+    assert QUICK[name](able, IMAGES, LABELS).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("name", QUICK)
+def test_weights_made_in_inference_mode(name, kind):
+    """As others, and left as they were."""
+    with torch.inference_mode():
+        network, images = NETWORKS[kind](), IMAGES.clone()
+        inside = QUICK[name](network, images, LABELS.clone())
+    before = list(network.parameters())
+    expected = QUICK[name](NETWORKS[kind](), IMAGES, LABELS)
+    assert torch.equal(QUICK[name](network, images, LABELS), expected)
+    assert torch.equal(inside, expected)
+    assert all(old is new for old, new in zip(before, network.parameters(), strict=True))
+    assert all(part.is_inference() and part.requires_grad for part in before)
+
+
+def test_hidden_tensors_made_in_inference_mode():
+    with torch.inference_mode():
+        weights = torch.ones(48, 3)
+    with pytest.raises(ValueError, match=r"tensors made in `torch.inference_mode\(\)`, which have"):
+        QUICK["fgsm"](Function(lambda images: images.flatten(1) @ weights), IMAGES, LABELS % 3)
+
+
+def test_other_errors_of_a_network_of_half_precision_pass():
+    network = nn.Sequential(Function(lambda images: images.view(3, -1)), nn.Linear(1, 1).half())
+    with pytest.raises(RuntimeError, match=r"shape '.3, -1.' is invalid"):
+        QUICK["fgsm"](network.eval(), IMAGES[:, :1], LABELS)
 
 
 def test_keywords_are_refused():

@@ -349,3 +349,35 @@ def test_more_draws_find_more():
 
     few, many = mean_loss(1), mean_loss(16)
     assert many > few + 0.05
+
+
+@pytest.mark.parametrize("eot", [1, 2])
+def test_apgd_on_a_noisy_network_is_as_good_as_pgd(eot):
+    """A loss of few draws must not decide where to go back to, nor which point is the best."""
+
+    class Dropped(defenses.RandomDefense):
+        def defend(self, images, index):
+            generator = torch.Generator().manual_seed(self.draw() % 2**63)
+            return images * (torch.rand(images.shape, generator=generator) < 0.5)
+
+    network = conv_network(side=8)
+    with torch.no_grad():  # a rugged one
+        for part in network.parameters():
+            part.mul_(6 if part.ndim > 1 else 1)
+    defended = defenses.Defended(network, Dropped()).eval()
+    images, _ = images_and_labels(64, shape=(3, 8, 8), low=0.2, high=0.8)
+
+    def answers(adversarial, draws=100):
+        with torch.no_grad(), defenses.seeded_masks(99):
+            return torch.stack([defended(adversarial).softmax(1) for _ in range(draws)])
+
+    labels = answers(images).mean(0).argmax(1)
+    threat = attacks.ThreatModel(epsilon=0.03, steps=60, step_size=0.03 / 8)
+    pgd, apgd = (
+        (answers(kind(threat, eot=eot)(defended, images, labels)).argmax(2) == labels)
+        .float()
+        .mean()
+        .item()
+        for kind in (attacks.EOTPGD, attacks.APGD)
+    )
+    assert apgd < pgd - 0.005

@@ -187,6 +187,14 @@ def test_an_attack_that_was_none(files):
     assert "USVT with the gradient 'identity' was 0 for all images" in result.stderr
 
 
+def test_a_weak_white_box_says_so(files):
+    arguments = ("--scenario", "white", "--attack", "bpda", "--defense", "usvt", "--limit", 4)
+    result = evaluated(*arguments, "-o", "out")
+    note = "weak white box: 'usvt' is attacked by 'bpda' (the gradient identity) alone"
+    assert f"note: {note}" in result.stderr
+    assert note in (files / "out" / "report.md").read_text()
+
+
 # The adaptive protocol
 
 PROTOCOL = ("--protocol", "adaptive", "--size", "smoke", "--defense", "usvt", "--draws", 2)

@@ -185,6 +185,14 @@ def test_under_no_grad_and_inference_mode():
         assert timeless(run(model=network, dataset=data)) == expected
 
 
+def test_weights_made_in_inference_mode():
+    with torch.inference_mode():
+        network = make_network()
+    changes = {"scenario": "white", "dataset": make_dataset(3)}
+    found, expected = (run(model=model, **changes) for model in (network, make_network()))
+    assert [r.right for r in found.records] == [r.right for r in expected.records]
+
+
 def test_the_worst_case_of_several_attacks():
     attacks = {str(k): Step(ThreatModel(epsilon=k / 255)) for k in (2, 6)}
     report = run(attacks=attacks, defenses=["usvt"], scenario="white")
@@ -346,6 +354,7 @@ def train_part():
         ({"model": lambda x: x}, TypeError, "`model` must be a torch.nn.Module, got function"),
         ({"model": make_network().train()}, ValueError, r"`model` is in train mode, .*`model.eval"),
         ({"model": make_network().half()}, TypeError, "of torch.float16; convert .*model.float"),
+        ({"model": make_network().bfloat16()}, TypeError, "torch.bfloat16; convert .*model.float"),
         ({"model": make_network().double()}, TypeError, "must take images of float32, got .*64"),
         ({"model": train_part()}, ValueError, "`model` is in train mode"),
         (

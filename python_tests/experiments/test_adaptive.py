@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,12 @@ def test_what_the_attacks_are(adaptive):
     assert parameters("steps", "steps", "step_size", "restarts")[:5] == [
         (3, 1 / 255, 1), (6, 1 / 255, 1), (3, 0.5 / 255, 1), (3, 2 / 255, 1), (3, 1 / 255, 2),
     ]  # fmt: skip
-    assert parameters("radius", "epsilon") == [(8 / 255,), (16 / 255,), (64 / 255,)]
+    radius = [row for (row,) in parameters("radius", "attacks")]
+    assert [[(a["gradient"], a["epsilon"], a["step_size"]) for a in row] for row in radius] == [
+        [(gradient, e / 255, e / 255 / 8) for gradient in ("identity", "exact")]
+        for e in (8, 16, 64)
+    ], "steps grow with the radius, and each image keeps the worst of two gradients"
+    assert parameters("known to be broken", "epsilon", "step_size")[1] == (32 / 255, 4 / 255)
     square, labels = parameters("queries", "name", "queries", "attack")
     assert square == ("square", 3, None)
     assert labels[0] == "within"
@@ -126,6 +132,31 @@ def test_the_worst_is_below_all(adaptive):
             assert worst.all_draws.value <= row.all_draws.value
         listed = json.loads(worst.parameters)["attacks"]
         assert listed == [json.loads(row.parameters) for row in attacks]
+
+
+def test_sections_by_a_weak_gradient_say_so(adaptive, network):
+    _, result = adaptive
+    (note,) = [note for note in result.notes if "upper bounds" in note]
+    assert note.startswith("by the gradient identity (BPDA) or without gradients alone, so that")
+    assert note.endswith(
+        ": draws for each gradient, losses and step rules, steps, queries, without its parts"
+    )
+    assert note in result.to_markdown()
+    for changes, warned in (
+        ({"sections": ["draws"]}, True),
+        ({"sections": ["draws", "radius"]}, False),
+        ({"sections": ["transfer"]}, False),
+        ({"sections": ["gradients"]}, False),
+        ({"defense": "jpeg", "sections": ["gradients"]}, True),
+        ({"defense": "identity", "sections": ["gradients"]}, False),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            noted = attacked(network, **changes).notes
+        assert bool(caught) == warned, changes
+        assert any("upper bounds" in note for note in noted) == (
+            changes["sections"][0] == "draws" or warned
+        )
 
 
 def test_a_large_radius_tells(adaptive):

@@ -11,6 +11,7 @@ from helpers.experiments import TINY, make_bench, make_subject
 
 from splic_ext.defenses import defense_from_spec
 from splic_ext.evaluation import evaluate
+from splic_ext.experiments.bench import WEAK_NOTE
 from splic_ext.experiments.figures.features import figure10, last_features
 from splic_ext.experiments.figures.filters import FILTERS, figure7
 from splic_ext.experiments.figures.sweeps import SHARES, figure6, figure9, figure11
@@ -135,6 +136,7 @@ def test_sweeps_have_two_readings(networks, experiment, name, x_name, values):
     assert text in row.defense
     trained = [note for note in bench.notes if "behind splic" in note]
     assert len(trained) == len(values), "a network for each value"
+    assert WEAK_NOTE in bench.notes, "BPDA alone, as the paper has it"
 
 
 def test_figure11(networks):

@@ -209,6 +209,14 @@ def test_curves_follow_from_rows():
     assert sorted(point.x for point in points) == pytest.approx([0, 4, 8, 16])
     assert {point.x_name for point in points} == {"radius, times 255"}
     assert next(point.y for point in points if point.x == 0) == 80
+    worst = [
+        make_row(attack=f"{e}/255", parameters=json.dumps({"name": "worst-case", "attacks": [
+            {"name": "x", "gradient": g, "epsilon": e / 255, "step_size": e / 255 / 8}
+            for g in ("identity", "exact")
+        ]}))
+        for e in (2, 8, 32)
+    ]  # fmt: skip
+    assert sorted(point.x for point in curve_points([make_row(), *worst])) == [0, 2, 8, 32]
     draws = [make_row(attack=f"{n}", parameters=json.dumps({"eot": n})) for n in (1, 4, 10)]
     assert [point.x for point in curve_points([make_row(), *draws])] == [1, 4, 10]
     assert curve_points([*radius, attacked("more", epsilon=8 / 255, steps=9)]) == ()

@@ -102,7 +102,7 @@ class Attack:
         self,
         model: nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        labels: Any,
         *,
         index: Index = None,
         seed: int | None = None,
@@ -114,7 +114,7 @@ class Attack:
         self,
         model: nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        labels: Any,
         *,
         index: Index = None,
         seed: int | None = None,
@@ -131,7 +131,7 @@ class Attack:
         images : tensor of shape (N, C, H, W), float32 or float64
             In [0, 1], on the device of the network.
         labels : tensor of shape (N,), int64
-            True classes, from 0 on.
+            True classes, from 0 on. Integers of other sizes, devices and containers are converted.
         index : int or integer tensor of shape (N,), optional
             Index of the first image, or of each: decides their masks and random starts. Default:
             image i of the batch has index i. All below 2**63.
@@ -152,7 +152,7 @@ class Attack:
         AttackError
             Gradients that are 0 for all images, or NaN.
         """
-        checked(model, images, labels)
+        classes = checked(model, images, labels)
         indices = image_indices(index, len(images))
         if (indices >= np.uint64(_INDICES)).any():
             raise ValueError(
@@ -170,7 +170,7 @@ class Attack:
             seeded_masks(streams.derive("masks")),
             values_checked(),
         ):
-            target = Target(model, labels.to(images.device, copy=True), indices)
+            target = Target(model, classes.clone(), indices)
             adversarial = self.perturb(target, images.detach().clamp(0.0, 1.0), streams)
             target.check()
         return adversarial.detach()
@@ -215,12 +215,30 @@ class Attack:
 
 @contextmanager
 def _constant_weights(model: nn.Module) -> Iterator[None]:
-    """Ask for no gradients by the weights, of which foolbox would leave some behind."""
-    learned = [part for part in model.parameters() if part.requires_grad]
+    """Ask for no gradients by the weights, of which foolbox would leave some behind.
+
+    Copies stand in for those that were made in inference mode, which no derivative takes.
+    """
+    places: list[dict[str, Any]] = [
+        place for m in model.modules() for place in (m._parameters, m._buffers)
+    ]
+    made = [
+        (place, name, part)
+        for place in places
+        for name, part in place.items()
+        if part is not None and part.is_inference()
+    ]
+    learned: list[torch.Tensor] = []
     try:
+        for place, name, part in made:
+            copied = part.detach().clone()
+            place[name] = nn.Parameter(copied, False) if isinstance(part, nn.Parameter) else copied
+        learned = [part for part in model.parameters() if part.requires_grad]
         for part in learned:
             part.requires_grad_(False)
         yield
     finally:
+        for place, name, part in made:
+            place[name] = part
         for part in learned:
             part.requires_grad_(True)

@@ -23,7 +23,7 @@ from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
 from splic_ext.attacks.threat import ThreatModel
 from splic_ext.checks import check_integer
-from splic_ext.defenses import Defense, gradient_mode
+from splic_ext.defenses import Defense, gradient_mode, seeded_masks
 
 __all__ = ["APGD", "BPDA", "EOTPGD"]
 
@@ -34,6 +34,8 @@ _GRADIENTS = ("identity", "exact", "surrogate")
 MOMENTUM = 0.75
 #: Share of the steps since the last checkpoint that must have raised the loss (rho).
 RAISED = 0.75
+#: Fewest draws by which the best of a few points is chosen on a random network.
+JUDGES = 20
 
 
 class Steps:
@@ -60,18 +62,28 @@ def climb(
     loss: Loss,
     draws: int,
     last: bool = False,
+    judges: int = 0,
 ) -> torch.Tensor:
-    """Take steps in each run; return the best of all points, or of the `last` ones alone."""
+    """Take steps in each run; return the best of all points, or of the `last` ones alone.
+
+    With `judges`, the best and the last point of each run are compared on so many fresh draws.
+    """
     best = Best(images)
     for restart in range(threat.restarts):
+        kept = Best(images) if judges else best
         point, own = threat.start(images, streams, restart), steps(threat, images)
         for _ in range(threat.steps):
             value, wrong, gradient = measure_gradient(target, point, loss, draws)
             if not last:
-                best.offer(point, value, wrong == draws)
+                kept.offer(point, value, wrong == draws)
             point = own.take(point, value, gradient)
         if last and threat.restarts == 1:
             return point  # there is nothing to compare it with
+        if judges:
+            for candidate in (kept.images, point):
+                with seeded_masks(streams.derive("judge")):  # the same for all
+                    best.offer(candidate, *measure(target, candidate, loss, judges))
+            continue
         value, wrong = measure(target, point, loss, draws)
         best.offer(point, value, wrong == draws)
     return best.images
@@ -126,6 +138,22 @@ class AutoSteps(Steps):
         self.marked, self.marked_value, self.was_halved = self.taken, self.top_value, halve
         self.raised = torch.zeros_like(self.raised)
         return halve
+
+
+class NoisySteps(AutoSteps):
+    """Steps of Auto-PGD on a random network, where no loss of few draws decides anything.
+
+    At each checkpoint every image halves its step, and goes on from where it is. The rules of the
+    paper halve nearly as often, since chance alone raises the loss in half of the steps, and go
+    back to a point that had lucky draws.
+    """
+
+    def _note(self, point: torch.Tensor, value: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Keep no point to go back to."""
+
+    def _halve(self) -> torch.Tensor:
+        self.size = self.size / 2
+        return torch.zeros_like(self.was_halved)
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -191,13 +219,11 @@ class BPDA(Attack):
 
 @dataclass(frozen=True, repr=False)
 class _MeanGradient(Attack):
-    """What EOT-PGD and Auto-PGD share: mean gradients over draws, and the best of all points."""
+    """What EOT-PGD and Auto-PGD share: their parameters."""
 
     eot: int = 10
-    gradient: str | None = "identity"
+    gradient: str | None = None
     loss: str = "ce"
-
-    _steps: ClassVar[type[Steps]] = Steps
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -208,12 +234,6 @@ class _MeanGradient(Attack):
                 "'exact'"
             )
         check_loss(self.loss)
-
-    def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
-        """Climb, with all draws for each gradient."""
-        draws, loss = target.draws(self.eot, images), LOSSES[self.loss]
-        with gradients_as(target, self.gradient):
-            return climb(target, images, streams, self.threat, self._steps, loss=loss, draws=draws)
 
 
 @dataclass(frozen=True, repr=False)
@@ -230,9 +250,10 @@ class EOTPGD(_MeanGradient):
         By default 200 steps of 1/255 in the L-inf ball of 8/255.
     eot : int, default 10
         Draws for each gradient, at least 1; a network without randomness is asked once.
-    gradient : str or None, default "identity"
+    gradient : str or None, default None
         Gradient mode of the defences meanwhile, as in :class:`splic_ext.defenses.Defense`:
-        ``"identity"``, ``"exact"`` and others that they accept. None leaves each as it is set.
+        ``"identity"``, ``"exact"`` and others that they accept. None leaves each as it is set:
+        SPLIC and ME-Net's three are set to the identity unless you say otherwise.
     loss : {"ce", "dlr"}, default "ce"
         Cross-entropy, or difference-of-logits ratio (see :func:`splic_ext.attacks.losses.dlr`).
 
@@ -263,6 +284,12 @@ class EOTPGD(_MeanGradient):
 
     name: ClassVar[str] = "eot-pgd"
 
+    def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
+        """Climb, with all draws for each gradient."""
+        draws, loss = target.draws(self.eot, images), LOSSES[self.loss]
+        with gradients_as(target, self.gradient):
+            return climb(target, images, streams, self.threat, Steps, loss=loss, draws=draws)
+
 
 @dataclass(frozen=True, repr=False)
 class APGD(_MeanGradient):
@@ -271,8 +298,14 @@ class APGD(_MeanGradient):
     Steps begin with 2 epsilon. At checkpoints, which follow each other ever faster, an image
     halves its step and goes back to its best point if too few steps have raised its loss, or if
     neither step nor best loss have changed since the last checkpoint. Of all points of all runs
-    the one with the largest mean loss over its draws is returned; one that was misclassified in
-    all of them comes first. All images are attacked to the end.
+    the one with the largest loss is returned; one that was misclassified comes first. All images
+    are attacked to the end.
+
+    On a random network the losses of single points say little, and these rules would go back to
+    points that had lucky draws. There every image halves its step at each checkpoint, and goes on
+    from where it is. The best point of a run by its own draws and the last one are compared on
+    at least 20 fresh draws, the same for all: the one misclassified in most of them is returned,
+    of equal ones that with the largest mean loss.
 
     Parameters
     ----------
@@ -280,7 +313,7 @@ class APGD(_MeanGradient):
         By default 100 steps in the L-inf ball of 8/255. Its step size is not used.
     eot : int, default 10
         Draws for each loss and gradient, at least 1; a network without randomness is asked once.
-    gradient : str or None, default "identity"
+    gradient : str or None, default None
         As in :class:`EOTPGD`.
     loss : {"ce", "dlr"}, default "ce"
         As in :class:`EOTPGD`.
@@ -308,7 +341,6 @@ class APGD(_MeanGradient):
     threat: ThreatModel = ThreatModel(steps=100)
 
     name: ClassVar[str] = "apgd"
-    _steps: ClassVar[type[Steps]] = AutoSteps
     uses: ClassVar[tuple[str, ...]] = (
         "norm",
         "epsilon",
@@ -317,6 +349,17 @@ class APGD(_MeanGradient):
         "random_start",
         "seed",
     )
+
+    def perturb(self, target: Target, images: torch.Tensor, streams: Streams) -> torch.Tensor:
+        """Climb, by rules that fit the network."""
+        threat, loss = self.threat, LOSSES[self.loss]
+        noisy = target.is_random(images if self.eot > 1 else None)  # which saves forward passes
+        draws = self.eot if noisy else 1
+        steps, judges = (NoisySteps, max(draws, JUDGES)) if noisy else (AutoSteps, 0)
+        with gradients_as(target, self.gradient):
+            return climb(
+                target, images, streams, threat, steps, loss=loss, draws=draws, judges=judges
+            )
 
 
 def _where(condition: torch.Tensor, images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

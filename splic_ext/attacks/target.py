@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from splic_ext.checks import check_labels
 from splic_ext.defenses import Defended, Defense, RandomDefense
 from splic_ext.defenses.base import check_images
-from splic_ext.errors import AttackError, ShapeError
-from splic_ext.runs.inputs import check_logits
+from splic_ext.errors import AttackError
+from splic_ext.runs.inputs import check_logits, unfit_weights
 
 __all__ = ["Target", "Watch", "in_train_mode"]
 
@@ -71,7 +72,14 @@ class Target:
             images = images.view_as(images)
             watch: Any = images.register_hook
             watch(self._watch.gradient)
-        logits: torch.Tensor = self._ask(images)
+        try:
+            logits: torch.Tensor = self._ask(images)
+        except RuntimeError as error:
+            network = self.model.model if isinstance(self.model, Defended) else self.model
+            told = unfit_weights("model", network, images, error)
+            if told is None:
+                raise
+            raise told from error
         self._check_logits(logits)
         if wanted and not logits.requires_grad:
             raise self.detached()
@@ -90,13 +98,17 @@ class Target:
 
     def draws(self, eot: int, images: torch.Tensor) -> int:
         """Return how many forward passes to average: `eot`, or 1 if all would be the same."""
-        if eot == 1:
-            return 1
+        return eot if eot > 1 and self.is_random(images) else 1
+
+    def is_random(self, images: torch.Tensor | None) -> bool:
+        """Say whether two forward passes differ; without images, by the library's defences."""
         for part in self.model.modules():
             if isinstance(part, RandomDefense) and part.draw() != part.draw():
-                return eot
+                return True
+        if images is None:
+            return False
         with torch.no_grad():  # randomness that is not the library's shows up in the answers
-            return 1 if torch.equal(self(images), self(images)) else eot
+            return not torch.equal(self(images), self(images))
 
     def check(self) -> None:
         """Raise an AttackError if an attack with these answers and gradients would be no attack.
@@ -200,8 +212,8 @@ def in_train_mode(network: nn.Module) -> bool:
     )
 
 
-def checked(model: Any, images: Any, labels: Any) -> None:
-    """Raise unless the arguments of :meth:`splic_ext.attacks.Attack.run` are what they must be."""
+def checked(model: Any, images: Any, labels: Any) -> torch.Tensor:
+    """Return the labels, if the arguments of :meth:`splic_ext.attacks.Attack.run` can be used."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"`model` must be a torch.nn.Module, got {type(model).__name__}; wrap it in one"
@@ -225,21 +237,10 @@ def checked(model: Any, images: Any, labels: Any) -> None:
             f"`images` must be on the device of the network, {place}, got {images.device}; "
             "move one of them"
         )
-    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
-        kind = getattr(labels, "dtype", type(labels).__name__)
-        raise TypeError(
-            f"`labels` must be a tensor of int64, got {kind}; convert them with `torch.as_tensor` "
-            "and `.long()`"
-        )
-    if tuple(labels.shape) != (len(images),):
-        raise ShapeError(
-            f"`labels` must have shape (N,) = ({len(images)},), got {tuple(labels.shape)}; pass "
-            "the class of each image",
-            tuple(labels.shape),
-            f"({len(images)},)",
-        )
-    if len(labels) > 0 and labels.min() < 0:
-        raise ValueError(f"`labels` must not be negative, got {int(labels.min())}; leave such out")
+    found = torch.from_numpy(check_labels(labels, len(images)).copy())
+    if len(found) > 0 and found.min() < 0:
+        raise ValueError(f"`labels` must not be negative, got {int(found.min())}; leave such out")
+    return found.to(images.device)
 
 
 def _check_random_defenses(model: nn.Module) -> None:

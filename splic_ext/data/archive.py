@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.checks import shortened
-from splic_ext.data.dataset import Dataset, conversion
+from splic_ext.checks import check_labels
+from splic_ext.data.dataset import Dataset
 from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
 from splic_ext.optional import optional
@@ -60,15 +61,12 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
             "save it with `numpy.savez(path, x=images, y=labels)`"
         )
     try:
-        if labels is None or labels.dtype.kind not in "iu":
-            got, fix = conversion("labels", labels)
-            raise TypeError(f"`y` must be an array of integers, got {got}; convert {fix}")
+        labels = check_labels(labels)
         classes = _classes(content, labels)
         images = (
             content["x"][:limit] if "x" in content else _decode(content, limit, path, max_bytes)
         )
-        labels = labels[:limit] if labels.ndim else labels
-        return Dataset(path.stem, images, labels.astype(np.int64), classes)
+        return Dataset(path.stem, images, labels[:limit], classes)
     except (MemoryError, MissingExtraError, _TooLargeError):
         raise
     except Exception as error:  # of any type, from LZMA and Pillow

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_integer
+from splic_ext.checks import check_integer, check_labels
 from splic_ext.errors import ShapeError
 
 __all__ = ["Dataset", "conversion"]
@@ -28,14 +28,15 @@ class Dataset:
     images : ndarray of shape (N, C, H, W), uint8
         Also taken as a torch tensor of uint8 on the CPU, which shares its memory.
     labels : ndarray of shape (N,), int64
-        Indices into `classes`; also taken as a list of integers, or a tensor of int64 on the CPU.
+        Indices into `classes`. Integers of other sizes, in a list or a tensor too, are converted.
     classes : tuple of str
         Names of the classes.
 
     Raises
     ------
     TypeError
-        Not an array, one of another dtype, or `classes` that is no tuple of strings.
+        Images of another dtype, labels that are no integers, or `classes` that is no tuple of
+        strings.
     ShapeError
         An array of another shape, or images whose last axis looks like that of the channels.
     ValueError
@@ -55,17 +56,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         move = "permute" if _is_tensor(self.images) else "transpose"
-        for parameter, array, dtype in (
-            ("images", self.images, np.uint8),
-            ("labels", self.labels, np.int64),
-        ):
-            array = _opened(array, np.dtype(dtype))
-            object.__setattr__(self, parameter, array)
-            if not isinstance(array, np.ndarray) or array.dtype != dtype:
-                got, fix = conversion(parameter, array)
-                raise TypeError(
-                    f"`{parameter}` must be an array of {np.dtype(dtype)}, got {got}; convert {fix}"
-                )
+        object.__setattr__(self, "images", _opened(self.images))
+        if not isinstance(self.images, np.ndarray) or self.images.dtype != np.uint8:
+            got, fix = conversion(self.images)
+            raise TypeError(f"`images` must be an array of uint8, got {got}; convert {fix}")
         if self.images.ndim != 4:
             raise ShapeError(
                 f"`images` of a data set must have shape (N, C, H, W), got {self.images.shape}; "
@@ -80,20 +74,7 @@ class Dataset:
                 self.images.shape,
                 "(N, C, H, W)",
             )
-        if self.labels.shape != (len(self.images),):
-            fix = "give the labels of these images"
-            if self.labels.ndim == 2 and len(self.labels) == len(self.images):
-                fix = (
-                    "reshape them with `labels[:, 0]`"
-                    if self.labels.shape[1] == 1
-                    else "if they are one-hot, use `labels.argmax(axis=1)`"
-                )
-            raise ShapeError(
-                f"`labels` must have shape ({len(self.images)},), one for each image, "
-                f"got {self.labels.shape}; {fix}",
-                self.labels.shape,
-                f"({len(self.images)},)",
-            )
+        object.__setattr__(self, "labels", check_labels(self.labels, len(self.images)))
         if not isinstance(self.classes, tuple) or not all(
             isinstance(name, str) for name in self.classes
         ):
@@ -151,43 +132,31 @@ def _is_tensor(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def _opened(array: Any, dtype: np.dtype[Any]) -> Any:
-    """Return what holds the very same values as a NumPy array; no value is cast."""
-    if _is_tensor(array) and array.device.type == "cpu" and str(array.dtype) == f"torch.{dtype}":
-        return array.detach().numpy() if array.layout == sys.modules["torch"].strided else array
-    integers = isinstance(array, (list, tuple)) and dtype == np.int64
-    if integers and all(type(item) is int and abs(item) < 2**63 for item in array):
-        return np.array(array, np.int64)
-    return array
+def _opened(images: Any) -> Any:
+    """Return bytes of a tensor on the CPU as a NumPy array; no value is cast."""
+    if _is_tensor(images) and (images.device.type, str(images.dtype)) == ("cpu", "torch.uint8"):
+        return images.detach().numpy() if images.layout == sys.modules["torch"].strided else images
+    return images
 
 
-def conversion(parameter: str, array: Any) -> tuple[str, str]:
-    """Return what an array of the wrong kind is, and how to convert it."""
-    if _is_tensor(array):
-        got = f"a tensor of {array.dtype}"
-        if array.device.type != "cpu":
-            got += f" on {array.device}"
-        if parameter == "labels":
-            one_hot = ".argmax(dim=1)" if array.ndim == 2 and array.shape[1] > 1 else ""
-            return got, f"it with `labels{one_hot}.to(torch.int64).cpu().numpy()`"
-        if array.is_floating_point():
-            scaled, kind = ("images", "it") if _exceeds_one(array) else _SCALED
+def conversion(images: Any) -> tuple[str, str]:
+    """Return what images of the wrong kind are, and how to convert them."""
+    if _is_tensor(images):
+        got = f"a tensor of {images.dtype}"
+        if images.device.type != "cpu":
+            got += f" on {images.device}"
+        if images.is_floating_point():
+            scaled, kind = ("images", "it") if _exceeds_one(images) else _SCALED
             return got, f"{kind} with `({scaled}).round().to(torch.uint8).cpu().numpy()`"
         cast = "" if got.startswith("a tensor of torch.uint8") else ".to(torch.uint8)"
         return got, f"it with `images{cast}.cpu().numpy()`"
-    dtype = getattr(array, "dtype", None)
-    got = type(array).__name__ if dtype is None else str(dtype)
-    if parameter == "images":
-        if getattr(dtype, "kind", "") == "f":  # a cast alone would make them black
-            scaled, kind = ("images", "it") if _exceeds_one(array) else _SCALED
-            return got, f"{kind} with `np.rint({scaled}).astype(np.uint8)`"
-        return got, "it with `np.asarray`" if dtype is None else "it with `.astype`"
-    if getattr(dtype, "kind", "") in ("U", "S") or _holds_text(array):
-        got = "names" if dtype is None else got
-        return got, "names with `np.array([classes.index(name) for name in labels])`"
-    if getattr(array, "ndim", 0) == 2 and array.shape[1] > 1:
-        return got, "it with `.astype`, or if they are one-hot with `labels.argmax(axis=1)`"
-    return got, "it with `np.asarray(labels, np.int64)`" if dtype is None else "it with `.astype`"
+    dtype = getattr(images, "dtype", None)
+    if getattr(dtype, "kind", "") == "f":  # a cast alone would make them black
+        scaled, kind = ("images", "it") if _exceeds_one(images) else _SCALED
+        return str(dtype), f"{kind} with `np.rint({scaled}).astype(np.uint8)`"
+    if dtype is None:
+        return type(images).__name__, "it with `np.asarray`"
+    return str(dtype), "it with `.astype`"
 
 
 #: How images in [0, 1] become bytes, and what they are called.
@@ -196,8 +165,3 @@ _SCALED = ("255 * images", "images in [0, 1]")
 
 def _exceeds_one(images: Any) -> bool:
     return bool((images > 1.5).any())  # then they are no images in [0, 1], but in [0, 255]
-
-
-def _holds_text(array: Any) -> bool:
-    some = array.reshape(-1)[:1].tolist() if isinstance(array, np.ndarray) else array
-    return isinstance(some, (list, tuple)) and any(isinstance(item, str) for item in some[:1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
@@ -51,6 +53,9 @@ class Defense(nn.Module):
         Whether the class computes with other libraries, which a trace does not see: then tracing
         is refused, and torch.compile and vmap take it as one operator. A subclass that does so
         sets it.
+    falls_back : bool
+        Whether a result without a derivative gets the identity in its place, with a warning, as
+        for random defences. Otherwise it stays detached, which attacks refuse.
 
     Raises
     ------
@@ -79,6 +84,10 @@ class Defense(nn.Module):
     gradients_reason: ClassVar[str] = "choose one of these"
     #: Whether something is computed outside of torch, so that no trace is right.
     leaves_torch: ClassVar[bool] = False
+    #: Whether the identity takes the place of a derivative that is not there.
+    falls_back: ClassVar[bool] = False
+    #: Whether it has done so, in an instance.
+    underived = False
     #: Names of the attributes that the repr shows.
     shown: ClassVar[tuple[str, ...]] = ()
 
@@ -150,7 +159,7 @@ class Defense(nn.Module):
         -----
         UserWarning
             Images of shape (N, H, W, C), as far as one can tell: more channels than 4, and 3 or 4
-            columns.
+            columns. Once for each defence: it has no derivative, and `falls_back`.
         """
         if self.leaves_torch:
             refuse_tracing(type(self).__name__)
@@ -169,7 +178,7 @@ class Defense(nn.Module):
                 with torch.no_grad():
                     result = self._run(images, index)
                 return operators.pass_back(images, result) if graph else _straight(images, result)
-            return self._run(images, index)
+            return self._run(images, index) if graph else self._differentiated(images, index)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Return the defended images; to be implemented by a subclass.
@@ -203,7 +212,7 @@ class Defense(nn.Module):
         """Return the product of `cotangent` and the derivative; see :meth:`_compute`."""
         images = images.detach().requires_grad_()
         with torch.enable_grad(), without_autocast(images.device):
-            result = self._run(images, index)
+            result = self._differentiated(images, index)
         (found,) = torch.autograd.grad(result, images, cotangent)
         return found
 
@@ -217,6 +226,29 @@ class Defense(nn.Module):
                     "RandomDefense, or give the part a `seed`"
                 )
         return False
+
+    def _differentiated(self, images: torch.Tensor, index: Index) -> torch.Tensor:
+        """Return the result, with the identity for a derivative that is not there if need be."""
+        wanted = torch.is_grad_enabled() and images.requires_grad
+        try:
+            result = self._run(images, index)
+        except (RuntimeError, TypeError, BufferError) as error:
+            if not wanted or not re.search("requires? grad", str(error)):
+                raise
+            with torch.no_grad():  # it leaves torch, as only tensors without a gradient can
+                result = self._run(images, index)
+        if not wanted or result.requires_grad or not self.falls_back:
+            return result
+        if not self.underived:
+            self.underived = True
+            warnings.warn(
+                f"{type(self).__name__} has no derivative, though its `gradient` is "
+                f"{self.gradient!r}: its result is detached from the images. The identity (BPDA) "
+                "takes its place, so that attacks by gradients are weak, and accuracies under them "
+                "are upper bounds; compute in torch, or set `gradient='identity'` if that is meant",
+                stacklevel=3,
+            )
+        return _straight(images, result)
 
     def _run(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         if images.shape[0] == 0:  # len() would make the size a constant of an exported graph

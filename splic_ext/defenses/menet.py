@@ -31,7 +31,7 @@ class MatrixEstimation(RandomDefense):
     shown: ClassVar[tuple[str, ...]] = ("anchor_fraction", "seed")
 
     def __init__(
-        self, anchor_fraction: float = 0.5, seed: int | None = None, gradient: str = "identity"
+        self, anchor_fraction: float = 0.5, seed: int | None = None, gradient: str = "exact"
     ) -> None:
         super().__init__(seed, gradient)
         self.anchor_fraction = check_number("anchor_fraction", anchor_fraction, 0.0, 1.0)

@@ -48,7 +48,7 @@ class RandomDefense(Defense):
         CPU generator. So a run after ``torch.manual_seed`` can be repeated, and each worker of a
         ``DataLoader``, epoch and copy has masks of its own.
     gradient : {"exact", "identity"}
-        See :class:`Defense`.
+        See :class:`Defense`. A defence without a derivative gets the identity, with a warning.
 
     Raises
     ------
@@ -73,9 +73,10 @@ class RandomDefense(Defense):
     """
 
     leaves_torch: ClassVar[bool] = True
+    falls_back: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("seed",)
 
-    def __init__(self, seed: int | None = None, gradient: str = "identity") -> None:
+    def __init__(self, seed: int | None = None, gradient: str = "exact") -> None:
         super().__init__(gradient)
         self.seed = None if seed is None else check_integer("seed", seed, 0, _SEEDS - 1)
 

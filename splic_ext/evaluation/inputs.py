@@ -14,7 +14,7 @@ from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.attacks.target import in_train_mode
 from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
 from splic_ext.models import build_model, load_weights
-from splic_ext.runs.inputs import check_logits
+from splic_ext.runs.inputs import check_logits, unfit_weights
 
 __all__ = [
     "SCENARIOS",
@@ -168,13 +168,10 @@ def check_network(
         with torch.no_grad():
             logits, again = network(images), network(images)
     except RuntimeError as error:
-        own = {str(part.dtype) for part in network.parameters()} - {str(images.dtype)}
-        if not own:
+        told = unfit_weights(parameter, network, images, error)
+        if told is None:
             raise
-        raise TypeError(
-            f"`{parameter}` must take images of float32, got weights of {', '.join(sorted(own))}; "
-            f"convert it with `{parameter}.float()`"
-        ) from error
+        raise told from error
     check_logits(parameter, logits, len(images), int(labels.max()))
     held = any(isinstance(part, RandomDefense) for part in network.modules())
     slack = ROUNDING * float(logits.abs().nan_to_num(0.0, 0.0, 0.0).max())

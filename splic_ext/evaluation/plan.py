@@ -21,6 +21,7 @@ from splic_ext.evaluation.inputs import (
     named_defenses,
     one_line,
 )
+from splic_ext.evaluation.weak import weak_notes
 from splic_ext.runs.fingerprints import (
     code_fingerprint,
     derive_seed,
@@ -73,6 +74,8 @@ class Plan:
     surrogate_info: NetworkInfo | None
     #: Defence -> the seed of each of its draws.
     mask_seeds: dict[str, tuple[int, ...]]
+    #: What must be said of attacks that do not differentiate a defence.
+    weak: tuple[str, ...]
     #: What determines every part: code, versions, kind of device.
     environment: dict[str, Any]
     #: SHA-256 of classes, reprs and weights.
@@ -195,6 +198,7 @@ def make_plan(
         model_info=_network_info(model, model_name),
         surrogate_info=None if surrogate is None else _network_info(surrogate, surrogate_name),
         mask_seeds=mask_seeds,
+        weak=tuple(weak_notes(model, chosen, tried, few) if scenario == "white" else ()),
         environment={
             "code": code_fingerprint(),
             "device": place.type,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -120,7 +121,9 @@ def evaluate(
     Warns
     -----
     UserWarning
-        A saved part is damaged, or not of this evaluation; it is made anew.
+        A saved part is damaged, or not of this evaluation; it is made anew. In the white box, a
+        defence that no attack differentiates: its accuracy is an upper bound. Both are also among
+        the notes of the report.
 
     Notes
     -----
@@ -163,13 +166,15 @@ def evaluate(
     folder = None if output is None else Path(output)
     key = plan.key
     check_output(folder, key, overwrite, plan.asked)
+    for note in plan.weak:
+        warnings.warn(note, stacklevel=2)
     store = PartStore(None if folder is None else folder / "parts")
     with progress_of(plan.work(), shown=progress) as shown:
         worker = Worker(plan, store, shown)
         records = tuple(_records(worker))
     spent = worker.spent
     rest = time.perf_counter() - began - spent.attack - spent.defense - spent.network
-    report = EvaluationReport(key, records, replace(spent, rest=rest), tuple(store.notes))
+    report = EvaluationReport(key, records, replace(spent, rest=rest), (*plan.weak, *store.notes))
     if folder is not None:
         write_text(folder / REPORT, report.to_json())
         write_text(folder / "report.md", to_markdown(report))

@@ -16,6 +16,7 @@ from splic_ext.data.cifar import CIFAR10_CLASSES
 from splic_ext.data.dataset import DIGITS
 from splic_ext.defenses import Defense
 from splic_ext.evaluation import EvaluationReport, Record, evaluate
+from splic_ext.evaluation.weak import is_weak, not_warned
 from splic_ext.experiments.budgets import Budget, Recipe
 from splic_ext.experiments.networks import Network, make_plan, train_network
 from splic_ext.experiments.results.rows import Gallery, Point, Row
@@ -25,12 +26,17 @@ from splic_ext.runs.inputs import network_device
 from splic_ext.runs.machine import describe_machine
 from splic_ext.runs.records import DatasetInfo, Provenance
 
-__all__ = ["PAPER_ITERATIONS", "SURROGATE_SEED", "Bench", "Outcome", "Settings"]
+__all__ = ["PAPER_ITERATIONS", "SURROGATE_SEED", "WEAK_NOTE", "Bench", "Outcome", "Settings"]
 
 #: Of networks that are attacked in place of others, and must differ from them.
 SURROGATE_SEED = 1
 #: Of the attack of Carlini and Wagner, in the paper.
 PAPER_ITERATIONS = 1000
+#: Of white boxes as the paper has them.
+WEAK_NOTE = (
+    "white box by the gradient identity (BPDA) alone, where no other stands beside it: a weak "
+    "attack on a defence, and an upper bound"
+)
 #: Names of attacks that take so long that fewer images must do.
 SLOW = ("cw",)
 
@@ -159,15 +165,19 @@ class Bench:
     ) -> EvaluationReport:
         """Evaluate a network behind defences on the first `limit` images."""
         settings = self.settings
-        return evaluate(
-            network.model, subject.dataset, defenses=defenses, attacks=attacks, scenario=scenario,
-            surrogate=None if surrogate is None else surrogate.model,
-            model_name=network.name,
-            surrogate_name=None if surrogate is None else surrogate.name,
-            draws=settings.draws, seed=settings.seed, batch_size=settings.batch_size, limit=limit,
-            output=settings.work, overwrite=True, device=settings.device,
-            progress=settings.progress, command=settings.command,
-        )  # fmt: skip
+        with not_warned():
+            report = evaluate(
+                network.model, subject.dataset, defenses=defenses, attacks=attacks,
+                scenario=scenario, surrogate=None if surrogate is None else surrogate.model,
+                model_name=network.name,
+                surrogate_name=None if surrogate is None else surrogate.name,
+                draws=settings.draws, seed=settings.seed, batch_size=settings.batch_size,
+                limit=limit, output=settings.work, overwrite=True, device=settings.device,
+                progress=settings.progress, command=settings.command,
+            )  # fmt: skip
+        if is_weak(report.notes):
+            self._note(WEAK_NOTE)
+        return report
 
     def records(
         self, subject: Subject, network: Network, attacks: Mapping[str, Attack], **given: Any

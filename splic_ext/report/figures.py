@@ -42,16 +42,18 @@ def draw_diagrams(points: Sequence[Point], *, joined: bool = True) -> tuple[Diag
 def curve_points(rows: Sequence[Row]) -> tuple[Point, ...]:
     """Return the curve of a section whose attacks differ in one number, such as the radius."""
     methods = {row.method for row in rows}
-    given = [
-        (row, _flat(json.loads(row.parameters)))
-        for row in rows
-        if row.parameters and not is_worst(row)
-    ]
+    attacked = [row for row in rows if row.parameters]
+    single = [row for row in attacked if not is_worst(row)]  # none where each point is a worst
+    given = [(row, _flat(json.loads(row.parameters))) for row in single or attacked]
     if len(methods) != 1 or len(given) < CURVE:
         return ()
     names = {name for _, values in given for name in values}
     missing = object()
     changed = [n for n in names if len({repr(v.get(n, missing)) for _, v in given}) > 1]
+    if sorted(changed) == ["epsilon", "step_size"] and all(
+        f"{v['step_size'] / v['epsilon']:.9g}" == "0.125" for _, v in given
+    ):
+        changed = ["epsilon"]  # the steps grow with it
     if len(changed) != 1 or changed[0] not in AXES:
         return ()
     (name,) = changed
@@ -137,12 +139,16 @@ def _png(text: str, where: str) -> tuple[str, int, int]:
 
 
 def _flat(values: Any) -> dict[str, Any]:
-    """Return the innermost values by their names."""
+    """Return the innermost values by their names; of several attacks those of the last."""
     if not isinstance(values, dict):
         return {}
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value) if isinstance(value, dict) else {name: value}
+        if name == "attacks" and isinstance(value, list):
+            for part in value:
+                found |= _flat(part)
+        else:
+            found |= _flat(value) if isinstance(value, dict) else {name: value}
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from splic_ext.experiments import Row
 from splic_ext.experiments.results.agreement import Agreement
-from splic_ext.experiments.results.keys import BPDA, CLEAN, SMOKE, attack_title
+from splic_ext.experiments.results.keys import BPDA, CLEAN, SMOKE, attack_title, section_key
 from splic_ext.experiments.results.rows import is_worst
 from splic_ext.report.entries import evaluation_rows
 from splic_ext.report.sources import Collection
@@ -193,7 +193,7 @@ def _known(parts: Sequence[Part], failed: dict[str, None]) -> list[Card]:
 def _worst(rows: Sequence[Row], printed: bool) -> Line | None:
     """Return clean images, the attack that the paper prints, if it does, and the worst."""
     known = [row for row in rows if row.scenario in KNOWN and row.attack != CLEAN]
-    worst = [row for row in known if is_worst(row)]
+    worst = [row for row in known if is_worst(row) and section_key(row.section) != "radius"]
     if not worst:
         return None
     lowest = min(worst, key=lambda row: row.mean.value)

@@ -166,6 +166,7 @@ def row_table(rows: Sequence[Row]) -> Table:
     caption = _caption(rows, methods)
     if len(methods) == 1:
         names = ("attack", "one draw", "every draw", "vote")
+        marked = not all(is_worst(row) for row in rows if row.parameters)
         lines = tuple(
             Line(
                 one_line(attack_title(row.attack)),
@@ -174,7 +175,7 @@ def row_table(rows: Sequence[Row]) -> Table:
                     percent_cell(row.all_draws),
                     percent_cell(row.majority),
                 ),
-                is_worst(row),
+                marked and is_worst(row),
             )
             for row in rows
         )

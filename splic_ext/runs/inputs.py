@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, RandomDefense
-from splic_ext.errors import ShapeError
+from splic_ext.errors import AttackError, ShapeError
 from splic_ext.runs.fingerprints import fingerprint_arrays
 from splic_ext.runs.records import DatasetInfo
 
@@ -22,6 +23,7 @@ __all__ = [
     "is_random",
     "network_device",
     "resolve_device",
+    "unfit_weights",
 ]
 
 #: Share of the test images that may be among the training images: large data sets hold a few twice.
@@ -74,6 +76,27 @@ def check_logits(parameter: str, logits: Any, count: int, largest: int, fewest: 
             f"`{parameter}` has {shape[1]} outputs, but there is the label {largest}; "
             "give a network and images of the same classes"
         )
+
+
+def unfit_weights(
+    parameter: str, network: nn.Module, images: torch.Tensor, error: RuntimeError
+) -> Exception | None:
+    """Return our error in place of that of a network, if its weights are to blame."""
+    text = str(error)
+    if "nference tensor" in text:
+        return ValueError(
+            f"`{parameter}` must not compute with tensors made in `torch.inference_mode()`, which "
+            "have no derivative; make them outside of it"
+        )
+    tensors = (*network.parameters(), *network.buffers())
+    other = {str(part.dtype) for part in tensors if part.is_floating_point()} - {str(images.dtype)}
+    if not other or isinstance(error, AttackError) or not re.search("type|not implemented", text):
+        return None
+    return TypeError(
+        f"`{parameter}` must take images of {str(images.dtype).removeprefix('torch.')}, got "
+        f"weights of {', '.join(sorted(other))}; convert it with "
+        f"`{parameter}.{'double' if images.dtype == torch.float64 else 'float'}()`"
+    )
 
 
 def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:

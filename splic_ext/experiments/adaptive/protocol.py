@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from splic_ext.defenses import defense_from_spec
 from splic_ext.evaluation import EvaluationReport, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
 from splic_ext.evaluation.inputs import check_network
+from splic_ext.evaluation.weak import WEAK, is_weak, not_warned
 from splic_ext.experiments.adaptive.sections import Section, choose_sections, make_sections
 from splic_ext.experiments.adaptive.sizes import SIZES, Size, resolve_size
 from splic_ext.experiments.results.keys import ADAPTIVE, SECTIONS, WORST, attack_key
@@ -85,6 +87,11 @@ def evaluate_adaptively(
     AttackError, OSError
         As :func:`splic_ext.evaluation.evaluate`.
 
+    Warns
+    -----
+    UserWarning
+        No section differentiates the defence, so that all accuracies are upper bounds.
+
     References
     ----------
     .. [1] F. Tramer, N. Carlini, W. Brendel, A. Madry, "On adaptive attacks to adversarial example
@@ -113,29 +120,52 @@ def evaluate_adaptively(
     check_output(folder, "", overwrite=True)
     draws = check_integer("score_draws", score_draws, 1)
     limit = check_integer("images", amount.images, 1)
-    reports = [
-        evaluate(
-            model, dataset, defenses=section.defenses, attacks=section.attacks,
-            scenario=section.scenario, surrogate=section.surrogate,
-            surrogate_name=section.surrogate_name, draws=draws, seed=seed,
-            batch_size=batch_size, limit=limit, output=None if folder is None else folder / "work",
-            overwrite=True, device=device, progress=progress, model_name=model_name,
-            command=command,
-        )
-        for section in plan
-    ]  # fmt: skip
+    with not_warned():
+        reports = [
+            evaluate(
+                model, dataset, defenses=section.defenses, attacks=section.attacks,
+                scenario=section.scenario, surrogate=section.surrogate,
+                surrogate_name=section.surrogate_name, draws=draws, seed=seed,
+                batch_size=batch_size, limit=limit, overwrite=True, device=device,
+                output=None if folder is None else folder / "work", progress=progress,
+                model_name=model_name, command=command,
+            )
+            for section in plan
+        ]  # fmt: skip
     last = reports[-1].records[0]
     result = ExperimentResult(
         ADAPTIVE,
         f"Adaptive attacks on {defense}",
         tuple(row for pair in zip(plan, reports, strict=True) for row in _rows(*pair)),
         last.provenance,
-        (f"seed {last.seed}", *_notes(plan, reports, complete=sections is None)),
+        (
+            f"seed {last.seed}",
+            *_weak(defense, plan, reports),
+            *_notes(plan, reports, complete=sections is None),
+        ),
         budget=next((name for name, known in SIZES.items() if known == amount), None),
     )
     if folder is not None:
         result.save(folder)
     return result
+
+
+def _weak(spec: str, plan: Sequence[Section], reports: Sequence[EvaluationReport]) -> list[str]:
+    """Note the sections that never differentiate a defence; warn if there is no other."""
+    pairs = list(zip(plan, reports, strict=True))
+    weak = dict.fromkeys(SECTIONS[section.key] for section, r in pairs if is_weak(r.notes))
+    if not weak:
+        return []
+    note = (
+        "by the gradient identity (BPDA) or without gradients alone, so that the accuracies are "
+        f"upper bounds: {', '.join(weak)}"
+    )
+    if not any(
+        section.scenario == "white" and spec in section.defenses and not is_weak(report.notes)
+        for section, report in pairs
+    ):
+        warnings.warn(f"{WEAK}{spec!r} is attacked {note}", stacklevel=3)
+    return [note]
 
 
 def _rows(section: Section, report: EvaluationReport) -> list[Row]:

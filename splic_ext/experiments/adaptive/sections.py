@@ -9,7 +9,17 @@ from typing import Any
 
 from torch import nn
 
-from splic_ext.attacks import APGD, EOTPGD, PGD, Attack, HopSkipJump, Square, ThreatModel, Within
+from splic_ext.attacks import (
+    APGD,
+    EOTPGD,
+    PGD,
+    Attack,
+    HopSkipJump,
+    Square,
+    ThreatModel,
+    Within,
+    WorstCase,
+)
 from splic_ext.data import Dataset
 from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec
 from splic_ext.experiments.adaptive.sizes import Size
@@ -70,7 +80,7 @@ def _white_box(spec: str, defense: Defense, size: Size) -> Iterator[Section]:
     yield Section("losses", this, _losses(size), worst=True)
     yield Section("steps", this, _steps(size), worst=True)
     radii = sorted({*size.epsilons, 8.0})
-    yield Section("radius", this, {f"{e:g}/255": _attack(size, epsilon=e / 255) for e in radii})
+    yield Section("radius", this, {f"{e:g}/255": _worst(size, modes, e / 255) for e in radii})
     yield Section("queries", this, _queries(size))
 
 
@@ -100,8 +110,9 @@ def _controls(spec: str, size: Size, full_rank: int) -> Iterator[Section]:
 
 
 def _threat(size: Size, **change: Any) -> ThreatModel:
-    steps = ThreatModel(steps=size.steps, step_size=1 / 255)
-    return ThreatModel.from_dict(steps.to_dict() | change)
+    """Return a threat model whose steps grow with its radius: 1/255 in the ball of 8/255."""
+    epsilon = change.get("epsilon", 8 / 255)
+    return ThreatModel(**{"steps": size.steps, "step_size": epsilon / 8, **change})
 
 
 def _attack(
@@ -109,6 +120,13 @@ def _attack(
 ) -> Attack:
     eot = size.sweep_eot if eot is None else eot
     return EOTPGD(_threat(size, **change), eot=eot, gradient=gradient, loss=loss)
+
+
+def _worst(size: Size, modes: Sequence[str], epsilon: float) -> Attack:
+    """Return the worst of two gradients for each image, by other draws than are scored."""
+    able = [mode for mode in ("identity", "exact") if mode in modes]
+    attacks = tuple(_attack(size, mode, epsilon=epsilon) for mode in able)
+    return attacks[0] if len(able) == 1 else WorstCase(attacks=attacks)
 
 
 def _losses(size: Size) -> dict[str, Attack]:
