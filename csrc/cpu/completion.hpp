@@ -101,8 +101,10 @@ protected:
           bits |= b < kWidth && j * kWidth + b < g_.n ? 0u : 1u << b;
       padding_[j] = static_cast<std::uint16_t>(bits);
     }
+    std::uint32_t first = 0;
     for (int lane = 0; lane < kLanes; ++lane) {
       const Item item = item_of(job, lane);
+      first |= (item.stream == 0 ? 1u : 0u) << lane;
       S top_anchor = 0, top = 0;
       PhiloxBlock words = {};
       each_entry(x_, lane,
@@ -132,6 +134,8 @@ protected:
       set_lane(unit_, lane, static_cast<S>(unit));
       set_lane(range_, lane, static_cast<S>(p.data_range / unit));
     }
+    first_ = from_bits<E>(first);
+    doubt_ = Mask<E>{};
     const E scale = splat<E>(S(1)) / unit_;
     for (int i = 0; i < g_.m; ++i)
       for (int j = 0; j < g_.n; ++j)
@@ -143,6 +147,8 @@ protected:
     const S top = static_cast<S>(p.largest);
     const std::size_t size = static_cast<std::size_t>(g_.m) * g_.n;
     for (int lane = 0; lane < job.count && lane < kLanes; ++lane) {
+      if (leaves(job, lane))
+        continue;
       const Item item = item_of(job, lane);
       const S unit = get_lane(unit_, lane);
       S *sum = job.sums ? static_cast<S *>(job.sums) + lane * size : nullptr;
@@ -202,8 +208,10 @@ protected:
       for (int i = 0; i < inner; ++i, ++t) {
         look();
         triplets_.find({outer, i, inner, left - i}, active_);
-        if (t == 0)
+        if (t == 0) {
           delta = sqrt(maximum(triplets_.theta_[0], E{}));
+          leave_deficient();
+        }
         const bool last = i + 1 == inner;
         if (last)
           copy(x_, previous_, g_.m);
@@ -258,6 +266,23 @@ protected:
     for (int l = 0; l < classes; ++l)
       total = total + sums[l];
     return sqrt(total);
+  }
+
+  // Vectors of a matrix of lower rank than is kept are rounding: float64 has less of it. (By the
+  // first mask, as for other doubts.)
+  void leave_deficient() {
+    if constexpr (sizeof(S) == sizeof(float)) {
+      const E least = triplets_.theta_[0] * splat<E>(static_cast<S>(Effort<S>::deficient));
+      doubt_ = doubt_ | (active_ & first_ & (triplets_.theta_[r_ - 1] <= least));
+      if (any(doubt_))
+        stop_lanes(doubt_ == Mask<E>{});
+    }
+  }
+  // Notes that a lane has been left, and stores nothing.
+  bool leaves(const Job &job, int lane) const {
+    const bool left = (to_bits<E>(doubt_) >> lane & 1u) != 0;
+    job.records[lane].doubt = left ? 1 : 0;
+    return left;
   }
 
   // Lanes that have converged keep what they hold: all their entries become anchors.
@@ -354,7 +379,7 @@ protected:
   E *factor_ = nullptr;
   std::uint16_t *anchors_ = nullptr, *given_ = nullptr, *padding_ = nullptr;
   E unit_ = E{}, range_ = E{};
-  Mask<E> active_ = {};
+  Mask<E> active_ = {}, first_ = {}, doubt_ = {};
 };
 
 } // namespace SPLIC_ISA

@@ -167,6 +167,8 @@ private:
     const Problem &p = *problem_;
     const std::size_t size = static_cast<std::size_t>(g_.m) * g_.n;
     for (int lane = 0; lane < job.count && lane < kLanes; ++lane) {
+      if (this->leaves(job, lane))
+        continue;
       const Item item = this->item_of(job, lane);
       S *sum = job.sums ? static_cast<S *>(job.sums) + lane * size : nullptr;
       this->each_entry(gradient_, lane,

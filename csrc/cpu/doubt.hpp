@@ -18,17 +18,14 @@
 
 namespace splic {
 
-// How a matrix is completed: in its own precision, in float64, or in float64 with a decomposition
-// of the whole matrix in each step, which keeps the zeros of sparse ones.
-enum class Care : unsigned char { usual, wide, whole };
-
+// Beyond these an image is completed wide, beyond the second whole.
 struct Doubt {
-  static constexpr double least_anchors = 0.2;   // share of anchors that are not 0, of a pass
-  static constexpr double most_anchors = 0.9;    // share of anchors of a pass
-  static constexpr double least_variance = 1e-3; // in squares of the mean
-  static constexpr double roughness = 0.7;       // squared difference of neighbours, in variances
-  static constexpr int least_inner = 5;          // iterations between two changes of delta
-  static constexpr double least_decay = 0.4;     // of delta
+  static constexpr double anchors[] = {0.2, 0.08};   // least share that are not 0, of a pass
+  static constexpr double variance[] = {1e-3, 1e-5}; // least, in squares of the mean
+  static constexpr double most_anchors = 0.9;        // share, of a pass
+  static constexpr double roughness = 0.7;   // squared difference of neighbours, in variances
+  static constexpr int least_inner = 5;      // iterations between two changes of delta
+  static constexpr double least_decay = 0.4; // of delta
   static constexpr double most_decay = 0.65;
   static constexpr double most_step = 0.7;
 };
@@ -49,11 +46,14 @@ struct PixelCounts {
       return Care::usual; // nothing moves
     const double share = anchors / entries, rest = alternate ? 1 - share : share;
     const double mean = sum / seen, variance = squares / seen - mean * mean;
-    if (std::min(share, rest) * nonzero / seen < Doubt::least_anchors ||
-        !(variance > Doubt::least_variance * mean * mean))
-      return Care::whole;
+    const double filled = std::min(share, rest) * nonzero / seen;
+    const auto beyond = [&](int limit) {
+      return filled < Doubt::anchors[limit] || !(variance > Doubt::variance[limit] * mean * mean);
+    };
     const bool smooth = differences <= 2 * Doubt::roughness * variance * pairs;
-    return smooth && std::max(share, rest) <= Doubt::most_anchors ? Care::usual : Care::wide;
+    return beyond(1)                                                             ? Care::whole
+           : beyond(0) || !smooth || std::max(share, rest) > Doubt::most_anchors ? Care::wide
+                                                                                 : Care::usual;
   }
 };
 

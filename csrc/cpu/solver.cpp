@@ -24,7 +24,7 @@ namespace {
 // A remainder of at most this share of the lanes is completed one matrix at a time.
 constexpr int kDenseShare = 3;
 constexpr int kMostThreads = 1 << 12;
-// Entries of the largest matrix that is decomposed whole: beyond it that takes too long.
+// Entries of the largest matrix all of whose vectors are found: beyond it that takes too long.
 constexpr std::int64_t kMostWhole = 1 << 15;
 // Completions that are in flight before their records, or their sum over masks, are collected.
 constexpr std::int64_t kChunkItems = 1 << 15;
@@ -129,7 +129,7 @@ public:
   Chunk(const Problem &problem, const Kernels &kernels, const std::vector<double> &basis,
         int threads, Watch &watch, int precision, std::vector<std::int64_t> matrices)
       : problem_(problem), kernels_(kernels), basis_(basis), threads_(threads), watch_(watch),
-        precision_(precision), matrices_(std::move(matrices)) {
+        precision_(precision), matrices_(std::move(matrices)), left_(matrices_.size()) {
     const Geometry g(problem);
     interleave_ = g.interleaves();
     bytes_ = kernels.dense_workspace[precision_](problem);
@@ -143,6 +143,9 @@ public:
   std::int64_t matrix(std::int64_t place) const {
     return matrices_[static_cast<std::size_t>(place)];
   }
+
+  // Whether float32 turned out to be too coarse for a matrix: it has no result.
+  bool left(std::int64_t place) const { return left_[static_cast<std::size_t>(place)]; }
 
   // The matrices at the places [first_place, + places), with the masks [first_stream, + streams).
   void run(std::int64_t first_place, std::int64_t places, int first_stream, int streams,
@@ -180,8 +183,13 @@ public:
       for (int k = 0; k < job.count; ++k)
         seconds_[static_cast<std::size_t>(start + k)] = took.count() / job.count;
     });
-    for (std::int64_t i = 0; i < items; ++i)
-      collect(matrix(first_place + i / streams) / problem_.planes(), static_cast<std::size_t>(i));
+    for (std::int64_t i = 0; i < items; ++i) {
+      const std::int64_t place = first_place + i / streams;
+      if (records_[static_cast<std::size_t>(i)].doubt != 0)
+        left_[static_cast<std::size_t>(place)] = true;
+      if (!left(place))
+        collect(matrix(place) / problem_.planes(), static_cast<std::size_t>(i));
+    }
   }
 
 private:
@@ -208,6 +216,7 @@ private:
   Watch &watch_;
   int precision_;
   std::vector<std::int64_t> matrices_;
+  std::vector<bool> left_;
   bool interleave_ = false;
   std::size_t bytes_ = 0, item_bytes_ = 0;
   std::vector<Record> records_;
@@ -261,7 +270,8 @@ template <class T> void solve_mean(const Problem &problem, Chunk &chunk, int thr
             sums[place * size + e] += items[(place * taken + s) * size + e];
     }
     for (std::int64_t place = 0; place < now; ++place)
-      store_mean<T>(problem, chunk.matrix(first + place), sums.data() + place * size);
+      if (!chunk.left(first + place))
+        store_mean<T>(problem, chunk.matrix(first + place), sums.data() + place * size);
   }
 }
 
@@ -292,32 +302,32 @@ void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
       static_cast<int>(std::max(1.0, std::min({work, double(threads), double(kMostThreads)})));
   Watch watch(question);
   const std::vector<double> basis = basis_of(Geometry(problem).n);
+  const bool double_at_least = problem.dtype == DType::f64;
   const bool small = Geometry(problem).entries() <= kMostWhole;
-  const Care least =
-      problem.dtype == DType::f64 || options_in_doubt(problem.options) ? Care::wide : Care::usual;
-  std::vector<std::int64_t> groups[3];
+  std::vector<std::int64_t> groups[2][3]; // by precision and care
   const std::vector<Care> cares = find_cares(problem, threads, watch);
   for (std::size_t i = 0; i < cares.size(); ++i) {
-    const Care care = std::max(cares[i], least);
-    groups[static_cast<int>(care == Care::whole && !small ? Care::wide : care)].push_back(
+    const Care care = options_in_doubt(problem.options) ? std::max(cares[i], Care::wide) : cares[i];
+    groups[double_at_least || care != Care::usual][small ? static_cast<int>(care) : 0].push_back(
         static_cast<std::int64_t>(i));
   }
-  for (int care = 0; care < 3; ++care) {
-    if (groups[care].empty())
-      continue;
-    Problem part = problem;
-    part.whole = care == static_cast<int>(Care::whole);
-    const int precision = care == static_cast<int>(Care::usual) ? 0 : 1;
-    Chunk chunk(part, kernels, basis, threads, watch, precision, std::move(groups[care]));
-    if (problem.options.n_masks > 1) {
-      if (precision)
+  for (int precision = 0; precision < 2; ++precision) {
+    for (int care = 0; care < 3; ++care) {
+      Problem part = problem;
+      part.care = static_cast<Care>(care);
+      Chunk chunk(part, kernels, basis, threads, watch, precision,
+                  std::move(groups[precision][care]));
+      if (problem.options.n_masks == 1)
+        for (std::int64_t first = 0; first < chunk.count(); first += kChunkItems)
+          chunk.run(first, std::min(kChunkItems, chunk.count() - first), 0, 1, nullptr);
+      else if (precision == 1)
         solve_mean<double>(part, chunk, threads);
       else
         solve_mean<float>(part, chunk, threads);
-      continue;
+      for (std::int64_t place = 0; place < chunk.count(); ++place)
+        if (chunk.left(place))
+          groups[1][small ? static_cast<int>(Care::wide) : 0].push_back(chunk.matrix(place));
     }
-    for (std::int64_t first = 0; first < chunk.count(); first += kChunkItems)
-      chunk.run(first, std::min(kChunkItems, chunk.count() - first), 0, 1, nullptr);
   }
 }
 

@@ -56,13 +56,15 @@ public:
   void lay_out(const Problem &problem, const double *basis, Arena &arena) {
     g_ = Geometry(problem);
     r_ = problem.options.rank;
-    whole_ = problem.whole;
+    whole_ = problem.care == Care::whole;
     basis_ = basis;
     const int extra = extra_vectors(r_, wide());
     const int step = g_.interleaves() ? 4 : kVectorBytes / static_cast<int>(sizeof(S));
     k_late_ = block_size((r_ + extra + step - 1) / step * step, g_.n);
     k_early_ =
         g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step, g_.n) : k_late_;
+    if (problem.care == Care::wide)
+      k_early_ = k_late_ = g_.n;
     const int k = k_early_ > k_late_ ? k_early_ : k_late_;
     x_ = arena.take_matrix<E>(g_.m, g_.n);
     kept_ = arena.take_matrix<E>(g_.m, r_);

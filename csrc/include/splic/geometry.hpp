@@ -35,7 +35,8 @@ struct Record {
   double residual[2] = {0, 0};
   double delta[2] = {0, 0};
   double low = 0, high = 0;
-  std::int32_t failed = 0, unused = 0; // no byte without a value
+  std::int32_t failed = 0;
+  std::int32_t doubt = 0; // not 0: float32 is too coarse for it, and nothing has been stored
 };
 
 } // namespace splic

@@ -58,6 +58,10 @@ template <class Byte> struct View {
 using ConstView = View<const unsigned char>;
 using MutableView = View<unsigned char>;
 
+// How a matrix is completed: in its own precision, in float64, or in float64 with a decomposition
+// of the whole matrix in each step, which keeps the zeros of sparse ones.
+enum class Care : unsigned char { usual, wide, whole };
+
 // A batch to complete; the output may be the input.
 struct Problem {
   std::int64_t count = 0; // N
@@ -72,9 +76,7 @@ struct Problem {
   // 0, or on the way back the rank cut is a sigmoid of this width, in units of the middle between
   // the singular values that it separates.
   double cut_width = 0.0;
-  // Each step decomposes the whole matrix afresh: slower, and the zeros of sparse matrices stay
-  // zeros.
-  bool whole = false;
+  Care care = Care::usual;
   std::uint64_t seed = 0, first_index = 0;
   std::uint64_t anchor_threshold = 0; // a random word below it makes an anchor
   double data_range = 1.0;
