@@ -123,7 +123,7 @@ def check_labels(labels: Any, count: int | None = None) -> npt.NDArray[np.int64]
     except (TypeError, ValueError, RuntimeError):
         array = np.empty((), object)
     if array.dtype.kind in "iufb" and array.shape != (len(array.flat) if count is None else count,):
-        expected = "(N,)" if count is None else f"(N,) = ({count},)"
+        expected = f"(N,){'' if count is None else f' = ({count},)'}"
         fix = "pass the class of each image"
         if array.ndim == 2 and 1 not in array.shape:
             fix += ", which is `labels.argmax(1)` if they are one-hot"

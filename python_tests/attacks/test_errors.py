@@ -187,7 +187,7 @@ def test_labels_that_are_clear_are_taken(name, kind):
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        (["0", "1"], TypeError, r"integers, .* got list of str; .*`torch.as_tensor\(labels\).long"),
+        (["0", "1"], TypeError, r"integers, .* got list of str; .*classes.index\(name\)"),
         ("01", TypeError, "integers, .* got str; "),
         (None, TypeError, "integers, .* got NoneType; "),
         ({0, 1}, TypeError, "integers, .* got set; "),

@@ -470,7 +470,7 @@ X = np.zeros((2, 1, 8, 8), np.uint8)
         ({"x": X.astype(int), "y": [0, 1]}, "got int64; convert it with `.astype`$"),
         ({"x": X[0], "y": [0, 1]}, "holds no data set: `images` of a data set must have shape"),
         ({"x": X, "y": [0]}, "holds no data set: `labels` must have shape"),
-        ({"x": X, "y": [0.0, 1.0]}, "holds no data set: `y` must be an array of integers"),
+        ({"x": X, "y": [0.0, 1.0]}, "holds no data set: `labels` must be integers"),
         ({"x": X, "y": [0, -1]}, "holds no data set: `labels` must be in"),
         ({"x": X, "y": [0, 1], "classes": ["a"]}, "holds no data set: `labels` must be in"),
         ({"x": X, "y": np.array([0, None])}, r"is no \.npz archive that can be read"),
@@ -591,11 +591,11 @@ def test_a_tar_of_nested_headers(tmp_path):
     ("y", "message"),
     [
         (np.array([0, 1], object), r"holds Python objects, .*labels for example to np.int64"),
-        (np.array(["cat", "dog"]), r"must be an array of integers, got <U3; .*classes.index"),
-        (np.array([0.0, 1.0]), r"must be an array of integers, got float64; convert it with"),
-        (np.eye(2), r"one-hot with `labels.argmax\(axis=1\)`"),
-        (np.eye(2, dtype=int), r"one-hot, use `labels.argmax\(axis=1\)`"),
-        (np.array(1), r"one for each image, got \(\)"),
+        (np.array(["cat", "dog"]), r"must be integers, .* got <U3; .*classes.index"),
+        (np.array([0.0, 1.0]), r"must be integers, .* got float64; convert them with"),
+        (np.eye(2), r"`labels.argmax\(1\)` if they are one-hot"),
+        (np.eye(2, dtype=int), r"`labels.argmax\(1\)` if they are one-hot"),
+        (np.array(1), r"have shape \(N,\), got \(\)"),
     ],
 )
 def test_labels_of_an_archive(tmp_path, y, message):

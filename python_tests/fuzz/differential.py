@@ -4,8 +4,8 @@
 float32 and float64; SPLIC_FUZZ_SEED is the number of the first. The exit code is 1 if one is wrong.
 
 A result is wrong if it is further from the reference than 2e-5 and than four times what LAPACK's
-float32 makes of the same formulas, where the problem is well conditioned: the reference moves by less
-than 1e-4 if the pixels move by 1e-6, and if the transposed matrices are decomposed in their place.
+float32 makes of the same formulas, where the problem is well conditioned: the reference moves by
+less than 1e-4 if the pixels move by 1e-6, and if the transposed matrices are decomposed instead.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
@@ -198,6 +199,21 @@ def complete(
     >>> bool(np.abs(completed - 0.5).max() < 0.005)
     True
     """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.compiler.is_dynamo_compiling():  # leave it out of the graph
+        return torch.compiler.disable(complete)(
+            batch,
+            mask,
+            options=options,
+            seed=seed,
+            first_index=first_index,
+            backend=backend,
+            threads=threads,
+            channel_axis=channel_axis,
+            data_range=data_range,
+            out=out,
+            return_info=return_info,
+        )
     source = view_array("batch", batch)
     if source.dtype not in DTYPES:
         raise TypeError(

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import shortened
-from splic_ext.checks import check_labels
+from splic_ext.checks import check_labels, shortened
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
