@@ -268,15 +268,15 @@ protected:
     return sqrt(total);
   }
 
-  // Vectors of a matrix of lower rank than is kept are rounding: float64 has less of it. (By the
-  // first mask, as for other doubts.)
+  // Vectors of a matrix of lower rank than is kept are rounding: with more care there is less of
+  // it. (By the first mask, as for other doubts.)
   void leave_deficient() {
-    if constexpr (sizeof(S) == sizeof(float)) {
-      const E least = triplets_.theta_[0] * splat<E>(static_cast<S>(Effort<S>::deficient));
-      doubt_ = doubt_ | (active_ & first_ & (triplets_.theta_[r_ - 1] <= least));
-      if (any(doubt_))
-        stop_lanes(doubt_ == Mask<E>{});
-    }
+    if (problem_->care == Care::whole || (sizeof(S) == sizeof(double) && !g_.opens()))
+      return;
+    const E least = triplets_.theta_[0] * splat<E>(static_cast<S>(Effort<S>::deficient));
+    doubt_ = doubt_ | (active_ & first_ & (triplets_.theta_[r_ - 1] <= least));
+    if (any(doubt_))
+      stop_lanes(doubt_ == Mask<E>{});
   }
   // Notes that a lane has been left, and stores nothing.
   bool leaves(const Job &job, int lane) const {

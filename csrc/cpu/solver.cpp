@@ -24,8 +24,6 @@ namespace {
 // A remainder of at most this share of the lanes is completed one matrix at a time.
 constexpr int kDenseShare = 3;
 constexpr int kMostThreads = 1 << 12;
-// Entries of the largest matrix all of whose vectors are found: beyond it that takes too long.
-constexpr std::int64_t kMostWhole = 1 << 15;
 // Completions that are in flight before their records, or their sum over masks, are collected.
 constexpr std::int64_t kChunkItems = 1 << 15;
 constexpr std::size_t kChunkBytes = std::size_t{1} << 25;
@@ -144,7 +142,7 @@ public:
     return matrices_[static_cast<std::size_t>(place)];
   }
 
-  // Whether float32 turned out to be too coarse for a matrix: it has no result.
+  // Whether more care turned out to be needed for a matrix: it has no result.
   bool left(std::int64_t place) const { return left_[static_cast<std::size_t>(place)]; }
 
   // The matrices at the places [first_place, + places), with the masks [first_stream, + streams).
@@ -303,7 +301,7 @@ void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
   Watch watch(question);
   const std::vector<double> basis = basis_of(Geometry(problem).n);
   const bool double_at_least = problem.dtype == DType::f64;
-  const bool small = Geometry(problem).entries() <= kMostWhole;
+  const bool small = Geometry(problem).opens();
   std::vector<std::int64_t> groups[2][3]; // by precision and care
   const std::vector<Care> cares = find_cares(problem, threads, watch);
   for (std::size_t i = 0; i < cares.size(); ++i) {
@@ -326,7 +324,7 @@ void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
         solve_mean<float>(part, chunk, threads);
       for (std::int64_t place = 0; place < chunk.count(); ++place)
         if (chunk.left(place))
-          groups[1][small ? static_cast<int>(Care::wide) : 0].push_back(chunk.matrix(place));
+          groups[1][small ? precision + 1 : 0].push_back(chunk.matrix(place));
     }
   }
 }

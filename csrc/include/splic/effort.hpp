@@ -27,7 +27,7 @@ template <> struct Effort<float> {
   static constexpr double dropped = 1e-6;     // singular values below this share of the first
   static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
   static constexpr double steep = 3e-5;       // theta_r / theta_1 below which X'X is too coarse
-  static constexpr double deficient = 1e-5;   // theta_r / theta_1 below which float32 is too coarse
+  static constexpr double deficient = 1e-5;   // theta_r / theta_1 below which more care is needed
   static constexpr double huge = 1e18;        // sum of theta whose square is still in range
   static constexpr int repeats = 30;          // of the block iteration, at most
   static constexpr double epsilon = 1.2e-7;   // rounding
@@ -42,6 +42,7 @@ template <> struct Effort<double> {
   static constexpr double dropped = 1e-13;
   static constexpr double residual = 1e-12;
   static constexpr double steep = 1e-12;
+  static constexpr double deficient = 1e-13;
   static constexpr double huge = 1e150;
   static constexpr int repeats = 60;
   static constexpr double epsilon = 2.3e-16;

@@ -23,6 +23,8 @@ struct Geometry {
 
   SPLIC_INLINE std::int64_t entries() const { return static_cast<std::int64_t>(m) * n; }
 
+  // Larger ones take too long to find all of their vectors.
+  SPLIC_INLINE bool opens() const { return entries() <= (1 << 15); }
   // Small matrices are interleaved on the CPU, one in each lane; larger ones would not fit the
   // caches.
   SPLIC_INLINE bool interleaves() const { return n <= 64 && entries() <= (1 << 14); }
@@ -36,7 +38,7 @@ struct Record {
   double delta[2] = {0, 0};
   double low = 0, high = 0;
   std::int32_t failed = 0;
-  std::int32_t doubt = 0; // not 0: float32 is too coarse for it, and nothing has been stored
+  std::int32_t doubt = 0; // not 0: it needs more care, and nothing has been stored
 };
 
 } // namespace splic
