@@ -44,7 +44,7 @@ inline void orthogonalise_rows(int n, int m, Matrix<E> rows, E *theta, Mask<E> a
       look();
     E largest = E{};
     for (int a = 0; a < n; ++a) {
-      theta[a] = dot_in_classes(m, rows.at(a, 0), rows.at(a, 0));
+      theta[a] = select(running, dot_in_classes(m, rows.at(a, 0), rows.at(a, 0)), theta[a]);
       largest = maximum(theta[a], largest);
     }
     const E floor = largest * splat<E>(static_cast<Scalar<E>>(limits.floor));
