@@ -217,6 +217,76 @@ def test_fork_after_use(native_cpu, run_python):
     assert run_python(FORK, timeout=120) == "done"
 
 
+INTERRUPT = """
+import os, signal, sys, threading, time
+import numpy as np
+import splic_ext
+shape, threads, changes = eval(sys.argv[1])
+options = splic_ext.SolverOptions(tolerance=0, **changes)
+batch = np.random.default_rng(0).random(shape, dtype=np.float32)
+sent = []
+def interrupt():
+    time.sleep(0.5)
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    splic_ext.complete(batch, options=options, backend="cpu", threads=threads)
+except KeyboardInterrupt:
+    print(time.perf_counter() - sent[0])
+splic_ext.complete(batch[:1, :, :32, :32], backend="cpu")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to itself")
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ((4000, 3, 32, 32), 1, {}),
+        ((4000, 3, 32, 32), 3, {}),
+        ((4, 3, 512, 512), 2, {}),
+        ((400, 3, 64, 64), 2, {"anchor_fraction": 0.05}),
+        ((1, 64, 224, 224), 1, {"n_masks": 50}),
+    ],
+    ids=str,
+)
+def test_an_interrupt_ends_a_call_at_once(native_cpu, run_python, problem):
+    """Within 0.2 s on an idle machine; others may work on this one."""
+    code = f"import sys; sys.argv[1:] = [{repr(problem)!r}]\n{INTERRUPT}"
+    assert min(float(run_python(code)) for _ in range(2)) < 0.4
+
+
+HUGE = """
+import resource
+import numpy as np
+import splic_ext
+options = splic_ext.SolverOptions(
+    channels="separate", n_masks=2, max_iterations=1, inner_iterations=2**31 - 1, rank=1
+)
+batch = np.full((1, 33, 512, 512), 0.5, np.float32)
+result = splic_ext.complete(batch, options=options, backend="cpu", threads=2**31 - 1)
+few = splic_ext.complete(batch, options=options, backend="cpu", threads=2)
+assert np.array_equal(result, few)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_threads_without_end_take_no_more_than_the_work(native_cpu, run_python):
+    """They overflowed, and each had a workspace."""
+    pytest.importorskip("resource", reason="this system does not tell the memory used")
+    assert int(run_python(HUGE)) * (1 if sys.platform == "darwin" else 1024) < 2**30
+
+
+def test_counts_at_their_ends(native_cpu):
+    batch = noise((3, 2, 9, 5), "float32")
+    most = {"max_iterations": 2**31 - 1, "inner_iterations": 2**31 - 1, "tolerance": 1.0}
+    result = native_cpu.complete(batch, options=SolverOptions(**most | {"inner_iterations": 3}))
+    assert np.isfinite(result).all()
+    ends = {"seed": 2**64 - 1, "first_index": 2**64 - 1}
+    result = native_cpu.complete(batch, options=SHORT, **ends)
+    assert np.array_equal(result[1:], native_cpu.complete(batch[1:], options=SHORT, seed=2**64 - 1))
+
+
 THREADS = """
 import splic_ext
 from splic_ext.completion import default_threads

@@ -116,3 +116,13 @@ def test_uint8_rounds_to_nearest():
     target = np.empty(6, np.uint8)
     encode(np.array([0.0, 0.49, 0.5, 1.5, 254.51, 255.0]), target, "uint8")
     assert target.tolist() == [0, 0, 0, 2, 255, 255]
+
+
+def test_the_literal_step_is_chaotic_on_dark_images(cifar10):
+    """What the user guide says of it; the default is not."""
+    images = 0.03 * cifar10[0][:2] / 255
+    moved = np.abs(images + 1e-9 * np.random.default_rng(1).choice([-1, 1], images.shape))
+    for step, least, most in (("literal", 0.05, np.inf), ("srf", 0.0, 1e-5)):
+        options = SolverOptions(gradient_step=step)
+        result, near = (complete(x, options=options, backend="numpy") for x in (images, moved))
+        assert least <= np.abs(result - near).max() <= most

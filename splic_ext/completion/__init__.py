@@ -166,6 +166,9 @@ def complete(
         The iteration diverged: too large a step or weight. What `out` holds is then undefined.
     BackendUnavailableError
         The back end asked for, by name or by the device of `batch`, cannot run here.
+    KeyboardInterrupt
+        Ctrl-C, or what another signal handler raises, within 0.2 s on the back ends ``"cpu"`` and
+        ``"numpy"``. What `out` holds is then undefined.
 
     Warns
     -----
