@@ -28,12 +28,14 @@ struct Doubt {
   static constexpr double least_decay = 0.4; // of delta
   static constexpr double most_decay = 0.65;
   static constexpr double most_step = 0.7;
+  static constexpr double most_tv = 0.25;
 };
 
 // Options for which none is safe.
 inline bool options_in_doubt(const Options &o) {
   return o.inner_iterations < Doubt::least_inner || o.delta_decay < Doubt::least_decay ||
-         o.delta_decay > Doubt::most_decay || o.step_size > Doubt::most_step || o.literal;
+         o.delta_decay > Doubt::most_decay || o.step_size > Doubt::most_step ||
+         o.tv_weight > Doubt::most_tv || o.literal;
 }
 
 // What is counted of a matrix, of the pixels that a pass sees.
