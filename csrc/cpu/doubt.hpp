@@ -3,9 +3,9 @@
 // The block iteration in float32 is as good as LAPACK on photographs with about half of the pixels
 // as anchors. It is not where a matrix is sparse (its zeros hold only as long as no rounding error
 // touches them), where neighbouring pixels have little to do with each other (singular values then
-// lie close together), and with options that forget little of an error. What is asked of an image
-// is its own affair: neither the batch nor the threads play a part. Pixels that no pass may see are
-// not looked at.
+// lie close together), and with options that forget little of an error. What is asked of a
+// matrix is its own affair: neither the batch nor the threads play a part. Pixels that no pass may
+// see are not looked at.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 
 namespace splic {
 
-// Beyond these an image is completed wide, beyond the second whole.
+// Beyond these a matrix is completed wide, beyond the second whole.
 struct Doubt {
   static constexpr double anchors[] = {0.2, 0.08};   // least share that are not 0, of a pass
   static constexpr double variance[] = {1e-3, 1e-5}; // least, in squares of the mean
@@ -67,7 +67,13 @@ inline Care care_of(const Problem &p, std::int64_t matrix, std::vector<float> &s
   scratch.resize(static_cast<std::size_t>(4) * width);
   float *now = scratch.data(), *before = now + width, *seen = before + width,
         *seen_before = seen + width;
-  const float unit = static_cast<float>(1.0 / p.data_range); // squares stay in range
+  // Squares stay in range.
+  const double unit = 1.0 / p.data_range;
+  const auto value_at = [&, narrow = static_cast<float>(unit)](int c, int h, int x) {
+    const unsigned char *at = p.source.at(image, c, h, x);
+    return p.dtype == DType::f64 ? static_cast<float>(read<double>(at, p.dtype) * unit)
+                                 : read<float>(at, p.dtype) * narrow;
+  };
   PixelCounts counts;
   PhiloxBlock words = {};
   std::uint32_t number = 0;
@@ -82,7 +88,7 @@ inline Care care_of(const Problem &p, std::int64_t matrix, std::vector<float> &s
           drawn ? words.word[number % 4] < p.anchor_threshold : *p.mask.at(image, c, h, x) != 0;
       anchors += anchor ? 1.0f : 0.0f;
       seen[x] = anchor || alternate ? 1.0f : 0.0f;
-      now[x] = seen[x] != 0.0f ? read<float>(p.source.at(image, c, h, x), p.dtype) * unit : 0.0f;
+      now[x] = seen[x] != 0.0f ? value_at(c, h, x) : 0.0f;
     }
     for (int x = 0; x < width; ++x) {
       count += seen[x];
