@@ -6,9 +6,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from fuzz.differential import judge, make_case
 
 import splic_ext
-from fuzz.differential import judge, make_case
 
 CASES = 60
 
