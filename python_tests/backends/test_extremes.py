@@ -24,7 +24,7 @@ def pick(rng, *values):
 
 
 def draw_options(rng, height, width):
-    # `tolerance` of 1e9 stops a pass when delta changes first, however many iterations there may be.
+    # `tolerance` of 1e9 stops a pass when delta changes first, after how many iterations it may be.
     endless = bool(rng.random() < 0.3)
     return SolverOptions(
         rank=pick(rng, None, 1, min(height, width)),
@@ -78,7 +78,7 @@ def solve(function, *arguments, **more):
 
 
 def same(ours, plain):
-    # The gradient of flat images at a tie may be NaN, at the same places in each call.
+    # The surrogate gradient of flat images at full rank may be NaN: in each call, then.
     return ours == plain if isinstance(plain, str) else np.array_equal(ours, plain, equal_nan=True)
 
 

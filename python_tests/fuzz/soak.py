@@ -38,7 +38,7 @@ def usage() -> tuple[int, int, int]:
     """Bytes of memory, open files, threads of this process."""
     gc.collect()
     pages = int((PROC / "statm").read_text().split()[1])
-    files, threads = (len(os.listdir(PROC / name)) for name in ("fd", "task"))
+    files, threads = (len(list((PROC / name).iterdir())) for name in ("fd", "task"))
     return pages * os.sysconf("SC_PAGE_SIZE"), files, threads
 
 

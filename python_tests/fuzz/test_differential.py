@@ -1,4 +1,4 @@
-"""Some fixed random problems against the reference; ``python -m fuzz.differential`` has the others."""
+"""Some random problems against the reference; ``python -m fuzz.differential`` has the others."""
 
 from __future__ import annotations
 

@@ -14,9 +14,11 @@ if not Path("/proc/self/fd").is_dir():
     pytest.skip("this system does not tell open files and memory", allow_module_level=True)
 
 SECONDS = os.environ.get("SPLIC_SOAK_SECONDS", "8")
-CODE = (
-    "import runpy, sys; sys.argv[1:] = [{!r}]; runpy.run_module('fuzz.soak', run_name='__main__')"
-)
+CODE = """
+import runpy, sys
+sys.argv[1:] = [{!r}]
+runpy.run_module("fuzz.soak", run_name="__main__")
+"""
 
 
 def test_nothing_grows(run_python, monkeypatch):
