@@ -449,3 +449,11 @@ def test_every_message_is_documented(documented):
         if text not in UNDOCUMENTED and not any(p.fullmatch(text) for p in patterns)
     ]
     assert not missing
+
+
+def test_counts_of_the_tools_are_those_of_their_runs():
+    page, figures = DOCS / "reliability.md", ROOT / "benchmarks" / "reliability.json"
+    _, _, table = page.read_text(encoding="utf-8").partition("<!-- counts from ")
+    rows = re.findall(r"^\| `(make .+?)` \| (.+) \|$", table, re.MULTILINE)
+    runs = json.loads(figures.read_text(encoding="utf-8"))["runs"]
+    assert rows == [(run["command"], run["found"]) for run in runs] != []

@@ -259,8 +259,8 @@ template <class T> void solve_mean(const Problem &problem, Chunk &chunk, int thr
   for (std::int64_t first = 0; first < chunk.count(); first += places) {
     const std::int64_t now = std::min(places, chunk.count() - first);
     std::fill(sums.begin(), sums.end(), T(0));
-    for (int stream = 0; stream < masks; stream += streams) {
-      const int taken = std::min(streams, masks - stream);
+    for (int stream = 0, taken; stream < masks; stream += taken) { // never beyond the largest int
+      taken = std::min(streams, masks - stream);
       chunk.run(first, now, stream, taken, items.data());
       for (std::int64_t place = 0; place < now; ++place)
         for (int s = 0; s < taken; ++s)
