@@ -77,7 +77,7 @@ class RandomDefense(Defense):
     shown: ClassVar[tuple[str, ...]] = ("seed",)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        cls.leaves_torch = True  # as its seed does, which a graph would keep for ever
+        cls.leaves_torch = True  # its seed is an integer, which a graph would keep
         super().__init_subclass__(**keywords)
 
     def __init__(self, seed: int | None = None, gradient: str = "exact") -> None:
