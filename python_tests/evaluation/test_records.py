@@ -68,7 +68,7 @@ def test_json_is_plain_and_readable(report, plain):
                 d["records"][0].update(right=[], voted=[]),
                 d["records"][0]["dataset"].update(images=0),
             ),
-            r"`n` must be an integer in \[1, .*, got 0",
+            "a data set of a result must have images of a pixel at least, got 0 of shape",
         ),
         (lambda d: d["records"][0]["right"].append("1"), r"right\[9\]` must be of type int, got"),
         (lambda d: d["records"][0].update(right=3), r"`records\[0\].right` must be a list, got 3"),
@@ -88,6 +88,8 @@ def test_json_is_plain_and_readable(report, plain):
             lambda d: d["records"][0]["provenance"].update(versions=[]),
             r"provenance.versions` must be an object, got \[\]",
         ),
+        (lambda d: d["records"][-1]["perturbation"].update(linf_max=-0.1), "no negative pertur"),
+        (lambda d: d["records"][0]["seconds"].update(attack=-1e9), "no negative perturbation or s"),
     ],
 )  # fmt: skip
 def test_what_is_no_report(plain, change, message):

@@ -258,10 +258,16 @@ def test_curves_and_pictures_come_back(result):
         (lambda d: d["points"][1].update(low=-1.0), r"`low` of a point must be in \[0, 100\], an"),
         (lambda d: d["galleries"][0]["right"].append([]), "`right` of a gallery must have 1 rows"),
         (lambda d: d.update(budget=3), "result.budget` must be of type str"),
+        (lambda d: d["points"][1].update(paper=-1.0), r"`paper` of a point must be in \[0, 100\]"),
+        (lambda d: d["rows"][0].update(paper=101.0), r"`paper` of a row must be in \[0, 100\]"),
+        (lambda d: d["rows"][0].update(draws=0), r"`draws` of a row must be in \[1, inf\], got 0"),
+        (lambda d: d["rows"][0].update(seconds=-1.0), "`seconds` of a row must be in"),
+        (lambda d: d["rows"][0]["dataset"].update(images=0), "must have images of a pixel at"),
+        (lambda d: d["rows"][0]["dataset"].update(shape=[3, 0, 8]), "must have images of a pixel"),
     ],
 )
-def test_damaged_curves_and_pictures(change, message):
-    plain = json.loads(make_result(points=CURVE, galleries=(GALLERY,)).to_json())
+def test_damaged_values(change, message):
+    plain = json.loads(make_result(make_row(), points=CURVE, galleries=(GALLERY,)).to_json())
     change(plain)
     with pytest.raises(ValueError, match=message):
         ExperimentResult.from_json(json.dumps(plain))

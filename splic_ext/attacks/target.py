@@ -75,7 +75,8 @@ class Target:
         try:
             logits: torch.Tensor = self._ask(images)
         except RuntimeError as error:
-            network = self.model.model if isinstance(self.model, Defended) else self.model
+            defended = _defended(self.model)
+            network = self.model if defended is None else defended.model
             told = unfit_weights("model", network, images, error)
             if told is None:
                 raise

@@ -64,10 +64,8 @@ def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Leave the dtypes of what is computed on a device as they are, for a while."""
-    if device.type not in ("cpu", "cuda"):
-        known = getattr(torch.amp, "is_autocast_available", None)  # of torch 2.4
-        if known is None or not known(device.type):
-            return nullcontext()
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 

@@ -52,7 +52,7 @@ class Defense(nn.Module):
     leaves_torch : bool
         Whether the class computes with other libraries, which a trace does not see: then tracing
         is refused, and torch.compile and vmap take it as one operator. A subclass that does so
-        sets it.
+        sets it; random defences always have it, since a seed is an integer of Python.
     falls_back : bool
         Whether a result without a derivative gets the identity in its place, with a warning, as
         for random defences. Otherwise it stays detached, which attacks refuse.

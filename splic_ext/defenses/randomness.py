@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -75,6 +75,10 @@ class RandomDefense(Defense):
     leaves_torch: ClassVar[bool] = True
     falls_back: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("seed",)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        cls.leaves_torch = True  # its seed is an integer, which a graph would keep
+        super().__init_subclass__(**keywords)
 
     def __init__(self, seed: int | None = None, gradient: str = "exact") -> None:
         super().__init__(gradient)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,12 @@ class Record:
                 f"{self.dataset.images} images, got {counts[0]} and {counts[1]}, the counts in "
                 f"[{min(self.right, default=0)}, {max(self.right, default=0)}]; take a record as "
                 "it was made"
+            )
+        sizes = () if self.perturbation is None else astuple(self.perturbation)
+        if min(*sizes, self.seconds.total, 0) < 0:
+            raise ValueError(
+                f"a record must have no negative perturbation or seconds, got {sizes} and "
+                f"{self.seconds.total!r}; take a record as it was made"
             )
 
     @property

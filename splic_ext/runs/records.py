@@ -31,6 +31,13 @@ class DatasetInfo:
     shape: tuple[int, ...]
     sha256: str
 
+    def __post_init__(self) -> None:
+        if min(self.images, *self.shape) < 1:
+            raise ValueError(
+                f"a data set of a result must have images of a pixel at least, got {self.images} "
+                f"of shape {self.shape}; take the result as it was made"
+            )
+
 
 @dataclass(frozen=True)
 class NetworkInfo:

@@ -68,6 +68,19 @@ class Row:
     paper: float | None
     seconds: float
 
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("draws", 1, math.inf),
+            ("paper", 0, 100),
+            ("seconds", 0, math.inf),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(
+                    f"`{name}` of a row must be in [{low}, {high}], got {value!r}; take the "
+                    "result as it was made"
+                )
+
     @classmethod
     def from_record(
         cls, record: Record, section: str, method: str, attack: str, paper: float | None = None
@@ -160,7 +173,7 @@ class Point:
                 raise ValueError(
                     f"`{name}` of a point must be finite, got {value!r}; leave the point out"
                 )
-            percent = self.y_name == ACCURACY and name in ("y", "low", "high")
+            percent = self.y_name == ACCURACY and name != "x"
             if value is not None and percent and not 0 <= value <= 100:
                 raise ValueError(
                     f"`{name}` of a point must be in [0, 100], an accuracy in %, got {value!r}; "
