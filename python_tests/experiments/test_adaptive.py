@@ -108,9 +108,9 @@ def test_what_the_attacks_are(adaptive):
     ]  # fmt: skip
     radius = [row for (row,) in parameters("radius", "attacks")]
     assert [[(a["gradient"], a["epsilon"], a["step_size"]) for a in row] for row in radius] == [
-        [(gradient, e / 255, e / 255 / 8) for gradient in ("identity", "exact")]
+        [(gradient, e / 255, e / 255 / 8) for gradient in ("identity", "exact", "surrogate")]
         for e in (8, 16, 64)
-    ], "steps grow with the radius, and each image keeps the worst of two gradients"
+    ], "steps grow with the radius, and each image keeps the worst of all gradients"
     assert parameters("known to be broken", "epsilon", "step_size")[1] == (32 / 255, 4 / 255)
     square, labels = parameters("queries", "name", "queries", "attack")
     assert square == ("square", 3, None)

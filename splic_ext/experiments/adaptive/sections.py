@@ -123,10 +123,9 @@ def _attack(
 
 
 def _worst(size: Size, modes: Sequence[str], epsilon: float) -> Attack:
-    """Return the worst of two gradients for each image, by other draws than are scored."""
-    able = [mode for mode in ("identity", "exact") if mode in modes]
-    attacks = tuple(_attack(size, mode, epsilon=epsilon) for mode in able)
-    return attacks[0] if len(able) == 1 else WorstCase(attacks=attacks)
+    """Return the worst of all gradients for each image, by other draws than are scored."""
+    attacks = tuple(_attack(size, mode, size.eot, epsilon=epsilon) for mode in modes)
+    return attacks[0] if len(attacks) == 1 else WorstCase(attacks=attacks)
 
 
 def _losses(size: Size) -> dict[str, Attack]:
