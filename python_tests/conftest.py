@@ -25,8 +25,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-# A shell ignores Ctrl-C in what it starts in the background, and nohup SIGHUP; so would the commands
-# under test.
+# A shell ignores Ctrl-C in what it starts in the background, nohup ignores SIGHUP, and so would the
+# commands under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -38,6 +38,7 @@ def exit_codes(
     def tell(error: object) -> None:
         print_message(f"error: {with_flags(with_hint(str(error)), command)}")
 
+    removed()  # those of other work in this process
     try:
         with working(interrupted):
             yield
