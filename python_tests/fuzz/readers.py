@@ -88,12 +88,17 @@ def image_reader(kind: str) -> Reader:
 
     exif = Image.Exif()
     exif[271], exif[274] = "maker", 6
-    if kind in ("PNG", "GIF"):
-        save("L"), save("P"), save("1")
     if kind in ("PNG", "TIFF", "WEBP"):
         save("RGBA"), save("RGB", exif=exif)
     if kind == "PNG":
-        save("I;16"), save("L", transparency=3), save("RGB", icc_profile=b"x" * 90, dpi=(9, 9))
+        (
+            save("L"),
+            save("P"),
+            save("1"),
+            save("I;16"),
+            save("L", transparency=3),
+            save("RGB", icc_profile=b"x" * 90, dpi=(9, 9)),
+        )
     if kind == "TIFF":
         save("F"), save("I;16"), save("1", compression="group4")
         for packing in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
@@ -426,7 +431,7 @@ def options_reader() -> Reader:
     return Reader("options.json", whole(text), lambda path: resolve_options(None, path, {}))
 
 
-IMAGES = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP")
+IMAGES = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 #: Name -> what makes the reader, in the process that runs it.
 READERS: dict[str, Callable[[], Reader]] = {
     **{kind.lower(): lambda kind=kind: image_reader(kind) for kind in IMAGES},
