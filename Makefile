@@ -11,6 +11,8 @@ PROBLEMS ?= 3000# at the ends of the parameters, under AddressSanitizer
 KILLS ?= 100
 SIMD ?= ON#       OFF: the sanitizers see the kernels for any processor alone
 
+# Threads of the BLAS would wait for each other.
+export OMP_NUM_THREADS := 1
 here := $(CURDIR)
 python := $(abspath $(shell command -v $(PYTHON) 2>/dev/null))
 sanitized := -DCMAKE_BUILD_TYPE=Debug -DSPLIC_SIMD=$(SIMD) -DSPLIC_SANITIZE
