@@ -300,3 +300,13 @@ def test_two_arrays_of_one_name(tmp_path):
             archive.write(tmp_path / "x.npy", "x.npy")
     with pytest.raises(ValueError, match=r"holds 'x.npy' twice; save it again with `numpy.savez`"):
         run_file(complete_npz, tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+def test_an_array_of_python_2(tmp_path):
+    """Read without NumPy's advice to save it again."""
+    np.save(tmp_path / "old.npy", np.full((2, 3, 8, 8), 0.5, np.float32))
+    content = (tmp_path / "old.npy").read_bytes()
+    (tmp_path / "old.npy").write_bytes(content.replace(b"(2, 3, 8, 8), }", b"(2L, 3, 8, 8),}"))
+    calls = Calls(lambda batch, index: batch, 0, lambda *_: None, threads=1)
+    complete_npy(tmp_path / "old.npy", tmp_path / "new.npy", calls)
+    assert np.array_equal(np.load(tmp_path / "new.npy"), np.full((2, 3, 8, 8), 0.5, np.float32))

@@ -1,5 +1,6 @@
 """Image files in and out: formats, metadata, what is refused."""
 
+import io
 import struct
 import warnings
 import zlib
@@ -343,3 +344,19 @@ def test_what_pillow_warns_of_is_a_note_of_the_file(tmp_path):
     assert not told
     assert picture.note.startswith("Pillow warns: ")
     assert picture.pixels.shape == (9, 12, 1)
+
+
+def test_what_is_warned_of_metadata_is_a_note(tmp_path):
+    """Pillow reads tags of TIFF only where it writes them."""
+    exif = Image.Exif()
+    exif[271] = "maker"
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "TIFF", exif=exif)
+    content = stream.getvalue()
+    at = content.index(b"\x0f\x01\x02\x00")  # tag 271, of type ASCII: now shorts
+    path = tmp_path / "odd.tiff"
+    path.write_bytes(content[: at + 2] + b"\x03" + content[at + 3 :])
+    with no_pillow_limit():
+        picture = read_picture(path, max_pixels=10**6)
+        encode_picture(picture, picture.pixels, io.BytesIO())
+    assert "Pillow warns: Metadata Warning, tag 271" in picture.note

@@ -49,7 +49,7 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
         raise
     except Exception as error:  # of any type: the content of a damaged file is anything
         raise ValueError(
-            f"the file '{path}' is no .npz archive that can be read: {error}; "
+            f"the file '{path}' is no .npz archive that can be read: {shortened(str(error), 300)}; "
             "make it anew with `numpy.savez(path, x=images, y=labels)`"
         ) from error
     labels = content.get("y", content.get("labels"))
@@ -69,7 +69,9 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
     except (MemoryError, MissingExtraError, _TooLargeError):
         raise
     except Exception as error:  # of any type, from LZMA and Pillow
-        raise ValueError(f"the archive '{path}' holds no data set: {error}") from error
+        raise ValueError(
+            f"the archive '{path}' holds no data set: {shortened(str(error), 500)}"
+        ) from error
 
 
 def _read(path: Path, max_bytes: int) -> tuple[Content, list[str]]:

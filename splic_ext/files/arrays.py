@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import channel_first, looks_channel_last
+from splic_ext.checks import shortened
 from splic_ext.data.npz import MAX_BYTES, check_npy, check_unpacked, read_member
 from splic_ext.options import MAX_SIDE
 
@@ -150,7 +152,9 @@ def complete_npy(source: Path, target: Path, calls: Calls, channel_axis: int = -
     """
     with _reading("a .npy file", "numpy.save"):
         check_npy(source)
-        array = np.lib.format.open_memmap(source, mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it was saved by Python 2
+            array = np.lib.format.open_memmap(source, mode="r")
     images = _images(array, channel_axis)
     _check_dtype(array)
     completed = np.lib.format.open_memmap(
@@ -231,7 +235,7 @@ def _reading(kind: str, saved: str) -> Iterator[None]:
     except OSError as error:  # of the source, not of the output
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = shortened(str(error).partition("\n")[0], 300) or type(error).__name__
         fix = "" if "; " in reason else f"; save it again with `{saved}`"
         error_type = zipfile.BadZipFile if isinstance(error, zipfile.BadZipFile) else ValueError
         raise error_type(f"cannot be read as {kind}: {reason}{fix}") from error

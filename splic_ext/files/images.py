@@ -248,7 +248,10 @@ def _tiff_options(image: TiffImagePlugin.TiffImageFile) -> dict[str, Any]:
     known = compression in _TIFF_COMPRESSIONS
     options: dict[str, Any] = {"compression": compression if known else "tiff_adobe_deflate"}
     if tags:
-        options["exif"] = tags
+        # Decoded here, where what Pillow warns of is heard, and not when the file is written.
+        options["exif"] = Image.Exif()
+        options["exif"].update(tags)
+        options["exif"].tobytes()
     return options
 
 

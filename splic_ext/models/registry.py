@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from torch import nn
 
+from splic_ext.checks import shortened
 from splic_ext.models.resnet import cifar_resnet20, cifar_resnet56, resnet18_32
 from splic_ext.models.small import digits_cnn, svhn_vgg
 
@@ -64,5 +65,8 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
         )
     name = ALIASES.get(name, name)
     if name not in MODELS:
-        raise ValueError(f"model name must be one of {', '.join(MODELS)}, got {name!r}; choose one")
+        raise ValueError(
+            f"model name must be one of {', '.join(MODELS)}, got "
+            f"{shortened(repr(name))}; choose one"
+        )
     return MODELS[name](num_classes)

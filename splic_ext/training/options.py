@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from splic_ext.attacks import Attack, attack_from_spec
-from splic_ext.checks import MOST, check_bool, check_fields, check_integer, check_number
+from splic_ext.checks import MOST, check_bool, check_fields, check_integer, check_number, shortened
 from splic_ext.defenses import Defense, defense_from_spec
 
 __all__ = ["PRECISIONS", "SCHEDULES", "TrainingOptions"]
@@ -147,13 +147,15 @@ class TrainingOptions:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in known:
                 expected = ", ".join(map(repr, known))
-                raise ValueError(f"`{name}` must be one of {expected}, got {value!r}; choose one")
+                raise ValueError(
+                    f"`{name}` must be one of {expected}, got {shortened(repr(value))}; choose one"
+                )
         self.build_defense()
         attack = self.build_attack()
         if self.adversarial_warmup_epochs and (attack is None or "epsilon" not in attack.uses):
             raise ValueError(
                 "`adversarial_warmup_epochs` needs `adversarial`, an attack that has a radius, "
-                f"got {self.adversarial!r}; use 'bpda', or leave it out"
+                f"got {shortened(repr(self.adversarial))}; use 'bpda', or leave it out"
             )
         if self.copies and self.adversarial is not None:
             raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.checks import shortened
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Record
 from splic_ext.optional import optional
 
@@ -181,8 +182,8 @@ class Point:
                 )
         if self.kind not in KINDS:
             raise ValueError(
-                f"`kind` of a point must be one of {', '.join(KINDS)}, got {self.kind!r}; "
-                "choose one"
+                f"`kind` of a point must be one of {', '.join(KINDS)}, got "
+                f"{shortened(repr(self.kind))}; choose one"
             )
 
     @classmethod
