@@ -18,11 +18,11 @@ FLOORS = (
     ("cli",),
     ("report",),
     ("experiments",),
-    ("training",),
+    ("training", "certify"),
     ("evaluation",),
     ("attacks",),
     ("runs",),
-    ("defenses", "files"),
+    ("defenses", "fills", "files"),
     ("autograd", "diagnostics"),
     ("completion",),
     ("backends",),
@@ -39,6 +39,7 @@ BESIDE = {
     ("checks", "errors"),
     ("optional", "errors"),
     ("atomic", "signals"),
+    ("fills", "defenses"),
 }
 LOOSE = {"__init__.py", "_core.pyi", "_cuda.pyi", "py.typed"}
 

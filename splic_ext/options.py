@@ -159,10 +159,11 @@ class SolverOptions:
 
         Parameters
         ----------
-        name : {"paper", "recommended"}
+        name : {"paper", "recommended", "holes"}
             ``"paper"``: the constants printed in the paper, which are also the defaults.
             ``"recommended"``: tuned on CIFAR-10 training images against gray-box attacks, see
-            ``docs/presets.md``.
+            ``docs/presets.md``. ``"holes"``: one pass with a given mask, to fill what it hides;
+            tuned on CIFAR-10 and SVHN training images, see ``docs/certify.md``.
 
         Raises
         ------
@@ -353,4 +354,5 @@ def _set(options: SolverOptions, name: str, value: object) -> None:
 PRESETS: dict[str, SolverOptions] = {
     "paper": SolverOptions(),
     "recommended": SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4),
+    "holes": SolverOptions(tv_weight=0.2, tolerance=0.0, alternate=False),
 }

@@ -7,7 +7,7 @@ from importlib import import_module
 from splic_ext.backends.base import Backend, BackendInfo
 from splic_ext.errors import BackendUnavailableError
 
-__all__ = ["available_backends", "backend_info", "get_backend"]
+__all__ = ["available_backends", "backend_info", "get_backend", "takes_device"]
 
 #: Name -> module whose ``BACKEND`` is the back end, in the order in which "auto" tries them.
 _LOADERS = {
@@ -106,6 +106,14 @@ def get_backend(name: str, device: str) -> Backend:
             f"{device!r}; move the batch, or use backend='auto'"
         )
     return backend
+
+
+def takes_device(name: str, device: str) -> bool:
+    """Say whether a back end, or for ``"auto"`` any, takes arrays of that device where they are."""
+    known = backend_info()
+    if name != "auto":
+        return device in known[name].devices
+    return any(info.available and device in info.devices for info in known.values())
 
 
 def gradient_backends() -> tuple[str, ...]:

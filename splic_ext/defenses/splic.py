@@ -9,7 +9,7 @@ import torch
 
 from splic_ext.autograd import complete_differentiable
 from splic_ext.autograd.masks import image_indices, masks_on
-from splic_ext.backends import backend_info, get_backend
+from splic_ext.backends import get_backend, takes_device
 from splic_ext.completion import complete, resolve_options
 from splic_ext.defenses.base import Index
 from splic_ext.defenses.randomness import RandomDefense
@@ -87,15 +87,9 @@ class SPLIC(RandomDefense):
         indices, seed = image_indices(index, len(images)), self.draw()
         if self.gradient != "identity":
             return self._complete(images, indices, seed)
-        if self._stays(images.device.type):
+        if takes_device(self.backend, images.device.type):
             return self._complete(images.detach(), indices, seed)
         return self._complete(images.detach().cpu(), indices, seed).to(images.device)
-
-    def _stays(self, device: str) -> bool:
-        """Whether a back end takes images of that kind of device where they are."""
-        if self.backend != "auto":
-            return device in backend_info()[self.backend].devices
-        return any(info.available and device in info.devices for info in backend_info().values())
 
     def _complete(
         self, images: torch.Tensor, indices: np.ndarray[tuple[int], np.dtype[np.uint64]], seed: int

@@ -1,0 +1,37 @@
+"""What hidden pixels are filled with, as torch modules of images and a mask.
+
+Each maps float images of shape (N, C, H, W) in [0, 1] and a mask (True = visible) to images of the
+same shape, dtype and device without holes; it sees the visible pixels alone.
+
+>>> import torch
+>>> from splic_ext import fills
+>>> mask = torch.ones(32, 32, dtype=torch.bool)
+>>> mask[8:17, 8:17] = False
+>>> fills.create_fill("splic")(torch.rand(2, 3, 32, 32), mask).shape
+torch.Size([2, 3, 32, 32])
+"""
+
+from __future__ import annotations
+
+from splic_ext.optional import optional
+
+with optional("`splic_ext.fills`", "torch", "torch"):
+    import torch as _torch  # noqa: F401
+
+from splic_ext.fills.base import EMPTY, Fill, FunctionFill
+from splic_ext.fills.constant import Constant, Mean
+from splic_ext.fills.registry import FILLS, as_fill, create_fill, fill_from_spec
+from splic_ext.fills.splic import SPLICFill
+
+__all__ = [
+    "EMPTY",
+    "FILLS",
+    "Constant",
+    "Fill",
+    "FunctionFill",
+    "Mean",
+    "SPLICFill",
+    "as_fill",
+    "create_fill",
+    "fill_from_spec",
+]
