@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from splic_ext.evaluation.records import Record, Seconds
-from splic_ext.runs.plain import Versioned, decode, encode
+from splic_ext.runs.plain import Versioned, decode, encode, to_text
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]
 
@@ -69,11 +67,7 @@ class EvaluationReport(Versioned):
             "notes": list(self.notes),
             "records": [record.to_dict() for record in self.records],
         }
-        text = json.dumps(values, indent=2, allow_nan=False)
-        # Lists of plain values on one line; no string of JSON holds a line break.
-        return re.sub(
-            r"\[\n\s+([\w\s,.+-]+?)\n\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text
-        )
+        return to_text(values)
 
     @classmethod
     def _from_values(cls, values: dict[str, Any], where: str) -> EvaluationReport:

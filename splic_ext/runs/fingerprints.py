@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import secrets
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -18,11 +20,13 @@ from torch import nn
 import splic_ext
 
 __all__ = [
+    "CERTIFY_CODE",
     "code_fingerprint",
     "derive_seed",
     "fingerprint",
     "fingerprint_arrays",
     "fingerprint_module",
+    "fingerprint_source",
     "fingerprint_weights",
     "package_versions",
 ]
@@ -44,6 +48,9 @@ TRAINING_CODE = ("training", *_NETWORK_CODE)
 
 #: And what comes out of an evaluation.
 CODE = ("evaluation", *_NETWORK_CODE)
+
+#: And what comes out of a certification.
+CERTIFY_CODE = ("certify", "fills", *CODE)
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
@@ -90,6 +97,32 @@ def fingerprint_module(module: nn.Module) -> str:
     return fingerprint(
         {"kinds": kinds, "repr": repr(module), "weights": fingerprint_weights(module)}
     )
+
+
+def fingerprint_source(module: nn.Module) -> str | None:
+    """Return the SHA-256 of the code that is not of this package or torch; None if all is.
+
+    Classes of parts and functions that they hold count, with the module that each is written in.
+    Where Python cannot show the code, the result is another one in each call, so that nothing is
+    taken for a result of it.
+    """
+    held = [value for part in module.modules() for value in vars(part).values()]
+    objects = [type(part) for part in module.modules()] + [
+        value for value in held if inspect.isroutine(value)
+    ]
+    sources = []
+    for item in dict.fromkeys(objects):
+        home = str(getattr(item, "__module__", ""))
+        if home.partition(".")[0] in ("splic_ext", "torch"):
+            continue
+        try:
+            text = inspect.getsource(item)
+            file = inspect.getsourcefile(item)
+            whole = Path(file).read_text(encoding="utf-8") if file and Path(file).exists() else ""
+        except (OSError, TypeError):
+            return secrets.token_hex(32)
+        sources.append([home, text, whole])
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest() if sources else None
 
 
 @cache

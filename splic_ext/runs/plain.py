@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type
 
 from splic_ext.checks import shortened
 
-__all__ = ["Versioned", "decode", "encode", "not_too_deep", "read_versioned"]
+__all__ = ["Versioned", "decode", "encode", "not_too_deep", "read_versioned", "to_text"]
 
 Kind = TypeVar("Kind")
 Record = TypeVar("Record", bound="Versioned")
@@ -30,6 +31,19 @@ def encode(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
     return value
+
+
+def to_text(values: Mapping[str, Any]) -> str:
+    """Return plain values as JSON, with lists of numbers on one line.
+
+    >>> print(to_text({"right": [1, 0]}))
+    {
+      "right": [1, 0]
+    }
+    """
+    text = json.dumps(values, indent=2, allow_nan=False)
+    # No string of JSON holds a line break.
+    return re.sub(r"\[\n\s+([\w\s,.+-]+?)\n\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
 
 
 def decode(kind: type[Kind], values: Any, where: str) -> Kind:
