@@ -604,15 +604,17 @@ def test_labels_of_an_archive(tmp_path, y, message):
         load_dataset(tmp_path / "mine.npz")
 
 
-def test_a_matlab_file_whose_first_variable_of_a_name_is_no_array(tmp_path):
-    """SciPy reads the first one; a second that is sound does not make it so."""
+@pytest.mark.parametrize("again", [np.array([[1, "text"]], object), np.ones((2, 2, 3, 2), "u1")])
+def test_a_matlab_file_with_a_variable_twice(tmp_path, again):
+    """SciPy reads the first one, or the last, and warns."""
     scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
     path = write_mat(tmp_path, scipy_io)
     other = tmp_path / "other.mat"
-    scipy_io.savemat(other, {"X": np.array([[1, "text"]], object)})
+    scipy_io.savemat(other, {"X": again})
     whole = path.read_bytes()
     path.write_bytes(whole[:128] + other.read_bytes()[128:] + whole[128:])
-    with pytest.raises(ValueError, match=r"small.mat' is no file of SVHN"):
+    message = r"small.mat' is no MATLAB file .*: it holds the variable 'X' twice"
+    with pytest.raises(ValueError, match=message):
         load_dataset(path)
 
 

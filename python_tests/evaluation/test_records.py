@@ -70,6 +70,10 @@ def test_json_is_plain_and_readable(report, plain):
             ),
             "a data set of a result must have images of a pixel at least, got 0 of shape",
         ),
+        (
+            lambda d: d["records"][0]["dataset"].update(shape=[]),
+            r"images of a pixel at least, got 9 of shape \(\)",
+        ),
         (lambda d: d["records"][0]["right"].append("1"), r"right\[9\]` must be of type int, got"),
         (lambda d: d["records"][0].update(right=3), r"`records\[0\].right` must be a list, got 3"),
         (lambda d: d["records"][0]["right"].append(1), "a record must have a count in .0, 1. and"),

@@ -60,7 +60,9 @@ def check_matlab(path: Path, names: set[str], max_bytes: int) -> set[str]:
                     "`max_bytes` if the file is meant to be that large"
                 )
             name, is_numbers = _variable(head, length, order, names)
-            found.setdefault(name, is_numbers)  # SciPy reads the first of a name
+            if name in found and name in names:
+                raise MatlabError(f"it holds the variable {name!r} twice")
+            found[name] = is_numbers
     return {name for name, is_numbers in found.items() if is_numbers}
 
 

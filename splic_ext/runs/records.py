@@ -32,7 +32,7 @@ class DatasetInfo:
     sha256: str
 
     def __post_init__(self) -> None:
-        if min(self.images, *self.shape) < 1:
+        if not self.shape or min(self.images, *self.shape) < 1:
             raise ValueError(
                 f"a data set of a result must have images of a pixel at least, got {self.images} "
                 f"of shape {self.shape}; take the result as it was made"
