@@ -15,6 +15,7 @@ from splic_ext.optional import optional
 with optional("`splic_ext.certify`", "torch", "torch"):
     import torch as _torch  # noqa: F401
 
+from splic_ext.certify.attack import PatchAttackResult, attack_patches
 from splic_ext.certify.masks import MaskSet
 from splic_ext.certify.patches import certify_patches, evaluate_patches
 from splic_ext.certify.records import (
@@ -30,8 +31,10 @@ __all__ = [
     "FillSeconds",
     "MaskSet",
     "MaskedVote",
+    "PatchAttackResult",
     "PatchCertificate",
     "PatchRecord",
+    "attack_patches",
     "certify_patches",
     "evaluate_patches",
 ]

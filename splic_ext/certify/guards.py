@@ -59,15 +59,6 @@ def check_fill(fill: Fill, images: torch.Tensor, masks: MaskSet) -> None:
                 "certificate holds for a function of the visible pixels alone; take the "
                 "randomness out"
             )
-        for changed in (flipped, noisy):
-            other = _tried(fill, changed, mask)
-            if not torch.equal(first, other):
-                row = int((first != other).flatten(1).any(dim=1).nonzero()[0])
-                raise ValueError(
-                    f"`fill` must not look at hidden pixels, got other values from {fill!r} after "
-                    f"the pixels that {_named(masks, chosen[row])} hides were changed: then an "
-                    "attacker who writes there decides the answer; use the visible pixels alone"
-                )
         for row in (0, count - 1):
             others = torch.where(mask, 1.0 - one, one.new_zeros(()))
             others[row] = rows[row]
@@ -76,6 +67,15 @@ def check_fill(fill: Fill, images: torch.Tensor, masks: MaskSet) -> None:
                     f"`fill` must fill each image by itself, got other values from {fill!r} after "
                     "the other images of the batch were changed: their masks show what is hidden "
                     "here; share nothing between rows"
+                )
+        for changed in (flipped, noisy):
+            other = _tried(fill, changed, mask)
+            if not torch.equal(first, other):
+                row = int((first != other).flatten(1).any(dim=1).nonzero()[0])
+                raise ValueError(
+                    f"`fill` must not look at hidden pixels, got other values from {fill!r} after "
+                    f"the pixels that {_named(masks, chosen[row])} hides were changed: then an "
+                    "attacker who writes there decides the answer; use the visible pixels alone"
                 )
 
 
@@ -96,4 +96,9 @@ def images_and_labels(
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     check_images(images)
-    return images.to(device), check_labels(labels, len(images))
+    known = check_labels(labels, len(images))
+    if len(known) and known.min() < 0:
+        raise ValueError(
+            f"`labels` must be at least 0, got {int(known.min())}; count the classes from 0"
+        )
+    return images.to(device), known

@@ -246,18 +246,15 @@ def check_report(folder: Path | None, plan: PatchPlan, overwrite: bool) -> None:
 def _differences(report: CertificateReport, plan: PatchPlan) -> str:
     """Say what differs, as far as a report tells."""
     found = []
+    first, tasks = report.records[0], plan.tasks
     for what, there, here in (
-        ("images", [r.dataset.sha256 for r in report.records[:1]], [plan.dataset_info.sha256]),
-        ("network", [r.model.sha256 for r in report.records[:1]], [plan.model_info.sha256]),
-        ("patches", [r.patch for r in report.records], [t.patch for t in plan.tasks]),
-        (
-            "fills",
-            [r.fill_repr for r in report.records],
-            [one_line(plan.fills[t.fill]) for t in plan.tasks],
-        ),
-        ("masks", [r.masks for r in report.records], [len(t.masks) for t in plan.tasks]),
-        ("code", [r.provenance.code for r in report.records[:1]], [plan.environment["code"]]),
+        ("images", [first.dataset.sha256], [plan.dataset_info.sha256]),
+        ("network", [first.model.sha256], [plan.model_info.sha256]),
+        ("patches", [r.patch for r in report.records], [t.patch for t in tasks]),
+        ("fills", [r.fill for r in report.records], [t.fill for t in tasks]),
+        ("masks", [r.masks for r in report.records], [len(t.masks) for t in tasks]),
+        ("code", [first.provenance.code], [plan.environment["code"]]),
     ):
-        if there != here:
+        if dict.fromkeys(there) != dict.fromkeys(here):
             found.append(f"other {what}")
     return ", ".join(found) or "other `batch_size`, or something else that it does not tell"

@@ -259,8 +259,11 @@ class CertificateReport(Versioned):
     @classmethod
     def _from_values(cls, values: dict[str, Any], where: str) -> CertificateReport:
         records = values.pop("records", None)
-        if not isinstance(records, list):
-            raise ValueError("`records` of a certificate report must be a list; it is damaged")
+        if not isinstance(records, list) or not records:
+            raise ValueError(
+                "`records` of a certificate report must be a list with a record at least; it is "
+                "damaged"
+            )
         return replace(
             decode(cls, {**values, "records": []}, where),
             records=tuple(

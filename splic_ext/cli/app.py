@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from splic_ext import __version__
+from splic_ext.cli.certify import certify
 from splic_ext.cli.console import (
     ConsoleReporter,
     demo_tables,
@@ -214,6 +215,7 @@ def demo(
     typer.echo(printable(f"before and after: {out}"))
 
 
+app.command()(certify)
 app.command()(evaluate)
 app.command()(reproduce)
 app.command()(report)
