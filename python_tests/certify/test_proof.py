@@ -1,4 +1,4 @@
-"""No certificate is false: all patches with all contents, and random answers by the ten thousand."""
+"""No certificate is false: patches with all contents, and random answers by the ten thousand."""
 
 from __future__ import annotations
 
