@@ -24,6 +24,7 @@ from splic_ext.fills.constant import Constant, Mean
 from splic_ext.fills.opencv import NavierStokes, Telea
 from splic_ext.fills.registry import FILLS, as_fill, create_fill, fill_from_spec
 from splic_ext.fills.splic import SPLICFill
+from splic_ext.fills.tv import TVInpainting
 
 __all__ = [
     "EMPTY",
@@ -35,6 +36,7 @@ __all__ = [
     "Mean",
     "NavierStokes",
     "SPLICFill",
+    "TVInpainting",
     "Telea",
     "as_fill",
     "create_fill",

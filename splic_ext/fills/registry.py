@@ -14,6 +14,7 @@ from splic_ext.fills.biharmonic import Biharmonic
 from splic_ext.fills.constant import Constant, Mean
 from splic_ext.fills.opencv import NavierStokes, Telea
 from splic_ext.fills.splic import SPLICFill
+from splic_ext.fills.tv import TVInpainting
 from splic_ext.options import SolverOptions
 from splic_ext.specs import parse_spec
 
@@ -27,6 +28,7 @@ FILLS: Mapping[str, type[Fill]] = MappingProxyType(
         "telea": Telea,
         "navier-stokes": NavierStokes,
         "biharmonic": Biharmonic,
+        "tv": TVInpainting,
         "splic": SPLICFill,
     }
 )
