@@ -58,6 +58,6 @@ class Mean(Fill):
 
     def fill(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the means everywhere."""
-        total = torch.where(mask, images, images.new_zeros(())).sum(dim=(2, 3), keepdim=True)
+        total = images.sum(dim=(2, 3), keepdim=True)  # hidden pixels are 0
         count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
         return (total / count).expand_as(images)
