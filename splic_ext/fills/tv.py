@@ -37,8 +37,8 @@ class TVInpainting(Fill):
     epsilon : float, default 0.1
         In [1e-3, 1e3], for images in [0, 1]: differences well below it are smoothed as by the heat
         equation, those above it may stay as edges. Smaller -> sharper edges, and more iterations.
-        The default had about the least mean squared error of 9 x 9 holes in training images among
-        the values that still leave edges.
+        In 9 x 9 holes of training images (CIFAR-10, SVHN) the error falls with epsilon to that of
+        the heat equation; the default's, as a root mean square, is within 5 % of it.
     iterations : int, default 50
         At least 1; more -> nearer to the minimum. The default suffices, to 0.1 % of the sum, for
         holes of 22 x 22 pixels; the number that suffices grows with the side of the hole, and with
