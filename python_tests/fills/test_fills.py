@@ -89,6 +89,28 @@ def test_each_row_is_that_of_the_row_alone(fill, images, masks):
     assert torch.equal(fill(images, masks), whole)
 
 
+@pytest.mark.parametrize("name", ["gray", "mean", "telea", "tv"])
+def test_large_images_too_with_any_number_of_threads(name):
+    """Where there is but one, torch lets several threads share a sum."""
+    images, mask = images_of((3, 1, 224, 224)), torch.ones(224, 224, dtype=torch.bool)
+    mask[100:109, 50:59] = False
+    try:
+        fill = fills.create_fill(name)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results += [
+                fill(images, mask),
+                torch.cat([fill(image[None], mask) for image in images]),
+            ]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
 def test_one_image_or_one_mask_stands_for_as_many_as_the_other(fill, images, masks):
     image = images[:1]
     assert torch.equal(fill(image, masks), fill(image.expand(7, -1, -1, -1), masks))
