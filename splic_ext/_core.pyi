@@ -25,6 +25,15 @@ def solve(
     cotangent: npt.NDArray[Any] | None = None,
     cut_width: float = 0.0,
 ) -> None: ...
+def inpaint_tv(
+    images: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+    mask: npt.NDArray[np.bool_],
+    *,
+    epsilon: float,
+    iterations: int,
+    threads: int,
+) -> None: ...
 def build_info() -> dict[str, Any]: ...
 
 cuda_reason: str

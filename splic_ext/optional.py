@@ -13,6 +13,7 @@ __all__ = ["DISTRIBUTIONS", "optional"]
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "art": "adversarial-robustness-toolbox",
+    "cv2": "opencv-python-headless",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }

@@ -3,8 +3,8 @@
 //   splic_threads [SECONDS]
 //
 // Each call must give the bits of one on one thread: with several masks, with gradients, beside
-// calls that are stopped, and in a process that is forked in between. Exit code 1 where one does
-// not, and what the sanitizer says where threads race.
+// calls that are stopped or inpaint, and in a process that is forked in between. Exit code 1 where
+// one does not, and what the sanitizer says where threads race.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/inpaint.hpp"
 #include "cpu/solver.hpp"
 
 namespace {
@@ -30,7 +31,7 @@ bool question() { return patience > 0 && --patience == 0; }
 struct Case {
   splic::Problem problem;
   std::vector<float> images, cotangent;
-  std::vector<unsigned char> mask, expected;
+  std::vector<unsigned char> mask, shown, expected, inpainted;
 
   Case(int count, int channels, int height, int width, int number) {
     splic::Problem &p = problem;
@@ -57,7 +58,11 @@ struct Case {
         m = random() % 2;
       p.mask = view<const unsigned char>(mask.data(), 1);
     }
+    shown.resize(images.size()); // of each image the first channel counts
+    for (unsigned char &m : shown)
+      m = random() % 3 > 0;
     expected = solve(1);
+    inpainted = inpaint(1);
   }
 
   // All in one place for all calls, as in Python: only the target is a call's own.
@@ -71,6 +76,20 @@ struct Case {
     p.iterations = iterations.data();
     p.residual = residual.data(), p.delta = delta.data(), p.seconds = seconds.data();
     splic::solve_on_cpu(p, splic::chosen_kernels(), threads, &question);
+    return result;
+  }
+
+  // The float32 values of the images, by total variation.
+  std::vector<unsigned char> inpaint(int threads) const {
+    std::vector<unsigned char> result(images.size() * 4);
+    splic::Inpainting batch;
+    batch.count = problem.count, batch.channels = problem.channels;
+    batch.height = problem.height, batch.width = problem.width;
+    batch.source = view<const unsigned char>(images.data(), 4);
+    batch.target = view<unsigned char>(result.data(), 4);
+    batch.mask = view<const unsigned char>(shown.data(), 1);
+    batch.iterations = 20;
+    splic::inpaint_tv(batch, threads, &question);
     return result;
   }
 
@@ -97,6 +116,8 @@ void call(const std::vector<Case> &cases, int caller, int turn) {
   const int threads = 1 + (caller + turn) % 5;
   // Gradients in lanes and one by one differ in rounding; the lanes of a batch are always the same.
   expect(one.solve(threads) == one.expected, "a call differs from one on one thread", number);
+  expect(one.inpaint(threads) == one.inpainted, "inpainting differs from that on one thread",
+         number);
   ++calls;
 }
 

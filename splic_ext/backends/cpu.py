@@ -7,7 +7,7 @@ from typing import Any
 
 from splic_ext.backends.base import Backend, BackendInfo, Problem
 
-__all__ = ["BACKEND", "cuda_reason", "refused"]
+__all__ = ["BACKEND", "cuda_reason", "native_module", "refused"]
 
 
 def refused(error: ImportError) -> str:
@@ -33,6 +33,11 @@ except ImportError as error:
 def cuda_reason() -> str:
     """Return why the build of this package left the CUDA module out."""
     return "no compiled module was" if _core is None else str(_core.cuda_reason)
+
+
+def native_module() -> Any:
+    """Return ``splic_ext._core``, or None where it was not built or cannot be loaded."""
+    return _core
 
 
 class CPUBackend(Backend):

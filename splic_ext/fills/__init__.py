@@ -19,18 +19,25 @@ with optional("`splic_ext.fills`", "torch", "torch"):
     import torch as _torch  # noqa: F401
 
 from splic_ext.fills.base import EMPTY, Fill, FunctionFill
+from splic_ext.fills.biharmonic import Biharmonic
 from splic_ext.fills.constant import Constant, Mean
+from splic_ext.fills.opencv import NavierStokes, Telea
 from splic_ext.fills.registry import FILLS, as_fill, create_fill, fill_from_spec
 from splic_ext.fills.splic import SPLICFill
+from splic_ext.fills.tv import TVInpainting
 
 __all__ = [
     "EMPTY",
     "FILLS",
+    "Biharmonic",
     "Constant",
     "Fill",
     "FunctionFill",
     "Mean",
+    "NavierStokes",
     "SPLICFill",
+    "TVInpainting",
+    "Telea",
     "as_fill",
     "create_fill",
     "fill_from_spec",

@@ -56,6 +56,9 @@ class Fill(nn.Module):
     outputs: ClassVar[int] = 1
     shown: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def extra_repr(self) -> str:
         """Return the parameters, as the constructor takes them."""
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.shown)
@@ -97,7 +100,9 @@ class Fill(nn.Module):
 
     def _finish(self, work: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the filled images, of which the subclass decides the hidden pixels alone."""
-        filled = self.fill(work, mask) if len(work) else work
+        # Copies: what the subclass writes to decides nothing, and their layout is always the same.
+        given = [x.clone(memory_format=torch.contiguous_format) for x in (work, mask)]
+        filled = self.fill(*given) if len(work) else work
         expected = tuple(work.shape)
         if not isinstance(filled, torch.Tensor) or tuple(filled.shape) != expected:
             got = tuple(filled.shape) if isinstance(filled, torch.Tensor) else type(filled).__name__

@@ -10,8 +10,11 @@ from typing import Any
 
 from splic_ext.defenses import Defense
 from splic_ext.fills.base import Fill, FunctionFill
+from splic_ext.fills.biharmonic import Biharmonic
 from splic_ext.fills.constant import Constant, Mean
+from splic_ext.fills.opencv import NavierStokes, Telea
 from splic_ext.fills.splic import SPLICFill
+from splic_ext.fills.tv import TVInpainting
 from splic_ext.options import SolverOptions
 from splic_ext.specs import parse_spec
 
@@ -22,6 +25,10 @@ FILLS: Mapping[str, type[Fill]] = MappingProxyType(
     {
         "gray": Constant,
         "mean": Mean,
+        "telea": Telea,
+        "navier-stokes": NavierStokes,
+        "biharmonic": Biharmonic,
+        "tv": TVInpainting,
         "splic": SPLICFill,
     }
 )
