@@ -101,8 +101,8 @@ class SmallVGG(nn.Module):
         normalized = self.normalize(images)
         if images.shape[2:] != (32, 32):
             raise ShapeError(
-                f"`images` must have shape (N, {images.shape[1]}, 32, 32), got {tuple(images.shape)}; "
-                "resize them, or use a ResNet, which takes any size",
+                f"`images` must have shape (N, {images.shape[1]}, 32, 32), got "
+                f"{tuple(images.shape)}; resize them, or use a ResNet, which takes any size",
                 tuple(images.shape),
                 f"(N, {images.shape[1]}, 32, 32)",
             )
