@@ -69,8 +69,7 @@ class Boxes:
         inside = (np.arange(self.count) < counts)[:, :, None, None]
         inside = inside & _between(tops, self.height, rows)[:, :, :, None]
         inside = inside & _between(lefts, self.width, columns)[:, :, None, :]
-        hidden: npt.NDArray[np.bool_] = inside.any(axis=1, keepdims=True)
-        return ~hidden
+        return np.asarray(~inside.any(axis=1, keepdims=True))
 
 
 def kept_masks(
