@@ -22,6 +22,7 @@ from helpers.training import (
 
 from splic_ext.data import Dataset, load_dataset
 from splic_ext.defenses import TotalVariation
+from splic_ext.evaluation import load_network
 from splic_ext.fills import Constant, Fill, SPLICFill, create_fill, registry
 from splic_ext.models import build_model, load_weights
 from splic_ext.runs.fingerprints import TRAINING_CODE
@@ -273,6 +274,8 @@ def test_an_encoding_of_more_channels(tmp_path, twice):
     assert record == result.record
     network = load_weights(build_model("digits_cnn", 10, record.channels), tmp_path / WEIGHTS)
     assert same_weights(network, result.network)
+    loaded = load_network("digits_cnn", tmp_path / WEIGHTS, channels=record.channels)
+    assert same_weights(loaded, result.network)
     own = fit(wide(4, channels=6), ablate=0.5, encoding="twice")
     assert own.record.channels == 6
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
