@@ -95,7 +95,7 @@ def test_texts_of_boxes(text, boxes):
     assert Boxes.parse(str(found)) == found
 
 
-def test_the_number_of_boxes_is_even_and_places_are_even():
+def test_the_number_of_boxes_and_their_places_are_uniform():
     count, masks = 9000, Boxes(1, 3, 2).masks(7, slice(0, 9000), 5, 6)
     assert masks.shape == (count, 1, 5, 6)
     hidden = ~masks[:, 0]

@@ -90,7 +90,7 @@ def train(
         hiding_option(
             metavar="COUNTxSIDE",
             help="Hide up to so many boxes of each image, and fill them, before the defence: 2x9, "
-            "or 1x5x8 for 5 rows and 8 columns. The number of boxes is even from 0 on.",
+            "or 1x5x8 for 5 rows and 8 columns. Each number of boxes from 0 on is as likely.",
         ),
     ] = None,
     fill: Annotated[

@@ -58,7 +58,7 @@ class Boxes:
     def masks(self, seed: int, part: slice, height: int, width: int) -> npt.NDArray[np.bool_]:
         """Return masks (N, 1, H, W) of the images at these positions; False is in a box.
 
-        Of each image the number of boxes is even over 0, ..., `count`, and so are their places
+        Of each image the number of boxes is uniform over 0, ..., `count`, and so are their places
         inside the image; boxes may overlap.
         """
         draws = _draws(seed, part, 1 + 2 * self.count)
