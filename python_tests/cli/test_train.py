@@ -88,6 +88,27 @@ def test_copies_and_cache(files):
     assert len(list((files / "kept").glob("copy-*.npy"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (("--cutout", "2x3"), {"cutout": "2x3", "fill": "splic"}),
+        (("--cutout", "1x2x3", "--fill", "gray:value=0.25"), {"cutout": "1x2x3"}),
+        (("--ablate", "1/4", "--encoding", "mean"), {"ablate": 0.25, "encoding": "mean"}),
+        (("--ablate", "30", "--encoding", "splic"), {"ablate": 30, "encoding": "splic"}),
+    ],
+)
+def test_hiding(files, arguments, options):
+    if "--fill" in arguments:
+        options = options | {"fill": arguments[-1]}
+    trained(*arguments, "--test", "other.npz")
+    expected = TrainingOptions(epochs=1, batch_size=16, crop=1, **options)
+    record = TrainingRecord.load("out/training.json")
+    assert record.options == expected
+    assert type(record.options.ablate) is type(options.get("ablate"))
+    assert record.channels == 3
+    assert record.fill_repr is not None
+
+
 def test_again_and_another(files):
     trained()
     before = (files / "out" / RECORD).stat().st_mtime_ns
@@ -114,6 +135,32 @@ def test_again_and_another(files):
         (("--copies", "1", "--adversarial", "bpda"), 2, "--copies and --adversarial contradict"),
         (("--device", "nowhere"), 2, "--device must be one that torch can use here"),
         (("--crop", "8"), 2, "--crop must be less than the side of the images"),
+        (("--cutout", "2x40"), 2, "--cutout must have boxes that fit into images of 8 x 8, got"),
+        (("--cutout", "2y9"), 2, "--cutout must be COUNTxSIDE or COUNTxHEIGHTxWIDTH, got '2y9'"),
+        (("--cutout", "0x9"), 2, "--cutout must have 1 to 64 boxes"),
+        (("--cutout", "2x3", "--fill", "grey"), 2, "choose one; did you mean 'gray'?"),
+        (("--fill", "gray"), 2, "--fill needs --cutout, which hides what it fills"),
+        (("--encoding", "gray"), 2, "--encoding needs --ablate, which hides"),
+        (("--ablate", "0.1"), 2, "--ablate needs --encoding, what the network gets"),
+        (("--ablate", "0", "--encoding", "gray"), 2, "--ablate must be an integer in [1, "),
+        (("--ablate", "1.5", "--encoding", "gray"), 2, "--ablate must be finite and in (0, 1]"),
+        (
+            ("--ablate", "64", "--encoding", "gray"),
+            2,
+            "--ablate must keep fewer than the 64 pixels",
+        ),
+        (("--ablate", "half", "--encoding", "gray"), 2, "--ablate must be a number, got 'half'"),
+        (
+            ("--ablate", "0.1", "--encoding", "gray", "--cutout", "1x3"),
+            2,
+            "--cutout and --ablate contradict each other",
+        ),
+        (("--cutout", "1x3", "--copies", "1"), 2, "--copies and --cutout contradict each other"),
+        (
+            ("--cutout", "1x3", "--adversarial", "bpda"),
+            2,
+            "--adversarial and --cutout contradict each other",
+        ),
         (("-o", "mine.npz"), 2, "--out must be a folder, got the file"),
         (("--learning-rate", "1e30", "--epochs", "5"), 1, "became infinite or NaN in epoch"),
     ],

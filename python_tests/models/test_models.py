@@ -517,3 +517,54 @@ def test_accuracy_of_stock_weights(shared_folder, name, weights, data, accuracy,
     measured = 100 * np.mean(torch.cat(logits).argmax(dim=1).numpy() == y)
     variance = accuracy * (100 - accuracy) * (1 / len(y) + 1 / count)
     assert abs(measured - accuracy) <= 2.5 * np.sqrt(variance), measured
+
+
+# Other numbers of channels
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_other_channels_are_not_normalised(name):
+    own = CHANNELS.get(name, 3)
+    torch.manual_seed(0)
+    network = build_model(name, num_classes=4, channels=2 * own).eval()
+    batch = images(name)
+    assert network(torch.cat([batch, 1 - batch], dim=1)).shape == (2, 4)
+    empty = torch.zeros(1, 2 * own, *batch.shape[2:])
+    assert torch.equal(network.normalize(empty), empty), "what is hidden stays 0"
+    with pytest.raises(ShapeError, match=f"the network takes {2 * own} channels"):
+        network(batch)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_own_channels_are_the_default(name):
+    networks = []
+    for channels in (None, np.int64(CHANNELS.get(name, 3))):
+        torch.manual_seed(3)
+        networks.append(build_model(name, channels=channels).state_dict())
+    assert all(torch.equal(value, networks[1][key]) for key, value in networks[0].items())
+
+
+@pytest.mark.parametrize(
+    ("channels", "kind", "message"),
+    [
+        (0, ValueError, "`channels` must be an integer in \\[1, 1024\\], got 0"),
+        (2.5, TypeError, "`channels` must be an integer, got 2.5"),
+    ],
+)
+def test_channels_that_are_refused(channels, kind, message):
+    with pytest.raises(kind, match=message):
+        build_model("svhn_vgg", channels=channels)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_of_other_channels_say_how_many(tmp_path, name):
+    torch.manual_seed(1)
+    network = build_model(name, channels=2)
+    torch.save(network.state_dict(), tmp_path / "two.pt")
+    with pytest.raises(ValueError, match="build the network with `channels=2`"):
+        load_weights(build_model(name), tmp_path / "two.pt")
+    found = load_weights(build_model(name, channels=2), tmp_path / "two.pt").state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in network.state_dict().items())
+    torch.save(build_model(name, num_classes=3, channels=2).state_dict(), tmp_path / "both.pt")
+    with pytest.raises(ValueError, match="build the network with the `num_classes` and the widths"):
+        load_weights(build_model(name), tmp_path / "both.pt")

@@ -373,7 +373,9 @@ def test_a_training(tmp_path, table):
         options=TrainingOptions(epochs=3, defense="splic", adversarial="bpda"),
         defense_repr="SPLIC()",
         attack={"name": "bpda"},
+        fill_repr=None,
         model=NetworkInfo("resnet20", "0123" * 16),
+        channels=3,
         dataset=DatasetInfo("cifar10", "train", 50_000, (3, 32, 32), "da7a" * 16),
         test=None,
         history=tuple(EpochRecord(i, 2.0 / i, 0.3 * i, 0.2 * i, 0.1, seconds) for i in (1, 2, 3)),
@@ -391,6 +393,40 @@ def test_a_training(tmp_path, table):
     text = shown(table, folder=tmp_path).text
     for words in ("weight_decay 0.0005", "Processes 2", "network 4.5"):
         assert words in text
+    assert "Fill" not in dict(entry.facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "fill", "words"),
+    [
+        ({"cutout": "2x9"}, "SPLICFill()", "behind identity, boxes 2x9 filled by splic; 3 epochs"),
+        (
+            {"ablate": 0.1, "encoding": "mean"},
+            "Mean()",
+            "behind identity, ablated to 0.1, encoded by mean; 3 epochs",
+        ),
+    ],
+)
+def test_a_training_with_hidden_pixels(tmp_path, change, fill, words):
+    epochs = tuple(EpochRecord(i, 1.0, 0.5, 0.5, 0.1, EpochSeconds()) for i in (1, 2, 3))
+    record = TrainingRecord(
+        key="k",
+        options=TrainingOptions(epochs=3, **change),
+        defense_repr="Identity()",
+        attack=None,
+        fill_repr=fill,
+        model=NetworkInfo("resnet20", "0123" * 16),
+        channels=3,
+        dataset=DatasetInfo("cifar10", "train", 50_000, (3, 32, 32), "da7a" * 16),
+        test=None,
+        history=epochs,
+        processes=1,
+        provenance=ORIGIN,
+    )
+    (tmp_path / "training.json").write_text(record.to_json())
+    (entry,) = make_page(collect([tmp_path])).entries
+    assert entry.subtitle == f"50,000 images {words}"
+    assert dict(entry.facts)["Fill"] == fill
 
 
 def test_smoke_tests_and_what_was_not_run(table, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -208,13 +209,25 @@ def test_a_name_is_always_built_anew(tmp_path):
         fit("resnet20", output=tmp_path)
 
 
+#: Later option -> another value, and what it needs beside it.
+OTHER_VALUES = {
+    "adversarial_warmup_epochs": (1.0, {"adversarial": "bpda:steps=1"}),
+    "cutout": ("1x3", {"fill": "gray"}),
+    "fill": ("mean", {"cutout": "1x3"}),
+    "ablate": (0.5, {"encoding": "gray"}),
+    "encoding": ("mean", {"ablate": 5}),
+}
+
+
 @pytest.mark.parametrize("option", LATER)
 def test_files_that_lack_a_later_option(stopped, option):
     """They are those of the same training, in which it had its first value."""
     assert option not in checkpoint(stopped)["identity"]["options"]
     rewrite(stopped, lambda m: m["identity"]["options"].update({option: LATER[option]}), whole=True)
-    with pytest.raises(ValueError, match=f"other training: `{option}` is 0.0 there and 1.0 here"):
-        fit(output=stopped, adversarial="bpda:steps=1", **{option: 1.0})
+    other, beside = OTHER_VALUES[option]
+    told = re.escape(f"`{option}` is {LATER[option]!r} there and {other!r} here")
+    with pytest.raises(ValueError, match=f"other training: .*{told}"):
+        fit(output=stopped, **{option: other}, **beside)
     result = fit(output=stopped)
     assert same_weights(result.network, fit().network)
     record = json.loads((stopped / RECORD).read_text())
@@ -222,6 +235,21 @@ def test_files_that_lack_a_later_option(stopped, option):
     (stopped / RECORD).write_text(json.dumps(record))
     assert TrainingRecord.load(stopped / RECORD) == result.record
     assert fit(output=stopped).record == result.record, "it is taken up"
+
+
+def test_a_record_of_before_anything_was_hidden(stopped):
+    result = fit(output=stopped)
+    record = json.loads((stopped / RECORD).read_text())
+    assert (record.pop("fill_repr"), record.pop("channels")) == (None, 3)
+    (stopped / RECORD).write_text(json.dumps(record))
+    assert TrainingRecord.load(stopped / RECORD) == result.record
+    for name, value in (("fill_repr", None), ("channels", 3)):
+        (stopped / RECORD).write_text(json.dumps(record | {name: value}))
+        if name == "fill_repr":
+            with pytest.raises(ValueError, match="missing channels, unknown none"):
+                TrainingRecord.load(stopped / RECORD)
+        else:
+            assert TrainingRecord.load(stopped / RECORD) == result.record
 
 
 def test_a_finished_training_of_other_code_is_told_of(stopped):

@@ -92,7 +92,7 @@ def make_large(seed=0):
         )
 
 
-def start(folder, *makers, count=2, kill=False):
+def start(folder, *makers, count=2, kill=False, options=OPTIONS):
     """Run trainings in processes as torchrun starts them; return what each printed.
 
     Only the first process has the weights that all are to begin with.
@@ -111,7 +111,7 @@ def start(folder, *makers, count=2, kill=False):
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(folder), json.dumps(OPTIONS), str(int(kill)),
+            [sys.executable, "-c", SCRIPT, str(folder), json.dumps(options), str(int(kill)),
              *makers],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -131,9 +131,9 @@ def together(tmp_path_factory):
     return folder, start(folder, "make_network", "make_branched")
 
 
-def check_near(folder, network, fresh, weights, **bounds):
+def check_near(folder, network, fresh, weights, options=OPTIONS, **bounds):
     """Compare with what one process alone comes to."""
-    alone = fit(network, make_data(49), test=make_data(11, seed=1), **OPTIONS)
+    alone = fit(network, make_data(49), test=make_data(11, seed=1), **options)
     record = TrainingRecord.load(folder / RECORD)
     assert record.processes == 2
     found = load_weights(fresh, folder / WEIGHTS).state_dict()
@@ -164,6 +164,20 @@ def test_without_batch_statistics_only_rounding_differs(together):
     for part, moves in (("all", True), ("bright", True), ("none", False)):
         before, after = (getattr(net, part).weight for net in (make_branched(), alone.network))
         assert torch.equal(before, after) != moves, part
+    for mine, theirs in zip(alone.history, record.history, strict=True):
+        assert theirs.train_accuracy == mine.train_accuracy
+        assert theirs.test_accuracy == mine.test_accuracy
+
+
+@pytest.mark.parametrize(
+    "hidden", [{"cutout": "2x3", "fill": "splic"}, {"ablate": 0.4, "encoding": "mean"}], ids=str
+)
+def test_what_is_hidden_does_not_depend_on_the_processes(tmp_path, hidden):
+    options = {"epochs": 2, "batch_size": 24, **hidden}
+    one, other = start(tmp_path, "make_branched", options=options)
+    assert one == other
+    folder = tmp_path / "make_branched"
+    alone, record = check_near(folder, make_branched(), make_branched(), 1e-5, options, rel=1e-4)
     for mine, theirs in zip(alone.history, record.history, strict=True):
         assert theirs.train_accuracy == mine.train_accuracy
         assert theirs.test_accuracy == mine.test_accuracy

@@ -155,7 +155,7 @@ def learn_then_wait(self, *given):
 
 Learner.learn = learn_then_wait
 fit(make_network(dropout=0.2), make_data(160), epochs=6, batch_size=4, defense="splic",
-    ema_decay=0.9, output=sys.argv[1], test=make_data(10, seed=1))
+    cutout="2x3", ema_decay=0.9, output=sys.argv[1], test=make_data(10, seed=1))
 """
 
 
@@ -163,7 +163,7 @@ fit(make_network(dropout=0.2), make_data(160), epochs=6, batch_size=4, defense="
 def test_killed_and_resumed(tmp_path):
     arguments = {
         "data": make_data(160), "epochs": 6, "batch_size": 4, "defense": "splic",
-        "ema_decay": 0.9, "test": make_data(10, seed=1),
+        "cutout": "2x3", "ema_decay": 0.9, "test": make_data(10, seed=1),
     }  # fmt: skip
     place = str(Path(splic_ext.__file__).parent.parent)
     path = os.pathsep.join([place, str(Path(__file__).parents[1])])

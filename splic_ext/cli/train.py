@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,11 +20,13 @@ from splic_ext.cli.options import (
     run_option,
 )
 from splic_ext.data import load_dataset
+from splic_ext.specs import parse_value
 
 __all__ = ["train"]
 
 learning_option = partial(typer.Option, rich_help_panel="Learning")
 defending_option = partial(typer.Option, rich_help_panel="Defending")
+hiding_option = partial(typer.Option, rich_help_panel="Hiding, for certificates")
 
 
 def train(
@@ -81,6 +83,32 @@ def train(
         defending_option(
             metavar="FOLDER",
             help="Folder for the copies. Default: copies, in --out.",
+        ),
+    ] = None,
+    cutout: Annotated[
+        str | None,
+        hiding_option(
+            metavar="COUNTxSIDE",
+            help="Hide up to so many boxes of each image, and fill them, before the defence: 2x9, "
+            "or 1x5x8 for 5 rows and 8 columns. Each number of boxes from 0 on is as likely.",
+        ),
+    ] = None,
+    fill: Annotated[
+        str | None,
+        hiding_option(metavar="SPEC", help="What fills the boxes. Default: splic."),
+    ] = None,
+    ablate: Annotated[
+        str | None,
+        hiding_option(
+            metavar="SHARE|COUNT",
+            help="Show the network this share of the pixels of each image, such as 0.1, or exactly "
+            "so many, such as 100; of test images, too.",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        hiding_option(
+            metavar="SPEC", help="What becomes of an image with --ablate: a fill, such as splic."
         ),
     ] = None,
     test: Annotated[
@@ -141,7 +169,7 @@ def train(
         run_option(
             min=0,
             max=2**64 - 1,
-            help="Seed of first weights, order, shifts, masks and attacks.",
+            help="Seed of first weights, order, shifts, masks, boxes and attacks.",
         ),
     ] = 0,
     device: Device = None,
@@ -208,6 +236,10 @@ def train(
             copies=copies,
             adversarial=adversarial,
             adversarial_warmup_epochs=adversarial_warmup_epochs,
+            cutout=cutout,
+            fill=fill,
+            ablate=_share_or_count(ablate),
+            encoding=encoding,
             seed=seed,
         )
         images = load_dataset(dataset, split, root, limit, download=download)
@@ -239,3 +271,8 @@ def train(
             f"{seconds.attack:.1f}, network {seconds.network:.1f}, test {seconds.test:.1f}"
         )
         print_message(f"weights: {out / 'weights.safetensors'}")
+
+
+def _share_or_count(text: str | None) -> Any:
+    """Return the number that a text stands for; what is none is left for the options to refuse."""
+    return None if text is None else parse_value(text)

@@ -183,7 +183,12 @@ def check_network(
         )
 
 
-def load_network(name: str, weights: str | os.PathLike[str], num_classes: int = 10) -> nn.Module:
+def load_network(
+    name: str,
+    weights: str | os.PathLike[str],
+    num_classes: int = 10,
+    channels: int | None = None,
+) -> nn.Module:
     """Return a network with its weights, in evaluation mode.
 
     Parameters
@@ -194,6 +199,8 @@ def load_network(name: str, weights: str | os.PathLike[str], num_classes: int = 
         A file for :func:`splic_ext.models.load_weights`.
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`; the record of a training has them.
 
     Returns
     -------
@@ -212,4 +219,4 @@ def load_network(name: str, weights: str | os.PathLike[str], num_classes: int = 
     ...     load_network("digits_cnn", f"{folder}/digits.pt").training
     False
     """
-    return load_weights(build_model(name, num_classes), weights).eval()
+    return load_weights(build_model(name, num_classes, channels), weights).eval()

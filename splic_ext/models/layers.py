@@ -7,13 +7,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from splic_ext.checks import check_number
+from splic_ext.checks import check_integer, check_number
 from splic_ext.errors import ShapeError
 
-__all__ = ["MAX_CLASSES", "Normalize"]
+__all__ = ["MAX_CLASSES", "Normalize", "constants_for"]
 
 #: A guard against a number of images or pixels given as `num_classes`.
 MAX_CLASSES = 2**20
+
+
+def constants_for(
+    channels: int | None, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return mean and deviation: a network's own, or 0 and 1 for another number of channels.
+
+    So where an encoding such as (x, 1 - x) has zeros for what is hidden, they stay zeros.
+
+    >>> constants_for(None, [0.4], [0.2]), constants_for(2, [0.4], [0.2])
+    (([0.4], [0.2]), ([0.0, 0.0], [1.0, 1.0]))
+    """
+    count = len(mean) if channels is None else check_integer("channels", channels, 1, 2**10)
+    return (mean, std) if count == len(mean) else ([0.0] * count, [1.0] * count)
 
 
 class Normalize(nn.Module):

@@ -13,8 +13,8 @@ from splic_ext.models.small import digits_cnn, svhn_vgg
 
 __all__ = ["ALIASES", "MODELS", "build_model"]
 
-#: Name -> function that takes `num_classes` and returns the network with random weights.
-MODELS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
+#: Name -> function of `num_classes` and `channels` that returns the network with random weights.
+MODELS: Mapping[str, Callable[[int, int | None], nn.Module]] = MappingProxyType(
     {
         "cifar_resnet20": cifar_resnet20,
         "cifar_resnet56": cifar_resnet56,
@@ -30,7 +30,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def build_model(name: str, num_classes: int = 10) -> nn.Module:
+def build_model(name: str, num_classes: int = 10, channels: int | None = None) -> nn.Module:
     """Return the network of that name, with random weights, in training mode.
 
     Parameters
@@ -39,6 +39,10 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
         One of :data:`MODELS` or of the short :data:`ALIASES`.
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        Channels of the images, C. None: as the network was made for, 3, or 1 for
+        ``"digits_cnn"``. With any other number, such as 6 for images that are encoded as
+        (x, 1 - x), nothing is normalised: mean 0, deviation 1.
 
     Returns
     -------
@@ -48,9 +52,9 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
     Raises
     ------
     ValueError
-        No network of this name, or `num_classes` below 1.
+        No network of this name, or `num_classes` or `channels` below 1.
     TypeError
-        `name` is no string, or `num_classes` no integer.
+        `name` is no string, or `num_classes` or `channels` no integer.
 
     Examples
     --------
@@ -58,6 +62,8 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
     ['cifar_resnet20', 'cifar_resnet56', 'digits_cnn', 'resnet18_32', 'svhn_vgg']
     >>> build_model("cifar_resnet20", num_classes=7).linear.out_features
     7
+    >>> build_model("cifar_resnet20", channels=6).conv1.in_channels
+    6
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -69,4 +75,4 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
             f"model name must be one of {', '.join(MODELS)}, got "
             f"{shortened(repr(name))}; choose one"
         )
-    return MODELS[name](num_classes)
+    return MODELS[name](num_classes, channels)

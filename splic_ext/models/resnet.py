@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from splic_ext.checks import check_integer
-from splic_ext.models.layers import MAX_CLASSES, Normalize
+from splic_ext.models.layers import MAX_CLASSES, Normalize, constants_for
 
 __all__ = ["ResNet", "cifar_resnet20", "cifar_resnet56", "resnet18_32"]
 
@@ -140,21 +140,26 @@ class ResNet(nn.Module):
         return logits
 
 
-def _cifar_resnet(n: int, num_classes: int) -> ResNet:
-    network = ResNet([n, n, n], [16, 32, 64], projection=False, num_classes=num_classes)
+def _cifar_resnet(n: int, num_classes: int, channels: int | None) -> ResNet:
+    mean, std = constants_for(channels, IMAGENET_MEAN, IMAGENET_STD)
+    network = ResNet(
+        [n, n, n], [16, 32, 64], projection=False, num_classes=num_classes, mean=mean, std=std
+    )
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)
     return network
 
 
-def cifar_resnet20(num_classes: int = 10) -> ResNet:
+def cifar_resnet20(num_classes: int = 10, channels: int | None = None) -> ResNet:
     """Return He et al.'s ResNet-20 for CIFAR-10 [1]_: 0.27 million weights, option-A shortcuts.
 
     Parameters
     ----------
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
 
     Returns
     -------
@@ -165,7 +170,7 @@ def cifar_resnet20(num_classes: int = 10) -> ResNet:
     Raises
     ------
     TypeError, ValueError
-        `num_classes` is no positive integer.
+        `num_classes` or `channels` is no positive integer.
 
     References
     ----------
@@ -176,16 +181,18 @@ def cifar_resnet20(num_classes: int = 10) -> ResNet:
     >>> sum(p.numel() for p in cifar_resnet20().parameters())
     269722
     """
-    return _cifar_resnet(3, num_classes)
+    return _cifar_resnet(3, num_classes, channels)
 
 
-def cifar_resnet56(num_classes: int = 10) -> ResNet:
+def cifar_resnet56(num_classes: int = 10, channels: int | None = None) -> ResNet:
     """Return He et al.'s ResNet-56 for CIFAR-10: 0.85 million weights, option-A shortcuts.
 
     Parameters
     ----------
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
 
     Returns
     -------
@@ -195,23 +202,25 @@ def cifar_resnet56(num_classes: int = 10) -> ResNet:
     Raises
     ------
     TypeError, ValueError
-        `num_classes` is no positive integer.
+        `num_classes` or `channels` is no positive integer.
 
     Examples
     --------
     >>> sum(p.numel() for p in cifar_resnet56().parameters())
     853018
     """
-    return _cifar_resnet(9, num_classes)
+    return _cifar_resnet(9, num_classes, channels)
 
 
-def resnet18_32(num_classes: int = 10) -> ResNet:
+def resnet18_32(num_classes: int = 10, channels: int | None = None) -> ResNet:
     """Return the ResNet-18 for 32 x 32 images that ME-Net [1]_ and many others attack and train.
 
     Parameters
     ----------
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
 
     Returns
     -------
@@ -223,7 +232,7 @@ def resnet18_32(num_classes: int = 10) -> ResNet:
     Raises
     ------
     TypeError, ValueError
-        `num_classes` is no positive integer.
+        `num_classes` or `channels` is no positive integer.
 
     References
     ----------
@@ -235,12 +244,12 @@ def resnet18_32(num_classes: int = 10) -> ResNet:
     >>> sum(p.numel() for p in resnet18_32().parameters())
     11173962
     """
-    half = (0.5, 0.5, 0.5)
+    mean, std = constants_for(channels, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     return ResNet(
         [2, 2, 2, 2],
         [64, 128, 256, 512],
         projection=True,
         num_classes=num_classes,
-        mean=half,
-        std=half,
+        mean=mean,
+        std=std,
     )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from splic_ext.checks import check_integer
 from splic_ext.errors import ShapeError
-from splic_ext.models.layers import MAX_CLASSES, Normalize
+from splic_ext.models.layers import MAX_CLASSES, Normalize, constants_for
 
 __all__ = ["DigitsCNN", "SmallVGG", "digits_cnn", "svhn_vgg"]
 
@@ -20,19 +20,22 @@ class DigitsCNN(nn.Module):
     ----------
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
 
     Raises
     ------
     TypeError, ValueError
-        `num_classes` is no positive integer.
+        `num_classes` or `channels` is no positive integer.
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, channels: int | None = None) -> None:
         super().__init__()
         num_classes = check_integer("num_classes", num_classes, 1, MAX_CLASSES)
-        self.normalize = Normalize([0.5], [0.5])
+        mean, std = constants_for(channels, [0.5], [0.5])
+        self.normalize = Normalize(mean, std)
         self.features = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1),
+            nn.Conv2d(len(mean), 16, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(16, 32, 3, padding=1),
             nn.ReLU(),
@@ -45,14 +48,14 @@ class DigitsCNN(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (N, num_classes), of images (N, 1, H, W) in [0, 1]."""
+        """Return the logits, (N, num_classes), of images (N, C, H, W) in [0, 1]."""
         normalized = self.normalize(images)
         if min(images.shape[2:]) < 2:
             raise ShapeError(
-                "`images` must have shape (N, 1, H, W) with H and W from 2, "
+                f"`images` must have shape (N, {images.shape[1]}, H, W) with H and W from 2, "
                 f"got {tuple(images.shape)}; the network is made for 8 x 8 and 28 x 28",
                 tuple(images.shape),
-                "(N, 1, H >= 2, W >= 2)",
+                f"(N, {images.shape[1]}, H >= 2, W >= 2)",
             )
         logits: Tensor = self.classifier(self.features(normalized))
         return logits
@@ -65,19 +68,22 @@ class SmallVGG(nn.Module):
     ----------
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
 
     Raises
     ------
     TypeError, ValueError
-        `num_classes` is no positive integer.
+        `num_classes` or `channels` is no positive integer.
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, channels: int | None = None) -> None:
         super().__init__()
         num_classes = check_integer("num_classes", num_classes, 1, MAX_CLASSES)
-        self.normalize = Normalize(SVHN_MEAN, SVHN_STD)
+        mean, std = constants_for(channels, SVHN_MEAN, SVHN_STD)
+        self.normalize = Normalize(mean, std)
         layers: list[nn.Module] = []
-        inputs = 3
+        inputs = len(mean)
         for widths in ((8, 16), (32, 32), (32, 32)):
             for planes in widths:
                 layers += [nn.Conv2d(inputs, planes, 3, padding=1), nn.BatchNorm2d(planes)]
@@ -91,26 +97,28 @@ class SmallVGG(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (N, num_classes), of images (N, 3, 32, 32) in [0, 1]."""
+        """Return the logits, (N, num_classes), of images (N, C, 32, 32) in [0, 1]."""
         normalized = self.normalize(images)
         if images.shape[2:] != (32, 32):
             raise ShapeError(
-                f"`images` must have shape (N, 3, 32, 32), got {tuple(images.shape)}; "
-                "resize them, or use a ResNet, which takes any size",
+                f"`images` must have shape (N, {images.shape[1]}, 32, 32), got "
+                f"{tuple(images.shape)}; resize them, or use a ResNet, which takes any size",
                 tuple(images.shape),
-                "(N, 3, 32, 32)",
+                f"(N, {images.shape[1]}, 32, 32)",
             )
         logits: Tensor = self.fc_layers(self.conv_layers(normalized).flatten(1))
         return logits
 
 
-def digits_cnn(num_classes: int = 10) -> DigitsCNN:
+def digits_cnn(num_classes: int = 10, channels: int | None = None) -> DigitsCNN:
     """Return a small CNN for gray digits, 8 x 8 or 28 x 28; it trains on a CPU in seconds.
 
     Parameters
     ----------
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
 
     Returns
     -------
@@ -120,7 +128,7 @@ def digits_cnn(num_classes: int = 10) -> DigitsCNN:
     Raises
     ------
     TypeError, ValueError
-        `num_classes` is no positive integer.
+        `num_classes` or `channels` is no positive integer.
 
     Examples
     --------
@@ -128,10 +136,10 @@ def digits_cnn(num_classes: int = 10) -> DigitsCNN:
     >>> digits_cnn()(torch.rand(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
-    return DigitsCNN(num_classes)
+    return DigitsCNN(num_classes, channels)
 
 
-def svhn_vgg(num_classes: int = 10) -> SmallVGG:
+def svhn_vgg(num_classes: int = 10, channels: int | None = None) -> SmallVGG:
     """Return a small VGG for 32 x 32 colour images, made for SVHN: 0.17 million weights.
 
     Convolutions of 8, 16; 32, 32; 32, 32 channels, each with batch normalisation and ReLU, each
@@ -141,6 +149,8 @@ def svhn_vgg(num_classes: int = 10) -> SmallVGG:
     ----------
     num_classes : int, default 10
         Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
 
     Returns
     -------
@@ -151,7 +161,7 @@ def svhn_vgg(num_classes: int = 10) -> SmallVGG:
     Raises
     ------
     TypeError, ValueError
-        `num_classes` is no positive integer.
+        `num_classes` or `channels` is no positive integer.
 
     Examples
     --------
@@ -159,4 +169,4 @@ def svhn_vgg(num_classes: int = 10) -> SmallVGG:
     >>> svhn_vgg()(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    return SmallVGG(num_classes)
+    return SmallVGG(num_classes, channels)

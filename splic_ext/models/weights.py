@@ -95,10 +95,13 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
         )
     other = [key for key, value in given.items() if value.shape != own[key].shape]
     if other:
-        key, classes = other[0], _other_classes([(given[key], own[key]) for key in other])
+        key, pairs = other[0], [(given[key], own[key]) for key in other]
+        classes, channels = _other_classes(pairs), _other_channels(pairs)
         fix = "the `num_classes` and the widths of the file"
         if classes is not None:
             fix = f"`num_classes={classes}`"
+        elif channels is not None:
+            fix = f"`channels={channels}`"
         raise ValueError(
             f"the weights file '{path}' has `{key}` of shape {tuple(given[key].shape)}, expected "
             f"{tuple(own[key].shape)}; build the network with {fix}"
@@ -186,6 +189,18 @@ def _other_classes(pairs: list[tuple[Tensor, Tensor]]) -> int | None:
     if len(counts) == 1 and all(t.shape[1:] == h.shape[1:] and t.ndim for t, h in pairs):
         return int(pairs[0][0].shape[0])
     return None
+
+
+def _other_channels(pairs: list[tuple[Tensor, Tensor]]) -> int | None:
+    """Return the input channels of the file, if these alone differ: constants and a convolution."""
+    first = [(t, h) for t, h in pairs if t.ndim == h.ndim == 4]
+    rest = [(t, h) for t, h in pairs if t.ndim == h.ndim == 3 and t.shape[1:] == h.shape[1:]]
+    if len(first) != 1 or len(first) + len(rest) != len(pairs):
+        return None
+    there, here = first[0]
+    inputs = int(there.shape[1])
+    alike = there.shape[0] == here.shape[0] and there.shape[2:] == here.shape[2:]
+    return inputs if alike and all(len(t) == inputs for t, _ in rest) else None
 
 
 def _reason(error: Exception) -> str:

@@ -30,13 +30,17 @@ def training_entry(path: str, record: TrainingRecord) -> Entry:
         for name, value in options.to_dict().items()
     )
     data = record.dataset
-    attacked = "" if options.adversarial is None else f", attacked by {options.adversarial}"
+    changed = "" if options.adversarial is None else f", attacked by {options.adversarial}"
+    if options.cutout is not None:
+        changed += f", boxes {options.cutout} filled by {options.fill}"
+    if options.ablate is not None:
+        changed += f", ablated to {options.ablate}, encoded by {options.encoding}"
     diagrams = draw_diagrams(tuple(_points(record))) if record.history else ()
     return Entry(
         key=address("training", path),
         title=one_line(f"Training of {record.model.name} on {data.name}"),
         subtitle=one_line(
-            f"{data.images:,} images behind {options.defense}{attacked}; "
+            f"{data.images:,} images behind {options.defense}{changed}; "
             f"{len(record.history)} epochs"
         ),
         path=path,
@@ -45,6 +49,7 @@ def training_entry(path: str, record: TrainingRecord) -> Entry:
             ("Processes", str(record.processes)),
             ("Weights", f"SHA-256 {record.model.sha256[:12]}"),
             ("Defence", record.defense_repr),
+            *((("Fill", record.fill_repr),) if record.fill_repr is not None else ()),
         ),
         command=record.provenance.command,
         notes=tuple(map(one_line, record.notes)),

@@ -44,7 +44,7 @@ DEFENSE_CODE = (
 _NETWORK_CODE = ("attacks", "models", "runs/fingerprints.py", *DEFENSE_CODE)
 
 #: And what comes out of a training.
-TRAINING_CODE = ("training", *_NETWORK_CODE)
+TRAINING_CODE = ("training", "fills", *_NETWORK_CODE)
 
 #: And what comes out of an evaluation.
 CODE = ("evaluation", *_NETWORK_CODE)

@@ -152,7 +152,8 @@ def _decode(kind: Any, values: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if values is None and type(None) in arms:
             return None
-        (kind,) = (arm for arm in arms if arm is not type(None))
+        arms = tuple(arm for arm in arms if arm is not type(None))
+        kind = type(values) if type(values) in arms else arms[0]
         return _decode(kind, values, where)
     if is_dataclass(kind):
         return _decode_dataclass(kind, values, where)

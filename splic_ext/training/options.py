@@ -9,7 +9,9 @@ from typing import Any
 
 from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.checks import MOST, check_bool, check_fields, check_integer, check_number, shortened
-from splic_ext.defenses import Defense, defense_from_spec
+from splic_ext.defenses import Defense, Identity, defense_from_spec
+from splic_ext.fills import Fill, fill_from_spec
+from splic_ext.training.hiding import Boxes, Hiding, check_kept
 
 __all__ = ["PRECISIONS", "SCHEDULES", "TrainingOptions"]
 
@@ -20,7 +22,15 @@ SCHEDULES = ("cosine", "step")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 #: Fields that records and checkpoints of the first versions lack -> what they stand for there.
-LATER: Mapping[str, Any] = MappingProxyType({"adversarial_warmup_epochs": 0.0})
+LATER: Mapping[str, Any] = MappingProxyType(
+    {
+        "adversarial_warmup_epochs": 0.0,
+        "cutout": None,
+        "fill": None,
+        "ablate": None,
+        "encoding": None,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,27 @@ class TrainingOptions:
     adversarial_warmup_epochs : float, default 0.0
         The attack's radius and steps first grow linearly from 0, for that many epochs; fewer than
         `epochs`. Small networks may otherwise learn nothing but the most frequent class [2]_.
+    cutout : str, optional
+        ``"2x9"`` or ``"1x5x8"``, COUNTxSIDE or COUNTxHEIGHTxWIDTH: after shift and mirror, and
+        before the defence, boxes of the images are hidden and filled, for certificates against
+        patches [3]_. Of each image the number of boxes is 0, ..., COUNT with equal chances: so
+        the network learns whole images, too. Boxes lie anywhere inside the image, and may overlap.
+        Test images stay whole. Not together with `copies`, `adversarial` or `ablate`.
+    fill : str, optional
+        A text for :func:`splic_ext.fills.fill_from_spec`: what the boxes of `cutout` are filled
+        with; ``"splic"`` if it is left out.
+    ablate : int or float, optional
+        Pixels of each image that the network learns from, training and test images alike: exactly
+        so many, or each with that probability, in (0, 1); for certificates against changes of
+        pixels [4]_. The others are hidden, before the defence. Fresh masks in each epoch; those of
+        the test images are the same in all. Not together with `copies`, `adversarial` or
+        `cutout`.
+    encoding : str, optional
+        A text for :func:`splic_ext.fills.fill_from_spec`: what becomes of an ablated image;
+        `ablate` needs it. Where it has several channels for each channel of the image, so has
+        the network's input, and `defense` must be ``"identity"``.
     seed : int, default 0
-        In [0, 2**64): decides first weights, order, shifts, masks and attacks.
+        In [0, 2**64): decides first weights, order, shifts, masks, boxes and attacks.
 
     Raises
     ------
@@ -90,12 +119,19 @@ class TrainingOptions:
     .. [1] K. He et al., "Deep residual learning for image recognition", CVPR 2016.
     .. [2] M. Andriushchenko, N. Flammarion, "Understanding and improving fast adversarial
        training", NeurIPS 2020, appendix A: for SVHN, the radius grows over the first epochs.
+    .. [3] C. Xiang, S. Mahloujifar, P. Mittal, "PatchCleanser: Certifiably Robust Defense against
+       Adversarial Patches for Any Image Classifier", USENIX Security 2022, which trains with two
+       boxes of gray (T. DeVries, G. Taylor, arXiv:1708.04552, 2017).
+    .. [4] A. Levine, S. Feizi, "Robustness Certificates for Sparse Adversarial Attacks by
+       Randomized Ablation", AAAI 2020.
 
     Examples
     --------
     >>> options = TrainingOptions(epochs=200, schedule="step", defense="splic", adversarial="bpda")
     >>> TrainingOptions.from_dict(options.to_dict()) == options
     True
+    >>> TrainingOptions(cutout="2x9").fill
+    'splic'
     """
 
     epochs: int = 30
@@ -116,6 +152,10 @@ class TrainingOptions:
     copies: int = 0
     adversarial: str | None = None
     adversarial_warmup_epochs: float = 0.0
+    cutout: str | None = None
+    fill: str | None = None
+    ablate: int | float | None = None
+    encoding: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -162,6 +202,70 @@ class TrainingOptions:
                 "`copies` and `adversarial` contradict each other: adversarial images are new in "
                 "each epoch; use `copies=0`"
             )
+        self._check_hiding()
+
+    def _check_hiding(self) -> None:
+        """Check what is hidden, against the rest too, and complete what may be left out."""
+        for name, needed, example in (
+            ("fill", "cutout", "'2x9'"),
+            ("encoding", "ablate", "0.1"),
+        ):
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise ValueError(
+                    f"`{name}` needs `{needed}`, which hides what it fills; give that, such as "
+                    f"{example}, or leave it out"
+                )
+        if self.cutout is not None:
+            self._set("cutout", str(Boxes.parse(self.cutout)))
+            self._set("fill", "splic" if self.fill is None else self.fill)
+        if self.ablate is not None:
+            self._set("ablate", check_kept(self.ablate))
+            if self.encoding is None:
+                raise ValueError(
+                    "`ablate` needs `encoding`, what the network gets of an ablated image; give "
+                    "one, such as 'mean' or 'splic'"
+                )
+        if self.cutout is not None and self.ablate is not None:
+            raise ValueError(
+                "`cutout` and `ablate` contradict each other: hidden boxes are for one certificate "
+                "and hidden pixels for another; leave one of them out"
+            )
+        name = "cutout" if self.ablate is None else "ablate"
+        if getattr(self, name) is None:
+            return
+        if self.copies:
+            raise ValueError(
+                f"`copies` and `{name}` contradict each other: what is hidden is new in each "
+                "epoch, and filled before the defence; use `copies=0`"
+            )
+        if self.adversarial is not None:
+            raise ValueError(
+                f"`adversarial` and `{name}` contradict each other: the certificate is for what an "
+                "attack does to hidden pixels, and the attack would change those that are seen; "
+                "leave one of them out"
+            )
+        outputs = self.build_hiding().outputs
+        if name == "cutout" and outputs > 1:
+            raise ValueError(
+                f"`fill` must return images with the channels that they have, got {self.fill!r}, "
+                f"with {outputs} for each; use it as `encoding`, with `ablate`"
+            )
+        if outputs > 1 and not isinstance(self.build_defense(), Identity):
+            raise ValueError(
+                f"`defense` must be 'identity' with the `encoding` {self.encoding!r}, whose "
+                f"results are no images, got {shortened(repr(self.defense))}; leave it out, or "
+                "use another encoding"
+            )
+
+    def build_hiding(self) -> Hiding:
+        """Return what `cutout` and `fill`, or `ablate` and `encoding`, describe."""
+        boxes = None if self.cutout is None else Boxes.parse(self.cutout)
+        return Hiding(self.seed, boxes, self.ablate, self.build_fill())
+
+    def build_fill(self) -> Fill | None:
+        """Return the fill that `fill` or `encoding` describes, if there is one."""
+        spec = self.fill if self.encoding is None else self.encoding
+        return None if spec is None else fill_from_spec(spec)
 
     def build_defense(self) -> Defense:
         """Return the defence that `defense` describes."""

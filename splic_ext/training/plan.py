@@ -71,11 +71,16 @@ def make_plan(
     """Build the network if it is a name, and check that all of it goes together."""
     if isinstance(model, str):
         torch.manual_seed(derive_seed(options.seed, "weights"))
-        network = build_model(model, len(data.classes))
+        outputs = options.build_hiding().outputs
+        channels = None if outputs == 1 else outputs * data.images.shape[1]
+        network = build_model(model, len(data.classes), channels)
     else:
         network = model
     network.to(device)
     _check_sizes(data, test, options, processes)
+    for part in (data, test):
+        if part is not None:
+            options.build_hiding().check_size(*part.images.shape[2:])
     if options.copies and cache is None:
         raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
     _try(network, options, device, [part for part in (data, test) if part is not None])
@@ -139,10 +144,11 @@ def _check_sizes(
 def _try(
     network: nn.Module, options: TrainingOptions, device: torch.device, parts: list[Dataset]
 ) -> None:
-    """Raise unless defence and network take two images of each data set."""
-    defense = options.build_defense().to(device)
+    """Raise unless fill, defence and network take two images of each data set."""
+    defense, hiding = options.build_defense().to(device), options.build_hiding()
     for data in parts:
         few = torch.from_numpy(data.first(2).to_float()).to(device)
+        few = hiding.scored(few, slice(0, len(few)))
         is_random(options.defense, defense, few)
         with torch.no_grad():
             logits = network.eval()(few)

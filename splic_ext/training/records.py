@@ -32,13 +32,14 @@ class EpochSeconds(Spent):
     Attributes
     ----------
     defense : float
-        Defending images, those of the attack included: the solver, where the defence is SPLIC.
+        Defending images, those of the attack included, and filling what is hidden: the solver,
+        where the defence or the fill is SPLIC.
     attack : float
         Making adversarial images, apart from defending them.
     network : float
         Forward and backward passes on what is learnt, and the updates.
     test : float
-        Defending and classifying the test images.
+        Defending and classifying the test images, and ablating them.
     rest : float
         Batches, checkpoints and all else.
     """
@@ -61,10 +62,11 @@ class EpochRecord:
     loss : float
         Mean over the images, as they were learnt.
     train_accuracy : float
-        In [0, 1], of the images as they were learnt: shifted, defended, adversarial.
+        In [0, 1], of the images as they were learnt: shifted, hidden, defended, adversarial.
     test_accuracy : float or None
-        In [0, 1], of the test images behind the defence, one draw; with averaged weights where
-        the result has them. None without test images.
+        In [0, 1], of the test images behind the defence, one draw; ablated where the training
+        images are, otherwise whole; with averaged weights where the result has them. None
+        without test images.
     learning_rate : float
         Of the last update.
     seconds : EpochSeconds
@@ -91,8 +93,13 @@ class TrainingRecord(Versioned):
         The defence with all of its parameters.
     attack : dict or None
         The attack with all of its parameters.
+    fill_repr : str or None
+        What hidden pixels are filled with, or how ablated images are encoded, with all parameters.
     model : NetworkInfo
         The network, and the SHA-256 of its final weights.
+    channels : int
+        Of the network's input: with them :func:`splic_ext.models.build_model` builds the network
+        that the weights are of.
     dataset : DatasetInfo
     test : DatasetInfo or None
     history : tuple of EpochRecord
@@ -107,7 +114,9 @@ class TrainingRecord(Versioned):
     options: TrainingOptions
     defense_repr: str
     attack: dict[str, Any] | None
+    fill_repr: str | None
     model: NetworkInfo
+    channels: int
     dataset: DatasetInfo
     test: DatasetInfo | None
     history: tuple[EpochRecord, ...]
@@ -126,6 +135,10 @@ class TrainingRecord(Versioned):
     def _from_values(cls, values: dict[str, Any], where: str) -> TrainingRecord:
         if isinstance(values.get("options"), dict):
             values["options"] = {**LATER, **values["options"]}
+        shape = values["dataset"].get("shape") if isinstance(values.get("dataset"), dict) else None
+        if "fill_repr" not in values and isinstance(shape, list) and shape:
+            # Of the first versions, where nothing was hidden.
+            values = {"fill_repr": None, "channels": shape[0], **values}
         return decode(cls, values, where)
 
 

@@ -64,7 +64,8 @@ def train(
         Images to learn.
     options : TrainingOptions, optional
     test : Dataset, optional
-        Images to score behind the defence after each epoch; they decide nothing.
+        Images to score behind the defence after each epoch, ablated where the training images
+        are; they decide nothing.
     output : path, optional
         Folder for the weights, the record, the checkpoint and logs for TensorBoard. None: nothing
         is written, and nothing can be resumed.
@@ -107,8 +108,8 @@ def train(
 
     Notes
     -----
-    Order, shifts, mirror images, masks, attacks and dropout follow from the seed, the number of
-    the epoch and the image, and not from the state of a generator: none is changed. On CUDA the
+    Order, shifts, mirror images, boxes, masks, attacks and dropout follow from the seed, the number
+    of the epoch and the image, and not from the state of a generator: none is changed. On CUDA the
     same bits come out only of networks whose layers are deterministic there.
 
     *Thread safety*: one training at a time in a process: it sets torch's threads and seed.
@@ -219,13 +220,15 @@ def _finish(trainer: Trainer, folder: TrainingFolder) -> TrainingResult:
     plan, options, network = trainer.plan, trainer.options, trainer.plan.network
     if trainer.learner.average is not None:
         network.load_state_dict(trainer.learner.average.module.state_dict())
-    attack = options.build_attack()
+    attack, hiding = options.build_attack(), trainer.hiding
     record = TrainingRecord(
         key=fingerprint(plan.identity),
         options=options,
         defense_repr=repr(options.build_defense()),
         attack=None if attack is None else attack.to_dict(),
+        fill_repr=None if hiding.fill is None else repr(hiding.fill),
         model=NetworkInfo(plan.name, fingerprint_weights(network)),
+        channels=hiding.outputs * plan.dataset_info.shape[0],
         dataset=plan.dataset_info,
         test=plan.test_info,
         history=trainer.position.history,

@@ -56,6 +56,7 @@ class Trainer:
         self.copies: Sequence[npt.NDArray[np.uint8]] = ()
         self.learner = Learner(plan)
         self.defense: Defense = self.options.build_defense().to(plan.device)
+        self.hiding = self.options.build_hiding()
         self._attack = self.options.build_attack()
         self._defended = Defended(self.learner.fast, self.defense)
         self._bounds = batch_bounds(len(plan.data), self.options.batch_size)
@@ -109,13 +110,17 @@ class Trainer:
         self.position = Position(epoch=done.epoch + 1, history=(*done.history, record))
 
     def _update(self, epoch: EpochPlan, clock: Clock) -> None:
-        """Take a batch, attack and defend it, and learn it."""
+        """Take a batch, hide parts of it or attack it, defend it, and learn it."""
         options, position, processes = self.options, self.position, self.plan.processes
         start, stop = self._bounds[position.batch : position.batch + 2]
         began = clock.total
         done = epoch.number + (position.batch + 0.5) / (len(self._bounds) - 1)
         self.learner.seed(derive_seed(options.seed, "network", epoch.number, start, processes.rank))
-        images, labels, index = self._batch(epoch, processes.part(start, stop))
+        part = processes.part(start, stop)
+        images, labels, index = self._batch(epoch, part)
+        if self.hiding.fill is not None:
+            with clock.phase("defense"), torch.no_grad():
+                images = self.hiding.learnt(images, epoch.number, part)
         if not self.copies:
             images = self._attacked(epoch, images, labels, index, done, clock)
             images = self._defend(epoch, images, index)
@@ -182,7 +187,7 @@ class Trainer:
         return defended
 
     def _score(self, test: Dataset, clock: Clock) -> float:
-        """Return the accuracy on test images behind the defence."""
+        """Return the accuracy on test images behind the defence, ablated if that is asked for."""
         network, device, right = self.learner.best.eval(), self.plan.device, torch.zeros(1)
         bounds = batch_bounds(len(test), self.options.batch_size)
         seed = derive_seed(self.options.seed, "test", self.position.epoch)
@@ -191,6 +196,7 @@ class Trainer:
                 began = clock.total
                 part = self.plan.processes.part(start, stop)
                 images = torch.from_numpy(test.images[part].copy()).to(device).float() / 255
+                images = self.hiding.scored(images, part)
                 with seeded_masks(seed):
                     images = self.defense(images, index=part.start)
                 logits = self.learner.logits(network, images)
