@@ -1,7 +1,8 @@
 """What hidden pixels are filled with, as torch modules of images and a mask.
 
 Each maps float images of shape (N, C, H, W) in [0, 1] and a mask (True = visible) to images of the
-same shape, dtype and device without holes; it sees the visible pixels alone.
+same shape, dtype and device without holes; it sees the visible pixels alone. :class:`Null` doubles
+the channels, to tell the network what is hidden.
 
 >>> import torch
 >>> from splic_ext import fills
@@ -20,6 +21,7 @@ with optional("`splic_ext.fills`", "torch", "torch"):
 
 from splic_ext.fills.base import EMPTY, Fill, FunctionFill
 from splic_ext.fills.constant import Constant, Mean
+from splic_ext.fills.encodings import Null
 from splic_ext.fills.registry import FILLS, as_fill, create_fill, fill_from_spec
 from splic_ext.fills.splic import SPLICFill
 
@@ -30,6 +32,7 @@ __all__ = [
     "Fill",
     "FunctionFill",
     "Mean",
+    "Null",
     "SPLICFill",
     "as_fill",
     "create_fill",

@@ -11,6 +11,7 @@ from typing import Any
 from splic_ext.defenses import Defense
 from splic_ext.fills.base import Fill, FunctionFill
 from splic_ext.fills.constant import Constant, Mean
+from splic_ext.fills.encodings import Null
 from splic_ext.fills.splic import SPLICFill
 from splic_ext.options import SolverOptions
 from splic_ext.specs import parse_spec
@@ -22,6 +23,7 @@ FILLS: Mapping[str, type[Fill]] = MappingProxyType(
     {
         "gray": Constant,
         "mean": Mean,
+        "null": Null,
         "splic": SPLICFill,
     }
 )
