@@ -13,6 +13,9 @@ from splic_ext.optional import optional
 
 __all__ = ["ablation_delta", "certified_radius", "clopper_pearson_lower", "least_draws"]
 
+#: Bits after the point in which powers are computed.
+BITS = 256
+
 
 def ablation_delta(pixels: int, kept: int | float, rho: int, scheme: Scheme) -> float:
     r"""Return the probability that a mask keeps at least one of `rho` given pixels [1]_.
@@ -21,7 +24,7 @@ def ablation_delta(pixels: int, kept: int | float, rho: int, scheme: Scheme) -> 
               \Delta_\rho = 1 - \binom{d - \rho}{k} \Big/ \binom{d}{k} \quad \text{(exact k)}
 
     No change of `rho` pixels moves the probability of any class by more. It is computed in
-    integers, and rounded up to the next float if it is none: never below the exact value.
+    integers, and rounded up: never below the exact value.
 
     Parameters
     ----------
@@ -70,14 +73,27 @@ def _delta(pixels: int, kept: int | float, rho: int) -> float:
     """Return it, `kept` an int for the exact scheme and a float for the other."""
     if isinstance(kept, float):
         part, whole = kept.as_integer_ratio()
-        hidden, all_masks = (whole - part) ** rho, whole**rho
+        hidden, all_masks = _power_below(((whole - part) << BITS) // whole, rho), 1 << BITS
     else:
-        # C(d - rho, k) / C(d, k) is the product of (d - k - i) / (d - i) over i < rho.
-        hidden, all_masks = math.perm(pixels - kept, rho), math.perm(pixels, rho)
+        # C(d - rho, k) / C(d, k) is the product of (d - k - i) / (d - i) over i < rho, and the
+        # same with k and rho exchanged.
+        few, many = sorted((kept, rho))
+        hidden, all_masks = math.perm(pixels - many, few), math.perm(pixels, few)
     seen = all_masks - hidden
     result = seen / all_masks
     part, whole = result.as_integer_ratio()
     return result if part * all_masks >= seen * whole else math.nextafter(result, 1.0)
+
+
+def _power_below(base: int, exponent: int) -> int:
+    """Return a power of a number in [0, 1] in units of 2**-BITS, rounded down."""
+    result = 1 << BITS
+    while exponent:
+        if exponent & 1:
+            result = (result * base) >> BITS
+        base = (base * base) >> BITS
+        exponent >>= 1
+    return result
 
 
 def clopper_pearson_lower(count: int, draws: int, alpha: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from splic_ext.certify.ablation_bounds import certified_radius, check_alpha, clopper_pearson_lower
@@ -211,13 +211,11 @@ class PixelReport(Versioned):
 
     def to_json(self) -> str:
         """Return the report as JSON, which :meth:`from_json` reads; a line for each record."""
-        values = {"schema_version": PIXELS_SCHEMA, **encode(replace(self, records=()))}
-        del values["records"]
+        values = {"schema_version": PIXELS_SCHEMA, **encode(self)}
+        records = values.pop("records")
         head = json.dumps(values, indent=2, allow_nan=False).removesuffix("\n}")
-        records = ",\n".join(
-            f"    {json.dumps(encode(record), allow_nan=False)}" for record in self.records
-        )
-        return f'{head},\n  "records": [\n{records}\n  ]\n}}'
+        lines = ",\n".join(f"    {json.dumps(record, allow_nan=False)}" for record in records)
+        return f'{head},\n  "records": [\n{lines}\n  ]\n}}'
 
     @classmethod
     def _from_values(cls, values: dict[str, Any], where: str) -> PixelReport:
