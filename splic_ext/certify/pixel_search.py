@@ -65,6 +65,7 @@ def greedy_pixel_search(
     kept: int | float = 0.1,
     encoding: Fill | str = "splic",
     draws: int = 100,
+    lead: int = 0,
     seed: int = 0,
     first_index: int = 0,
     batch_size: int = 256,
@@ -89,7 +90,10 @@ def greedy_pixel_search(
     pixels : int
         Most pixels to change, in [1, H * W].
     draws : int, default 100
-        Draws that score a change.
+        Draws that score a change; more -> slower, and closer to the vote over all masks.
+    lead : int, default 0
+        Votes, in [0, draws), by which another class must be ahead before the search ends; more ->
+        changes that hold for other draws as well.
 
     Returns
     -------
@@ -136,10 +140,11 @@ def greedy_pixel_search(
     index = check_index(first_index, 1)
     count = check_draws("draws", draws)
     search = _Search(work, batch[0].clone(), index, count, label)
+    lead = check_integer("lead", lead, 0, count - 1)
     corners = torch.tensor(list(product((0.0, 1.0), repeat=channels))).to(batch)
     changed: list[tuple[int, int]] = []
     margins = [search.margin]
-    while margins[-1] >= 0 and len(changed) < pixels:
+    while margins[-1] >= -lead and len(changed) < pixels:
         place = search.step(corners, changed)
         changed.append(place)
         margins.append(search.margin)
