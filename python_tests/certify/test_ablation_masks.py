@@ -91,6 +91,7 @@ def test_draws_of_an_image_are_independent():
         ({"kept": 1.2}, ValueError, "`kept` must be finite and in"),
         ({"kept": "all"}, TypeError, "`kept` must be a number"),
         ({"shape": (3, 0)}, ValueError, r"`shape\[1\]` must be an integer in"),
+        ({"shape": 12}, ValueError, r"`shape` must be \(H, W\), got 12"),
         ({"shape": (1, 3, 4)}, ValueError, r"`shape` must be \(H, W\)"),
         ({"seed": -1}, ValueError, "`seed` must be an integer in"),
         ({"index": 2**64}, ValueError, "`index` must be an integer in"),

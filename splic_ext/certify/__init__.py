@@ -4,8 +4,8 @@ Randomised ablation, :func:`certify_pixels`: no change of up to so many pixels c
 
 >>> import torch
 >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
->>> with torch.no_grad():
-...     _ = network[1].weight.copy_(torch.tensor([[1.0], [-1.0]]).expand(2, 64)), network[1].bias.zero_()
+>>> weight = torch.tensor([[1.0], [-1.0]]).expand(2, 64)
+>>> _ = network.load_state_dict({"1.weight": weight, "1.bias": torch.zeros(2)})
 >>> report = certify_pixels(
 ...     network, torch.full((1, 1, 8, 8), 0.75), [0], kept=6, encoding="mean", draws=200
 ... )

@@ -55,8 +55,8 @@ def ablation_delta(pixels: int, kept: int | float, rho: int, scheme: Scheme) -> 
     --------
     >>> ablation_delta(1024, 0.25, 2, "bernoulli")
     0.4375
-    >>> ablation_delta(10, 2, 3, "exact-k") == 24 / 45 or ablation_delta(10, 2, 3, "exact-k")
-    0.5333333333333334
+    >>> ablation_delta(8, 2, 1, "exact-k")
+    0.25
     """
     pixels = check_integer("pixels", pixels, 1)
     rho = check_integer("rho", rho, 0, pixels)
@@ -131,7 +131,7 @@ def clopper_pearson_lower(count: int, draws: int, alpha: float) -> float:
     Examples
     --------
     >>> round(clopper_pearson_lower(990, 1000, 0.001), 4)
-    0.9763
+    0.976
     >>> clopper_pearson_lower(0, 10, 0.05)
     0.0
     """

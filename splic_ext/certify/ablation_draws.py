@@ -44,7 +44,8 @@ def as_encoding(encoding: Any) -> Fill:
 
 def as_images(images: Any) -> torch.Tensor:
     """Return images of NumPy or torch as a tensor, or raise unless they can be certified."""
-    tensor = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+    array = isinstance(images, np.ndarray)
+    tensor = torch.from_numpy(np.ascontiguousarray(images)) if array else images
     check_images(tensor)
     if len(tensor) == 0:
         raise ValueError("`images` must hold an image at least, got none; check what selects them")

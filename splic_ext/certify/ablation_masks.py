@@ -77,7 +77,7 @@ class Kept:
         words = 2 if self.scheme == "exact-k" else 1
         random = _words(seed, index, draw, words * self.pixels)
         if isinstance(self.amount, float):
-            bits = random < np.uint64(round(self.amount * 2**32))
+            bits: npt.NDArray[np.bool_] = random < np.uint64(round(self.amount * 2**32))
         else:
             # The k smallest of random keys of 64 bits are a uniform choice, but for equal keys,
             # which a mask has with a probability below pixels**2 / 2**65.
@@ -148,13 +148,14 @@ def ablation_masks(
     >>> bool((again == masks[99:]).all())
     True
     """
-    if len(shape) != 2:
+    sides = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    if len(sides) != 2:
         raise ShapeError(
             f"`shape` must be (H, W), got {shape!r}; masks are shared by the channels",
-            tuple(shape),
+            sides,
             "(H, W)",
         )
-    height, width = (check_integer(f"shape[{i}]", side, 1) for i, side in enumerate(shape))
+    height, width = (check_integer(f"shape[{i}]", side, 1) for i, side in enumerate(sides))
     plan = Kept.of(kept, height, width)
     seed = check_integer("seed", seed, 0, SEEDS - 1)
     images = _numbers("index", index, SEEDS - 1)

@@ -108,10 +108,8 @@ def greedy_pixel_search(
     Examples
     --------
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
-    >>> with torch.no_grad():
-    ...     network[1].weight[0].fill_(1), network[1].weight[1].fill_(-1)
-    ...     _ = network[1].bias.copy_(torch.tensor([-8.0, 8.0]))
-    (tensor([1., 1., ...
+    >>> weight = torch.tensor([[1.0], [-1.0]]).expand(2, 16)
+    >>> _ = network.load_state_dict({"1.weight": weight, "1.bias": torch.tensor([-8.0, 8.0])})
     >>> image = torch.full((1, 4, 4), 0.6)
     >>> attack = greedy_pixel_search(network, image, 0, pixels=9, kept=6, encoding="mean")
     >>> attack.success, len(attack.changed) > 1
@@ -206,9 +204,9 @@ class _Search:
                 encoded = self.work.encoded(images, self._index.repeat(len(part)), draws)
                 classes[start : start + len(part)] = self.work.classify(encoded)
         ends = np.cumsum([len(draws) for draws in seen])
-        for draws, found in zip(seen, np.split(classes, ends[:-1]), strict=True):
+        for seeing, found in zip(seen, np.split(classes, ends[:-1]), strict=True):
             votes = self._votes.copy()
-            votes[draws] = found
+            votes[seeing] = found
             yield votes
 
 
