@@ -102,10 +102,10 @@ def test_refused(arguments, error, message):
 
 
 def test_train_mode_is_refused_after_the_first_forward():
-    vote = AblatedVote(brightness(), 6, "mean")
+    vote = AblatedVote(brightness(), 6, "mean").eval()
     image = torch.full((1, 1, 8, 8), 0.75)
     assert vote(image).tolist() == [0]
-    vote.train()
+    vote.model.train()
     with pytest.raises(ValueError, match="`model` is in train mode"):
         vote(image)
     assert vote.eval()(image).tolist() == [0]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from splic_ext.attacks.target import in_train_mode
 from splic_ext.certify.ablation_bounds import check_alpha, statistics
 from splic_ext.certify.ablation_draws import (
     Draws,
@@ -141,7 +142,7 @@ class AblatedVote(nn.Module):
         plan = Kept.of(self.kept, *tensor.shape[2:])
         seed = secrets.randbits(64) if self.seed is None else self.seed
         work = Draws(self.model, self.encoding, plan, seed, self.batch_size)
-        if self._tried != tuple(tensor.shape[1:]) or self.training:
+        if self._tried != tuple(tensor.shape[1:]) or in_train_mode(self.model):
             check_trial(work, tensor[:1], np.zeros(1, np.int64))
             self._tried = tuple(tensor.shape[1:])
         votes = work.predict(tensor, index, 0, self.draws)
