@@ -154,7 +154,7 @@ def _lower(count: int, draws: int, alpha: float) -> float:
 
 def statistics() -> Any:
     """Return `scipy.stats`."""
-    with optional("`splic_ext.certify` by draws", "data", "scipy"):
+    with optional("`splic_ext.certify` by draws", "certify", "scipy"):
         return import_module("scipy.stats")
 
 
