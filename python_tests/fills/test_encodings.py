@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from splic_ext.fills import Null, create_fill  # noqa: E402
+from splic_ext.fills import ENCODINGS, Null, create_fill  # noqa: E402
 
 
 @pytest.fixture
@@ -25,6 +25,14 @@ def test_null_is_both_values_or_nothing(images, mask):
     zero = torch.zeros(())
     assert torch.equal(encoded[:, :2], torch.where(mask, images, zero))
     assert torch.equal(encoded[:, 2:], torch.where(mask, 1 - images, zero))
+
+
+def test_encodings_are_known_by_name():
+    for name, kind in ENCODINGS.items():
+        assert isinstance(create_fill(name), kind)
+        assert kind.outputs > 1
+    with pytest.raises(ValueError, match="fill name must be one of .*, null, got 'none'"):
+        create_fill("none")
 
 
 def test_null_tells_black_and_white_from_hidden():

@@ -22,11 +22,12 @@ with optional("`splic_ext.fills`", "torch", "torch"):
 from splic_ext.fills.base import EMPTY, Fill, FunctionFill
 from splic_ext.fills.constant import Constant, Mean
 from splic_ext.fills.encodings import Null
-from splic_ext.fills.registry import FILLS, as_fill, create_fill, fill_from_spec
+from splic_ext.fills.registry import ENCODINGS, FILLS, as_fill, create_fill, fill_from_spec
 from splic_ext.fills.splic import SPLICFill
 
 __all__ = [
     "EMPTY",
+    "ENCODINGS",
     "FILLS",
     "Constant",
     "Fill",
