@@ -31,7 +31,7 @@ def test_encodings_are_known_by_name():
     for name, kind in ENCODINGS.items():
         assert isinstance(create_fill(name), kind)
         assert kind.outputs > 1
-    with pytest.raises(ValueError, match="fill name must be one of .*, null, got 'none'"):
+    with pytest.raises(ValueError, match=r"fill name must be one of .*, null, got 'none'"):
         create_fill("none")
 
 
