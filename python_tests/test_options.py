@@ -116,7 +116,9 @@ def test_presets():
     recommended = SolverOptions.preset("recommended")
     assert recommended == SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4)
     for name in ("fast", "", None, ["paper"]):
-        with pytest.raises(ValueError, match="must be 'paper' or 'recommended', got"):
+        with pytest.raises(
+            ValueError, match="must be 'paper' or 'recommended' or 'holes' or 'ablation', got"
+        ):
             SolverOptions.preset(name)
 
 

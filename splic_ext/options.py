@@ -159,11 +159,13 @@ class SolverOptions:
 
         Parameters
         ----------
-        name : {"paper", "recommended", "holes"}
+        name : {"paper", "recommended", "holes", "ablation"}
             ``"paper"``: the constants printed in the paper, which are also the defaults.
             ``"recommended"``: tuned on CIFAR-10 training images against gray-box attacks, see
             ``docs/presets.md``. ``"holes"``: one pass with a given mask, to fill what it hides;
-            tuned on CIFAR-10 and SVHN training images, see ``docs/certify.md``.
+            tuned on CIFAR-10 and SVHN training images, see ``docs/certify.md``. ``"ablation"``:
+            one pass where few pixels are left, 5 to 20 %; tuned on CIFAR-10 training images, see
+            ``docs/certify_pixels.md``.
 
         Raises
         ------
@@ -355,4 +357,5 @@ PRESETS: dict[str, SolverOptions] = {
     "paper": SolverOptions(),
     "recommended": SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4),
     "holes": SolverOptions(tv_weight=0.2, tolerance=0.0, alternate=False),
+    "ablation": SolverOptions(tv_weight=0.5, max_iterations=105, tolerance=0.0, alternate=False),
 }

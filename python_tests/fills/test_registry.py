@@ -22,7 +22,10 @@ def test_every_fill_has_a_name():
         for name in fills.__all__
         if isinstance(getattr(fills, name), type) and issubclass(getattr(fills, name), fills.Fill)
     }
-    assert kinds - {fills.Fill, fills.FunctionFill} == set(fills.FILLS.values())
+    assert kinds - {fills.Fill, fills.FunctionFill} == {
+        *fills.FILLS.values(),
+        *fills.ENCODINGS.values(),
+    }
     expected = ["gray", "mean", "telea", "navier-stokes", "biharmonic", "tv", "splic"]
     assert list(fills.FILLS) == expected
 

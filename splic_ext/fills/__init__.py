@@ -1,7 +1,8 @@
 """What hidden pixels are filled with, as torch modules of images and a mask.
 
 Each maps float images of shape (N, C, H, W) in [0, 1] and a mask (True = visible) to images of the
-same shape, dtype and device without holes; it sees the visible pixels alone.
+same shape, dtype and device without holes; it sees the visible pixels alone. :class:`Null` doubles
+the channels, to tell the network what is hidden.
 
 >>> import torch
 >>> from splic_ext import fills
@@ -21,13 +22,15 @@ with optional("`splic_ext.fills`", "torch", "torch"):
 from splic_ext.fills.base import EMPTY, Fill, FunctionFill
 from splic_ext.fills.biharmonic import Biharmonic
 from splic_ext.fills.constant import Constant, Mean
+from splic_ext.fills.encodings import Null
 from splic_ext.fills.opencv import NavierStokes, Telea
-from splic_ext.fills.registry import FILLS, as_fill, create_fill, fill_from_spec
+from splic_ext.fills.registry import ENCODINGS, FILLS, as_fill, create_fill, fill_from_spec
 from splic_ext.fills.splic import SPLICFill
 from splic_ext.fills.tv import TVInpainting
 
 __all__ = [
     "EMPTY",
+    "ENCODINGS",
     "FILLS",
     "Biharmonic",
     "Constant",
@@ -35,6 +38,7 @@ __all__ = [
     "FunctionFill",
     "Mean",
     "NavierStokes",
+    "Null",
     "SPLICFill",
     "TVInpainting",
     "Telea",

@@ -78,7 +78,7 @@ class Fill(nn.Module):
         -------
         tensor of shape (max(M, N), C * outputs, H, W)
             In [0, 1], dtype and device of `images`; visible pixels are those of `images`. Where
-            nothing is visible all is 0.5.
+            nothing is visible all is 0.5. With `outputs` above 1 all is as the subclass says.
 
         Raises
         ------
@@ -102,8 +102,9 @@ class Fill(nn.Module):
         """Return the filled images, of which the subclass decides the hidden pixels alone."""
         # Copies: what the subclass writes to decides nothing, and their layout is always the same.
         given = [x.clone(memory_format=torch.contiguous_format) for x in (work, mask)]
-        filled = self.fill(*given) if len(work) else work
-        expected = tuple(work.shape)
+        count, channels, *sides = work.shape
+        expected = (count, channels * self.outputs, *sides)
+        filled = self.fill(*given) if count else work.new_zeros(expected)
         if not isinstance(filled, torch.Tensor) or tuple(filled.shape) != expected:
             got = tuple(filled.shape) if isinstance(filled, torch.Tensor) else type(filled).__name__
             raise ShapeError(
@@ -112,13 +113,15 @@ class Fill(nn.Module):
                 got if isinstance(got, tuple) else (),
                 str(expected),
             )
-        empty = ~mask.flatten(1).any(dim=1)[:, None, None, None]
-        filled = torch.where(empty, filled.new_tensor(EMPTY), filled)
+        if self.outputs == 1:
+            empty = ~mask.flatten(1).any(dim=1)[:, None, None, None]
+            filled = torch.where(empty, filled.new_tensor(EMPTY), filled)
         if not bool(filled.detach().isfinite().all()):
             raise ValueError(
                 f"the fill {self!r} must return finite images, got NaN or infinity; mend it"
             )
-        return torch.where(mask, work, filled.clamp(0.0, 1.0).to(work.dtype))
+        filled = filled.clamp(0.0, 1.0).to(work.dtype)
+        return torch.where(mask, work, filled) if self.outputs == 1 else filled
 
     def fill(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return images whose hidden pixels have values; what a subclass implements.
@@ -132,9 +135,9 @@ class Fill(nn.Module):
 
         Returns
         -------
-        tensor of shape (N, C, H, W)
+        tensor of shape (N, C * outputs, H, W)
             Each image a function of its own visible pixels and mask, without randomness. Visible
-            pixels of it do not count; excess over [0, 1] is clipped.
+            pixels of it do not count, where `outputs` is 1; excess over [0, 1] is clipped.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement the method `fill`")
 

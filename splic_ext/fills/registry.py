@@ -12,13 +12,14 @@ from splic_ext.defenses import Defense
 from splic_ext.fills.base import Fill, FunctionFill
 from splic_ext.fills.biharmonic import Biharmonic
 from splic_ext.fills.constant import Constant, Mean
+from splic_ext.fills.encodings import Null
 from splic_ext.fills.opencv import NavierStokes, Telea
 from splic_ext.fills.splic import SPLICFill
 from splic_ext.fills.tv import TVInpainting
 from splic_ext.options import SolverOptions
 from splic_ext.specs import parse_spec
 
-__all__ = ["FILLS", "as_fill", "create_fill", "fill_from_spec"]
+__all__ = ["ENCODINGS", "FILLS", "as_fill", "create_fill", "fill_from_spec"]
 
 #: Name -> class; see :func:`create_fill`.
 FILLS: Mapping[str, type[Fill]] = MappingProxyType(
@@ -33,6 +34,9 @@ FILLS: Mapping[str, type[Fill]] = MappingProxyType(
     }
 )
 
+#: Name -> class of fills that return more channels than the images have, for networks made for it.
+ENCODINGS: Mapping[str, type[Fill]] = MappingProxyType({"null": Null})
+
 _OPTIONS = tuple(field.name for field in fields(SolverOptions))
 
 
@@ -42,7 +46,7 @@ def create_fill(name: str, **parameters: Any) -> Fill:
     Parameters
     ----------
     name : str
-        One of :data:`FILLS`.
+        One of :data:`FILLS` or :data:`ENCODINGS`.
     **parameters
         As the class takes them. ``"splic"`` takes the fields of
         :class:`splic_ext.SolverOptions` as well, and `preset`, the name of the preset whose
@@ -68,9 +72,10 @@ def create_fill(name: str, **parameters: Any) -> Fill:
     >>> create_fill("splic", tv_weight=0.1).options.alternate
     False
     """
-    if not isinstance(name, str) or name not in FILLS:
-        raise ValueError(f"fill name must be one of {', '.join(FILLS)}, got {name!r}; choose one")
-    kind = FILLS[name]
+    kinds = {**FILLS, **ENCODINGS}
+    if not isinstance(name, str) or name not in kinds:
+        raise ValueError(f"fill name must be one of {', '.join(kinds)}, got {name!r}; choose one")
+    kind = kinds[name]
     known = list(inspect.signature(kind).parameters)
     extra = ("preset", *_OPTIONS) if issubclass(kind, SPLICFill) else ()
     unknown = [key for key in parameters if key not in known and key not in extra]
