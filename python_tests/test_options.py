@@ -156,6 +156,10 @@ def test_value_out_of_range(name, value, message):
     ("name", "value"),
     [
         ("rank", 2.0),
+        ("rank", 1.0),
+        ("rank", 0.0),
+        ("rank", -0.5),
+        ("rank", float("nan")),
         ("rank", True),
         ("rank", "2"),
         ("inner_iterations", None),
@@ -237,6 +241,17 @@ def test_numpy_scalars_become_plain_values():
 )
 def test_default_rank_is_a_quarter_of_the_shorter_side(size, rank):
     assert SolverOptions().resolve_rank(*size) == rank
+
+
+@pytest.mark.parametrize(
+    ("size", "rank", "expected"),
+    [((32, 32), 0.375, 12), ((8, 48), 0.375, 3), ((2, 9), 0.375, 1), ((32, 7), 0.999, 6)],
+)
+def test_rank_as_a_share_of_the_shorter_side(size, rank, expected):
+    options = SolverOptions(rank=rank)
+    assert options.resolve_rank(*size) == expected
+    assert SolverOptions.from_json(options.to_json()) == options
+    assert SolverOptions(rank=np.float64(rank)) == options
 
 
 def test_rank_up_to_the_shorter_side():

@@ -35,9 +35,10 @@ class SolverOptions:
 
     Parameters
     ----------
-    rank : int or None, default None
-        Number r of singular triplets kept; smaller -> smoother. ``None`` means
-        ``max(1, min(H, W) // 4)``, the paper's R / 4.
+    rank : int, float or None, default None
+        Number r of singular triplets kept; smaller -> smoother. A float in (0, 1) is a share of
+        min(H, W), rounded down, at least 1. ``None`` means ``max(1, min(H, W) // 4)``, the paper's
+        R / 4.
     tv_weight : float, default 0.02
         The paper's lambda (>= 0), weight of the total-variation term; larger -> smoother.
     delta_decay : float, default 0.45
@@ -102,7 +103,7 @@ class SolverOptions:
     SolverOptions(tv_weight=0.1)
     """
 
-    rank: int | None = None
+    rank: int | float | None = None
     tv_weight: float = 0.02
     delta_decay: float = 0.45
     step_size: float = 0.5
@@ -118,7 +119,9 @@ class SolverOptions:
     algorithm: Algorithm = "auto"
 
     def __post_init__(self) -> None:
-        if self.rank is not None:
+        if isinstance(self.rank, float) and 0 < self.rank < 1:
+            _set(self, "rank", float(self.rank))
+        elif self.rank is not None:
             _set(self, "rank", check_integer("rank", self.rank, 1, MAX_SIDE))
         for name in ("inner_iterations", "max_iterations", "n_masks"):
             _set(self, name, check_integer(name, getattr(self, name), 1))
@@ -180,8 +183,8 @@ class SolverOptions:
         try:
             return PRESETS[name]
         except (KeyError, TypeError):
-            expected = " or ".join(repr(key) for key in PRESETS)
-            raise ValueError(f"preset name must be {expected}, got {name!r}; choose one") from None
+            expected = ", ".join(repr(key) for key in PRESETS)
+            raise ValueError(f"preset name must be one of {expected}, got {name!r}; choose one") from None
 
     def replace(self, **changes: Any) -> SolverOptions:
         """Return a copy with some fields changed; validated like the constructor.
@@ -325,7 +328,7 @@ class SolverOptions:
         Returns
         -------
         int
-            `rank`, or ``max(1, min(height, width) // 4)`` where that is None.
+            `rank`, that share of the shorter side, or a quarter of it where `rank` is None.
 
         Raises
         ------
@@ -334,12 +337,14 @@ class SolverOptions:
 
         Examples
         --------
-        >>> SolverOptions().resolve_rank(32, 48)
-        8
+        >>> SolverOptions().resolve_rank(32, 48), SolverOptions(rank=0.375).resolve_rank(32, 48)
+        (8, 12)
         """
         side = min(height, width)
         if self.rank is None:
             return max(1, side // 4)
+        if isinstance(self.rank, float):
+            return max(1, int(side * self.rank))
         if self.rank > side:
             raise ValueError(
                 f"`rank` must be at most min(H, W) = {side} for images of {height} x {width}, "
@@ -356,6 +361,6 @@ def _set(options: SolverOptions, name: str, value: object) -> None:
 PRESETS: dict[str, SolverOptions] = {
     "paper": SolverOptions(),
     "recommended": SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4),
-    "holes": SolverOptions(tv_weight=0.2, tolerance=0.0, alternate=False),
+    "holes": SolverOptions(rank=0.375, tv_weight=0.1, tolerance=0.0, alternate=False),
     "ablation": SolverOptions(tv_weight=0.5, max_iterations=105, tolerance=0.0, alternate=False),
 }

@@ -108,7 +108,7 @@ def test_help_explains_every_option():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "best"), "preset name must be 'paper' or 'recommended', got 'best'"),
+        (("--preset", "best"), "preset name must be one of 'paper', 'recommended', "),
         (("--rank", "0"), "`rank` must be an integer in [1, 512], got 0"),
         (("--tv-weight", "nan"), "`tv_weight` must be finite"),
         (("--channels", "mixed"), "`channels` must be one of 'stacked', 'separate', got 'mixed'"),

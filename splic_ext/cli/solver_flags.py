@@ -58,11 +58,13 @@ def _annotations() -> dict[str, Any]:
         name, hint = field.name, hints[field.name]
         dashed = name.replace("_", "-")
         names = [f"--{dashed}/--no-{dashed}"] if hint is bool else [f"--{dashed}"]
-        metavar = None
+        metavar, parser = None, None
         if get_origin(hint) is Literal:
             metavar, hint = "|".join(get_args(hint)), str
         elif hint not in (bool, int, float):
-            (hint,) = (arm for arm in get_args(hint) if arm is not type(None))
+            hint, *more = (arm for arm in get_args(hint) if arm is not type(None))
+            if more:  # a whole number, or a share
+                metavar, parser, hint = "NUMBER", _number, float
         values = {preset: str(getattr(options, name)) for preset, options in PRESETS.items()}
         shown = ", ".join(f"{preset}: {value}" for preset, value in values.items())
         if len(set(values.values())) == 1:
@@ -72,12 +74,25 @@ def _annotations() -> dict[str, Any]:
             typer.Option(
                 *names,
                 metavar=metavar,
+                parser=parser,
                 show_default=False,
                 rich_help_panel=PANEL,
                 help=escape(f"{help_texts.get(name, '')} [{shown}]".strip()),
             ),
         ]
     return annotations
+
+
+def _number(text: str) -> int | float:
+    """Return what a flag that takes an integer or a float was given."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number") from None
 
 
 def option_help() -> dict[str, str]:
