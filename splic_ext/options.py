@@ -137,7 +137,7 @@ class SolverOptions:
             _set(self, name, check_number(name, getattr(self, name), low, high, above=above))
         if self.empty_value is not None:
             value = check_number("empty_value", self.empty_value, 0.0, 1.0)
-            _set(self, "empty_value", value)
+            _set(self, "empty_value", abs(value))  # no -0
         check_bool("alternate", self.alternate)
         for name, choices in (
             ("channels", get_args(Channels)),
