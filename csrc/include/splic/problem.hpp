@@ -58,9 +58,11 @@ template <class Byte> struct View {
 using ConstView = View<const unsigned char>;
 using MutableView = View<unsigned char>;
 
-// How a matrix is completed: in its own precision, in float64, or in float64 with a decomposition
-// of the whole matrix in each step, which keeps the zeros of sparse ones.
-enum class Care : unsigned char { usual, wide, whole };
+// How a matrix is completed: in its own precision; in float64 as closely as float32 can show; in
+// float64 with all vectors; or in float64 with a decomposition of the whole matrix in each step,
+// which keeps the zeros of sparse ones.
+enum class Care : unsigned char { usual, close, wide, whole };
+constexpr int kCares = 4;
 
 // A batch to complete; the output may be the input.
 struct Problem {
