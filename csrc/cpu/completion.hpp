@@ -187,8 +187,8 @@ protected:
 
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, or is filled,
-  // and stays so.
+  // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, or is
+  // filled, and stays so.
   void start_pass(int pass) {
     std::uint32_t seen = 0;
     for (int i = 0; i < g_.m; ++i) {

@@ -104,8 +104,8 @@ public:
         return find_whole();
     const bool cold = moment.cold();
     const int k = moment.outer < kEarlyLoops ? k_early_ : k_late_;
-    const S residual = static_cast<S>((close_ ? CloseEffort::residual : Limits::residual) *
-                                      looseness(moment));
+    const S residual =
+        static_cast<S>((close_ ? CloseEffort::residual : Limits::residual) * looseness(moment));
     const E limit = splat<E>(residual * residual * static_cast<S>(g_.m) * static_cast<S>(g_.n));
     int steps = cold ? kColdApplications : warm_applications(moment, wide());
     if (cold) {

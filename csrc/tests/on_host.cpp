@@ -3,9 +3,10 @@
 //
 //   on_host fused|stepwise IN OUT COUNT CHANNELS HEIGHT WIDTH f32|f64 TEAM KEY=VALUE...
 //
-// IN holds the images, and with masked=1 their masks after them, a byte for each entry; OUT gets the
-// completed ones; all as raw arrays of shape (COUNT, CHANNELS, HEIGHT, WIDTH). Iterations, residuals and deltas of both passes go to standard output, a matrix
-// in each line. TEAM threads share the work on a matrix.
+// IN holds the images, and with masked=1 their masks after them, a byte for each entry; OUT gets
+// the completed ones; all as raw arrays of shape (COUNT, CHANNELS, HEIGHT, WIDTH). Iterations,
+// residuals and deltas of both passes go to standard output, a matrix in each line. TEAM threads
+// share the work on a matrix.
 #include <algorithm>
 #include <cmath>
 #include <condition_variable>

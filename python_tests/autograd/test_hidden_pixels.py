@@ -73,9 +73,7 @@ def test_what_counts_is_checked(name):
     filled = options.replace(empty_value=0.0)
     assert complete_differentiable(images, mask, options=filled, backend=name).isfinite().all()
     with pytest.raises(ValueError, match="image 1"):
-        complete_differentiable(
-            images, mask, options=filled.replace(alternate=True), backend=name
-        )
+        complete_differentiable(images, mask, options=filled.replace(alternate=True), backend=name)
 
 
 @pytest.mark.parametrize("gradient", ["exact", "surrogate"])
@@ -122,12 +120,12 @@ def test_hidden_pixels_in_a_graph(native_cpu):
     """The operator of torch has the same checks."""
     images, mask, cotangent = problem(torch.float32)
     options = SolverOptions(rank=2, max_iterations=9, alternate=False, empty_value=0.4)
-    grads = torch.func.vjp(
-        lambda x: complete_differentiable(x, mask, options=options), images
-    )[1](cotangent)[0]
+    grads = torch.func.vjp(lambda x: complete_differentiable(x, mask, options=options), images)[1](
+        cotangent
+    )[0]
     hidden = torch.where(mask, images, float("nan"))
-    found = torch.func.vjp(
-        lambda x: complete_differentiable(x, mask, options=options), hidden
-    )[1](cotangent)[0]
+    found = torch.func.vjp(lambda x: complete_differentiable(x, mask, options=options), hidden)[1](
+        cotangent
+    )[0]
     assert torch.equal(found, grads)
     assert (found[~mask] == 0).all()

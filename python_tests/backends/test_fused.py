@@ -183,9 +183,7 @@ def test_hidden_pixels_may_be_anything(program, channels, empty, method):
     mask[2] = np.arange(64).reshape(8, 8) == 19
     images[2][mask[2]] = 0
     mask[3] = False
-    options = SolverOptions(
-        max_iterations=7, alternate=False, channels=channels, empty_value=empty
-    )
+    options = SolverOptions(max_iterations=7, alternate=False, channels=channels, empty_value=empty)
     expected, records = run(program, images, options, method, mask=mask)
     reference = splic_ext.complete(images.astype(float), mask, options=options, backend="numpy")
     assert np.abs(expected - reference).max() < 1e-4

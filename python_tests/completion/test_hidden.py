@@ -121,9 +121,10 @@ def test_hidden_pixels_change_no_bit(request, name, seed):
     # The same from another layout, and in place.
     last = np.moveaxis(hidden, 1, -1)
     moved = np.moveaxis(mask, 1, -1)
-    assert run(last, moved, options, channel_axis=-1, **more)[0].tobytes() == np.moveaxis(
-        expected, 1, -1
-    ).tobytes()
+    assert (
+        run(last, moved, options, channel_axis=-1, **more)[0].tobytes()
+        == np.moveaxis(expected, 1, -1).tobytes()
+    )
     run(hidden, mask, options, out=hidden, **more)
     assert hidden.tobytes() == expected.tobytes()
 

@@ -82,7 +82,9 @@ class Problem:
     options: SolverOptions  # with `rank` resolved to an integer
     data_range: float
     largest: float  # the result is clipped to [0, largest]: data range, or what the dtype can hold
-    empty: float | None  # of a matrix without an anchor in a pass, as the dtype holds it; None: stays
+    empty: (
+        float | None
+    )  # of a matrix without an anchor in a pass, as the dtype holds it; None: stays
     threads: int
     info: CompletionInfo  # to be filled in, unless the placement wants no records
     placement: Placement | None = None  # None on the CPU
