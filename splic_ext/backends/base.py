@@ -14,7 +14,7 @@ from splic_ext.arrays.dtypes import DTYPES, decode, encode, largest_value
 from splic_ext.masks import anchor_threshold
 from splic_ext.options import SolverOptions
 
-__all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem"]
+__all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem", "empty_entry"]
 
 #: A residual beyond this, in units of the data range: the iteration diverges.
 DIVERGED = 1e6
@@ -82,9 +82,7 @@ class Problem:
     options: SolverOptions  # with `rank` resolved to an integer
     data_range: float
     largest: float  # the result is clipped to [0, largest]: data range, or what the dtype can hold
-    empty: (
-        float | None
-    )  # of a matrix without an anchor in a pass, as the dtype holds it; None: stays
+    empty: float | None  # of a matrix without an anchor, as the dtype holds it; None: it stays
     threads: int
     info: CompletionInfo  # to be filled in, unless the placement wants no records
     placement: Placement | None = None  # None on the CPU

@@ -74,9 +74,10 @@ def complete_matrices(
     """Complete a batch of matrices once: Algorithm 1.
 
     Of `X`, of shape (B, m, n), only the anchors (`M` is True) are used; a matrix without one comes
-    back as it is, or filled with `empty`, after 0 iterations. `height` is that of one channel; `data_range` the unit of the
-    tolerance and of the literal gradient step. Returns the matrices, and iterations, residual and
-    delta of each as in :class:`CompletionInfo`, in the unit of the data.
+    back as it is, or filled with `empty`, after 0 iterations. `height` is that of one channel;
+    `data_range` the unit of the tolerance and of the literal gradient step. Returns the matrices,
+    and iterations, residual and delta of each as in :class:`CompletionInfo`, in the unit of the
+    data.
     """
     r, mu, lam = options.rank, options.step_size, options.tv_weight
     X_t = np.where(M, X, 0.0)  # line 1
