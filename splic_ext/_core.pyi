@@ -17,6 +17,7 @@ def solve(
     options: dict[str, Any],
     data_range: float,
     largest: float,
+    empty: float,
     threads: int,
     iterations: npt.NDArray[np.int32],
     residual: npt.NDArray[np.float64],

@@ -58,6 +58,10 @@ class SolverOptions:
     alternate : bool, default True
         Run a second pass on the result of the first with the complementary mask, so that every
         pixel is re-estimated once ([1]_, section 3.4). ``False`` with a given mask is inpainting.
+    empty_value : float or None, default None
+        Value, in [0, 1] in units of the data range, of all pixels of a matrix without one anchor in
+        a pass. ``None`` leaves the matrix as it is. With a value, ``alternate=False`` and a given
+        mask, nothing of a pixel that the mask hides can reach the result.
     n_masks : int, default 1
         Return the mean of that many completions, each with a mask stream of its own.
     channels : {"stacked", "separate"}, default "stacked"
@@ -112,6 +116,7 @@ class SolverOptions:
     tolerance: float = 1e-6
     anchor_fraction: float = 0.5
     alternate: bool = True
+    empty_value: float | None = None
     n_masks: int = 1
     channels: Channels = "stacked"
     gradient_step: GradientStep = "srf"
@@ -133,6 +138,9 @@ class SolverOptions:
             ("anchor_fraction", 0.0, 1.0, False),
         ):
             _set(self, name, check_number(name, getattr(self, name), low, high, above=above))
+        if self.empty_value is not None:
+            value = check_number("empty_value", self.empty_value, 0.0, 1.0)
+            _set(self, "empty_value", abs(value))  # no -0
         check_bool("alternate", self.alternate)
         for name, choices in (
             ("channels", get_args(Channels)),
@@ -222,7 +230,7 @@ class SolverOptions:
         --------
         >>> options = SolverOptions(n_masks=4).to_dict()
         >>> options["n_masks"], options["rank"], len(options)
-        (4, None, 14)
+        (4, None, 15)
         """
         return asdict(self)
 

@@ -119,14 +119,14 @@ struct Parameters {
   std::string dtype;
   std::uint64_t seed, first_index, anchor_threshold;
   py::dict options;
-  double data_range, largest;
+  double data_range, largest, empty;
 
   Parameters(std::string type, Keywords &given)
       : dtype(std::move(type)), seed(given.take<std::uint64_t>("seed")),
         first_index(given.take<std::uint64_t>("first_index")),
         anchor_threshold(given.take<std::uint64_t>("anchor_threshold")),
         options(given.take<py::dict>("options")), data_range(given.take<double>("data_range")),
-        largest(given.take<double>("largest")) {}
+        largest(given.take<double>("largest")), empty(given.take<double>("empty")) {}
 
   // mask: null where there is none.
   splic::Problem problem(const Span &source, const Span &target, const Span *mask) const {
@@ -148,6 +148,7 @@ struct Parameters {
     problem.anchor_threshold = anchor_threshold;
     problem.data_range = data_range;
     problem.largest = largest;
+    problem.empty = empty;
     problem.options = options_of(options);
     const int side = std::min<int>(problem.height, problem.width);
     if (side < 1 || problem.channels < 1 || problem.options.rank < 1 || problem.options.rank > side)

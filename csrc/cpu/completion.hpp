@@ -129,8 +129,13 @@ protected:
                      given_[word] = static_cast<std::uint16_t>(given_[word] | bit);
                    }
                  });
-      // Scaling by a power of two is exact, and keeps the squares in range.
-      const double unit = unit_of<S>(static_cast<double>(top_anchor > 0 ? top_anchor : top));
+      // Scaling by a power of two is exact, and keeps the squares in range. What is never seen must
+      // not decide on it.
+      double size = static_cast<double>(top_anchor > 0 ? top_anchor : top);
+      const bool blind = p.hides() && !(top_anchor > 0);
+      if ((p.fills() || blind) && (lacks_anchors(lane) ? p.fills() : blind))
+        size = p.data_range;
+      const double unit = unit_of<S>(size);
       set_lane(unit_, lane, static_cast<S>(unit));
       set_lane(range_, lane, static_cast<S>(p.data_range / unit));
     }
@@ -140,6 +145,19 @@ protected:
     for (int i = 0; i < g_.m; ++i)
       for (int j = 0; j < g_.n; ++j)
         x_(i, j) = x_(i, j) * scale;
+  }
+
+  // Whether a pass has no anchor.
+  bool lacks_anchors(int lane) const {
+    const std::uint32_t every = kWidth == 1 ? 1u << lane : 0xffffu;
+    std::uint32_t hidden = every, given = every; // everywhere
+    for (int i = 0; i < g_.m; ++i)
+      for (int j = 0; j < row_packets_; ++j) {
+        const std::uint32_t word = given_[static_cast<std::size_t>(i) * row_packets_ + j];
+        hidden &= ~word;
+        given &= word | padding_[j];
+      }
+    return hidden == every || (problem_->options.alternate && given == every);
   }
 
   void store_images(const Job &job) {
@@ -169,7 +187,8 @@ protected:
 
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, for good.
+  // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, or is
+  // filled, and stays so.
   void start_pass(int pass) {
     std::uint32_t seen = 0;
     for (int i = 0; i < g_.m; ++i) {
@@ -192,6 +211,18 @@ protected:
         store(entry, select(from_bits<Packet<E>>(word), load(entry), Packet<E>{}));
       }
     }
+    if (problem_->fills())
+      fill(still);
+  }
+
+  void fill(std::uint16_t still) {
+    filled_ = from_bits<E>(still);
+    if (still == 0)
+      return;
+    const E value = splat<E>(static_cast<S>(problem_->empty)) / unit_;
+    for (int i = 0; i < g_.m; ++i)
+      for (int j = 0; j < g_.n; ++j)
+        x_(i, j) = select(filled_, value, x_(i, j));
   }
 
   // Calls found(*this, pass, t, delta) in each iteration, before the update, unless it is null.
@@ -380,6 +411,7 @@ protected:
   std::uint16_t *anchors_ = nullptr, *given_ = nullptr, *padding_ = nullptr;
   E unit_ = E{}, range_ = E{};
   Mask<E> active_ = {}, first_ = {}, doubt_ = {};
+  Mask<E> filled_ = {}; // in this pass, for want of an anchor
 };
 
 } // namespace SPLIC_ISA

@@ -241,8 +241,11 @@ private:
   }
 
   void differentiate_pass(int pass) {
-    if (count_[pass] == 0)
-      return; // no anchor, no iteration: the images pass through
+    if (count_[pass] == 0) { // no anchor, no iteration: the images pass through, or nothing does
+      if (problem_->fills())
+        clear(gradient_, g_.m);
+      return;
+    }
     copy(starts_[pass], x_, g_.m);
     this->start_pass(pass);
     const Options &o = problem_->options;
@@ -277,6 +280,10 @@ private:
                      fma(broadcast<Packet<E>>(left), top, load(entry)), Packet<E>{}));
       }
     }
+    if (problem_->fills() && any(this->filled_))
+      for (int i = 0; i < g_.m; ++i)
+        for (int j = 0; j < g_.n; ++j)
+          gradient_(i, j) = select(this->filled_, E{}, gradient_(i, j));
   }
 
   // From the gradient by X_{t+1} to that by X_t (x_), whose triplets have been recalled.

@@ -18,7 +18,9 @@
 
 namespace splic {
 
-// Beyond these a matrix is completed wide, beyond the second whole.
+// Beyond these a matrix is completed wide, beyond the second whole. What is beyond nothing but the
+// number of anchors or the strength of the TV term of a single pass has rounding errors in float32
+// that are a little too large: float64 will do.
 struct Doubt {
   static constexpr double anchors[] = {0.2, 0.08};   // least share that are not 0, of a pass
   static constexpr double variance[] = {1e-3, 1e-5}; // least, in squares of the mean
@@ -29,13 +31,17 @@ struct Doubt {
   static constexpr double most_decay = 0.65;
   static constexpr double most_step = 0.7;
   static constexpr double most_tv = 0.25;
+  static constexpr double most_close_tv = 0.5; // of a single pass
 };
 
-// Options for which none is safe.
-inline bool options_in_doubt(const Options &o) {
-  return o.inner_iterations < Doubt::least_inner || o.delta_decay < Doubt::least_decay ||
-         o.delta_decay > Doubt::most_decay || o.step_size > Doubt::most_step ||
-         o.tv_weight > Doubt::most_tv || o.literal;
+// What care the options ask for, whatever the matrix.
+inline Care care_of(const Options &o) {
+  const bool doubt = o.inner_iterations < Doubt::least_inner ||
+                     o.delta_decay < Doubt::least_decay || o.delta_decay > Doubt::most_decay ||
+                     o.step_size > Doubt::most_step || o.literal;
+  if (doubt || o.tv_weight > (o.alternate ? Doubt::most_tv : Doubt::most_close_tv))
+    return Care::wide;
+  return o.tv_weight > Doubt::most_tv ? Care::close : Care::usual;
 }
 
 // What is counted of a matrix, of the pixels that a pass sees.
@@ -53,9 +59,10 @@ struct PixelCounts {
       return filled < Doubt::anchors[limit] || !(variance > Doubt::variance[limit] * mean * mean);
     };
     const bool smooth = differences <= 2 * Doubt::roughness * variance * pairs;
-    return beyond(1)                                                             ? Care::whole
-           : beyond(0) || !smooth || std::max(share, rest) > Doubt::most_anchors ? Care::wide
-                                                                                 : Care::usual;
+    return beyond(1)                                     ? Care::whole
+           : beyond(0) || !smooth                        ? Care::wide
+           : std::max(share, rest) > Doubt::most_anchors ? Care::close
+                                                         : Care::usual;
   }
 };
 

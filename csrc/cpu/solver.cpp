@@ -223,15 +223,20 @@ void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
   const std::vector<double> basis = basis_of(Geometry(problem).n);
   const bool double_at_least = problem.dtype == DType::f64;
   const bool small = Geometry(problem).opens();
-  std::vector<std::int64_t> groups[2][3]; // by precision and care
+  // Of what is interleaved, for float32 results.
+  const bool closely =
+      !double_at_least && Geometry(problem).interleaves() && !problem.cotangent.data;
+  std::vector<std::int64_t> groups[2][kCares]; // by precision and care
   const std::vector<Care> cares = find_cares(problem, threads, watch);
   for (std::size_t i = 0; i < cares.size(); ++i) {
-    const Care care = options_in_doubt(problem.options) ? std::max(cares[i], Care::wide) : cares[i];
+    Care care = std::max(cares[i], care_of(problem.options));
+    if (care == Care::close && !closely)
+      care = Care::wide;
     groups[double_at_least || care != Care::usual][small ? static_cast<int>(care) : 0].push_back(
         static_cast<std::int64_t>(i));
   }
   for (int precision = 0; precision < 2; ++precision) {
-    for (int care = 0; care < 3; ++care) {
+    for (int care = 0; care < kCares; ++care) {
       Problem part = problem;
       part.care = static_cast<Care>(care);
       Chunk chunk(part, kernels, basis, threads, watch, precision,
@@ -245,7 +250,8 @@ void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
         solve_mean<float>(part, chunk, threads);
       for (std::int64_t place = 0; place < chunk.count(); ++place)
         if (chunk.left(place))
-          groups[1][small ? precision + 1 : 0].push_back(chunk.matrix(place));
+          groups[1][small ? static_cast<int>(precision == 0 ? Care::wide : Care::whole) : 0]
+              .push_back(chunk.matrix(place));
     }
   }
 }

@@ -57,6 +57,7 @@ public:
     g_ = Geometry(problem);
     r_ = problem.options.rank;
     whole_ = problem.care == Care::whole;
+    close_ = problem.care == Care::close && sizeof(S) == sizeof(double);
     basis_ = basis;
     const int extra = extra_vectors(r_, wide());
     const int step = g_.interleaves() ? 4 : kVectorBytes / static_cast<int>(sizeof(S));
@@ -103,7 +104,8 @@ public:
         return find_whole();
     const bool cold = moment.cold();
     const int k = moment.outer < kEarlyLoops ? k_early_ : k_late_;
-    const S residual = static_cast<S>(Limits::residual * looseness(moment));
+    const S residual =
+        static_cast<S>((close_ ? CloseEffort::residual : Limits::residual) * looseness(moment));
     const E limit = splat<E>(residual * residual * static_cast<S>(g_.m) * static_cast<S>(g_.n));
     int steps = cold ? kColdApplications : warm_applications(moment, wide());
     if (cold) {
@@ -285,7 +287,7 @@ private:
         return;
       }
     }
-    symmetric_jacobi<E>(k, r_, c_, q_, active_, Limits::jacobi);
+    symmetric_jacobi<E>(k, r_, c_, q_, active_, close_ ? CloseEffort::jacobi : Limits::jacobi);
     for (int p = 0; p < k; ++p)
       theta_[p] = maximum(c_(p, p), E{});
   }
@@ -368,6 +370,7 @@ private:
   Geometry g_;
   int r_ = 1, k_early_ = 1, k_late_ = 1;
   bool whole_ = false; // each step decomposes the whole matrix
+  bool close_ = false; // as closely as float32 can show
   const double *basis_ = nullptr;
   Matrix<E> columns_; // of the whole matrix
   Matrix<E> b_, start_, v_, v2_, product_, product2_, w_, u_, c_, q_, t_, factor_;

@@ -42,12 +42,15 @@ protected:
 
   static constexpr unsigned char kAnchor = 1, kGiven = 2;
 
-  // False where a value is no number or out of range: there is nothing to complete.
+  // False where a value is no number or out of range: there is nothing to complete. Hidden pixels
+  // that the result does not depend on may be anything, and do not count.
   SPLIC_INLINE bool load_image(const MatrixItem &item, Record *record) {
     const Problem &p = problem_;
     const int count = g_.m * g_.n;
-    T top = 0, top_anchor = 0, bottom = static_cast<T>(__builtin_huge_val());
-    bool finite = true;
+    const T huge = static_cast<T>(__builtin_huge_val());
+    // Of all pixels, and of the anchors.
+    T top = 0, top_anchor = 0, bottom = huge, bottom_anchor = huge;
+    bool finite = true, finite_anchors = true, any_anchor = false, all_anchors = true;
     for (int block = team_.rank(); 4 * block < count; block += team_.size()) {
       PhiloxBlock words = {};
       if (!p.mask.data)
@@ -60,16 +63,33 @@ protected:
                                           : words.word[w] < p.anchor_threshold;
           const T value = read<T>(p.source.at(item.image, c, h, column), p.dtype);
           x_(i, j) = value;
-          finite = finite && value - value == T(0);
+          const bool number = value - value == T(0);
+          finite = finite && number;
+          finite_anchors = finite_anchors && (number || !anchor);
+          any_anchor = any_anchor || anchor;
+          all_anchors = all_anchors && anchor;
           top = value > top ? value : top;
           bottom = value < bottom ? value : bottom;
           top_anchor = anchor && value > top_anchor ? value : top_anchor;
+          bottom_anchor = anchor && value < bottom_anchor ? value : bottom_anchor;
           bits_[i * g_.n + j] = anchor ? kAnchor | kGiven : 0;
         });
       }
     }
+    bool empty = false, full = false;
+    if (p.hides() || p.fills()) {
+      empty = !(team_.maximum(any_anchor ? T(1) : T(0)) > T(0));
+      full = !(team_.maximum(all_anchors ? T(0) : T(1)) > T(0));
+    }
+    const bool blind = p.hides() && (!empty || p.fills());
+    if (blind) {
+      top = top_anchor;
+      bottom = bottom_anchor;
+      finite = finite_anchors;
+    }
     top = team_.maximum(top);
     bottom = -team_.maximum(-bottom);
+    bottom = bottom < huge ? bottom : T(0); // nothing counts
     top_anchor = team_.maximum(top_anchor);
     finite = !(team_.maximum(finite ? T(0) : T(1)) > T(0));
     if (record && team_.rank() == 0) {
@@ -77,7 +97,11 @@ protected:
       record->high = finite ? static_cast<double>(top) : __builtin_nan("");
     }
     // Scaling by a power of two is exact, and keeps the squares in range.
-    unit_ = static_cast<T>(unit_of<T>(static_cast<double>(top_anchor > 0 ? top_anchor : top)));
+    double size = static_cast<double>(top_anchor > 0 ? top_anchor : top);
+    const bool fills = p.fills() && (empty || (full && p.options.alternate));
+    if (fills || (blind && !(top_anchor > 0))) // by nothing that is hidden
+      size = p.data_range;
+    unit_ = static_cast<T>(unit_of<T>(size));
     range_ = static_cast<T>(p.data_range / static_cast<double>(unit_));
     const T scale = T(1) / unit_;
     each_entry(g_.m, g_.n, [&](int i, int j) { x_(i, j) *= scale; });
@@ -108,7 +132,8 @@ protected:
 
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets. Without an anchor all entries stay, and this is false.
+  // Lines 1 and 2: zero the targets. Without an anchor all entries stay, or become the value that
+  // is given for that, and this is false.
   SPLIC_INLINE bool start_pass(int pass) {
     const int count = g_.m * g_.n;
     T any = 0;
@@ -117,8 +142,12 @@ protected:
         bits_[e] = bits_[e] & kGiven ? kGiven : kAnchor;
       any = bits_[e] & kAnchor ? T(1) : any;
     }
-    if (!(team_.maximum(any) > T(0)))
+    if (!(team_.maximum(any) > T(0))) {
+      const T value = static_cast<T>(problem_.empty) / unit_;
+      if (problem_.fills())
+        each_entry(g_.m, g_.n, [&](int i, int j) { x_(i, j) = value; });
       return false;
+    }
     each_entry(g_.m, g_.n, [&](int i, int j) {
       if (!(bits_[i * g_.n + j] & kAnchor))
         x_(i, j) = T(0);

@@ -3,9 +3,10 @@
 //
 //   on_host fused|stepwise IN OUT COUNT CHANNELS HEIGHT WIDTH f32|f64 TEAM KEY=VALUE...
 //
-// IN holds the images, OUT gets the completed ones, both as raw arrays of shape (COUNT, CHANNELS,
-// HEIGHT, WIDTH); iterations, residuals and deltas of both passes go to standard output, a matrix
-// in each line. TEAM threads share the work on a matrix.
+// IN holds the images, and with masked=1 their masks after them, a byte for each entry; OUT gets
+// the completed ones; all as raw arrays of shape (COUNT, CHANNELS, HEIGHT, WIDTH). Iterations,
+// residuals and deltas of both passes go to standard output, a matrix in each line. TEAM threads
+// share the work on a matrix.
 #include <algorithm>
 #include <cmath>
 #include <condition_variable>
@@ -264,6 +265,7 @@ int main(int argc, char **argv) {
   const std::string method = argv[1];
   ++argv, --argc;
   int failing = -1;
+  bool masked = false;
   splic::Problem p;
   p.count = std::atoi(argv[3]);
   p.channels = std::atoi(argv[4]);
@@ -291,6 +293,10 @@ int main(int argc, char **argv) {
       o.step_size = value;
     else if (key == "tolerance")
       o.tolerance = value;
+    else if (key == "masked")
+      masked = value != 0;
+    else if (key == "empty")
+      p.empty = value;
     else if (key == "anchor_fraction")
       p.anchor_threshold = std::uint64_t(std::llround(value * 4294967296.0));
     else if (key == "alternate")
@@ -310,9 +316,10 @@ int main(int argc, char **argv) {
   }
   const int bytes = wide ? 8 : 4;
   const std::size_t count = static_cast<std::size_t>(p.count) * p.channels * p.height * p.width;
-  std::vector<unsigned char> in(count * bytes), out(count * bytes);
+  std::vector<unsigned char> in(count * bytes), out(count * bytes), mask(masked ? count : 0);
   std::FILE *file = std::fopen(argv[1], "rb");
-  if (!file || std::fread(in.data(), bytes, count, file) != count)
+  if (!file || std::fread(in.data(), bytes, count, file) != count ||
+      std::fread(mask.data(), 1, mask.size(), file) != mask.size())
     return 2;
   std::fclose(file);
   p.dtype = wide ? splic::DType::f64 : splic::DType::f32;
@@ -321,8 +328,12 @@ int main(int argc, char **argv) {
   const std::ptrdiff_t strides[] = {std::ptrdiff_t(p.channels) * p.height * p.width * bytes,
                                     std::ptrdiff_t(p.height) * p.width * bytes,
                                     std::ptrdiff_t(p.width) * bytes, bytes};
-  for (int axis = 0; axis < 4; ++axis)
+  if (masked)
+    p.mask.data = mask.data();
+  for (int axis = 0; axis < 4; ++axis) {
     p.source.stride[axis] = p.target.stride[axis] = strides[axis];
+    p.mask.stride[axis] = strides[axis] / bytes;
+  }
   if (wide)
     complete<double>(method, p, size, failing);
   else

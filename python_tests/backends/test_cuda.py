@@ -85,6 +85,7 @@ def test_a_device_that_is_not_there(info):
             options=SolverOptions(rank=2).to_dict(),
             data_range=1.0,
             largest=1.0,
+            empty=-1.0,
             algorithm="fused",
             device=0,
             stream=0,

@@ -69,6 +69,24 @@ def test_hidden_blocks_of_matrices_of_low_rank(image, hidden):
     assert check(pixels[image][None, None], options, 0, mask)
 
 
+@pytest.mark.parametrize("tv_weight", [0.1, 0.4])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_hidden_blocks_of_photographs(cifar10, blocks, tv_weight):
+    """Few targets, or a strong TV term: what float32 shows, and no more, is right."""
+    rng = np.random.default_rng(blocks)
+    counted = 0
+    for i in range(8):
+        mask = np.ones((1, 1, 32, 32), np.bool_)
+        for top, left in rng.integers(0, 24, (blocks, 2)):
+            mask[..., top : top + 9, left : left + 9] = False
+        options = SolverOptions(
+            alternate=False, rank=(8, 12)[i % 2], tv_weight=tv_weight, tolerance=0
+        )
+        most = 5e-6 if blocks == 1 or tv_weight > 0.25 else np.inf
+        counted += check(cifar10[0][i : i + 1] / 255, options, i, mask, most)
+    assert counted > 4
+
+
 @pytest.fixture
 def mixed(cifar10):
     """Images of which some need more care, between others."""

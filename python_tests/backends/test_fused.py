@@ -39,14 +39,15 @@ def program(tmp_path_factory):
 METHODS = ("fused", "stepwise")
 
 
-def run(program, images, options, method="fused", team=1, seed=0, **more):
+def run(program, images, options, method="fused", team=1, seed=0, mask=None, **more):
     """Complete (N, C, H, W) images; return them, and a row of records for each matrix.
 
     Iterations, residual and delta of each pass; least and largest value; failure of the library.
     """
     count, channels, height, width = images.shape
     source, target = program.parent / "in.bin", program.parent / "out.bin"
-    np.ascontiguousarray(images).tofile(source)
+    given = b"" if mask is None else np.broadcast_to(mask, images.shape).tobytes()
+    source.write_bytes(images.tobytes() + given)
     flags = {
         "rank": options.resolve_rank(height, width),
         "inner_iterations": options.inner_iterations,
@@ -61,6 +62,8 @@ def run(program, images, options, method="fused", team=1, seed=0, **more):
         "literal": int(options.gradient_step == "literal"),
         "forward": int(options.tv_gradient == "forward"),
         "seed": seed,
+        "masked": int(mask is not None),
+        "empty": -1.0 if options.empty_value is None else options.empty_value,
         **more,
     }
     shape = [str(n) for n in (count, channels, height, width)]
@@ -101,6 +104,8 @@ CASES = {
     "forward": ((1, 1, 16, 16), {"tv_gradient": "forward"}),
     "no smoothing": ((1, 1, 16, 16), {"tv_weight": 0.0}),
     "one pass": ((1, 1, 16, 16), {"alternate": False}),
+    "no anchor": ((2, 1, 16, 16), {"anchor_fraction": 0.0, "empty_value": 0.25}),
+    "no target": ((2, 1, 16, 16), {"anchor_fraction": 1.0, "empty_value": 0.25}),
     "few anchors": ((1, 1, 16, 16), {"anchor_fraction": 0.2}),
     "early stop": ((2, 1, 16, 16), {"tolerance": 1e-3}),
     "part of a loop": ((1, 1, 16, 16), {"max_iterations": 9}),
@@ -161,6 +166,40 @@ def test_wrong_values_come_out_as_nan(program, bad, method):
     assert np.isfinite(records[1]).all() == bool(np.isfinite(bad))
     if np.isfinite(bad):
         assert bad in records[1, -3:-1]
+
+
+HIDDEN = (np.nan, np.inf, -np.inf, -1.0, 1e30)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("empty", [None, 0.25])
+@pytest.mark.parametrize("channels", ["stacked", "separate"])
+def test_hidden_pixels_may_be_anything(program, channels, empty, method):
+    """Not even the check of the values sees them; but where the matrix is returned."""
+    images = smooth((4, 2, 8, 8)).astype(np.float32)
+    mask = np.ones(images.shape, np.bool_)
+    mask[:, :, 2:5, 3:6] = False
+    mask[1, 0] = False
+    mask[2] = np.arange(64).reshape(8, 8) == 19
+    images[2][mask[2]] = 0
+    mask[3] = False
+    options = SolverOptions(max_iterations=7, alternate=False, channels=channels, empty_value=empty)
+    expected, records = run(program, images, options, method, mask=mask)
+    reference = splic_ext.complete(images.astype(float), mask, options=options, backend="numpy")
+    assert np.abs(expected - reference).max() < 1e-4
+    blind = [0, 1, 2, 3] if empty is not None else [0, 2]  # of 1 something is returned, if separate
+    if empty is None and channels == "stacked":
+        blind.append(1)
+    for bad in HIDDEN:
+        hidden = np.where(mask, images, np.float32(bad))
+        result, found = run(program, hidden, options, method, mask=mask)
+        np.testing.assert_array_equal(result[blind], expected[blind])
+        by_image = (4, -1, records.shape[1])
+        np.testing.assert_array_equal(
+            found.reshape(by_image)[blind], records.reshape(by_image)[blind]
+        )
+        if empty is None:
+            assert np.isnan(result[3]).all()
 
 
 @pytest.mark.parametrize("method", METHODS)

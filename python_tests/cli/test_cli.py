@@ -44,7 +44,8 @@ def seen(monkeypatch):
 ALL_FLAGS = {
     "rank": 3, "tv_weight": 0.25, "delta_decay": 0.75, "step_size": 0.125, "inner_iterations": 5,
     "max_iterations": 9, "tolerance": 0.5, "anchor_fraction": 0.25, "alternate": False,
-    "n_masks": 2, "channels": "separate", "gradient_step": "literal", "tv_gradient": "forward",
+    "empty_value": 0.5, "n_masks": 2, "channels": "separate", "gradient_step": "literal",
+    "tv_gradient": "forward",
 }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def problems(draw):
         tolerance=draw(st.sampled_from([0.0, 1e-6, 1e-3])),
         anchor_fraction=draw(st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.8, 1.0])),
         alternate=draw(st.booleans()),
+        empty_value=draw(st.sampled_from([None, None, 0.0, 0.3])),
         n_masks=draw(st.integers(1, 3)),
         channels=draw(st.sampled_from(["stacked", "separate"])),
         gradient_step=draw(st.sampled_from(["srf", "srf", "literal"])),

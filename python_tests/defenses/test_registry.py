@@ -70,7 +70,7 @@ def test_specifications(spec, expected):
         ("tv:strength=1", TypeError, "unknown parameter `strength` of the defence 'tv'; known are"),
         ("tv:recommended", TypeError, "unknown parameter `preset` of the defence 'tv'"),
         ("splic:lambda=1", TypeError, "unknown parameter `lambda` .* known are .*tv_weight"),
-        ("splic:best", ValueError, "preset name must be 'paper' or 'recommended', got 'best'"),
+        ("splic:best", ValueError, "preset name must be one of 'paper', 'recommended', "),
         ("splic:options=paper,rank=3", TypeError, "`options` of the defence 'splic' contradicts"),
         ("splic:rank=0", ValueError, "`rank` must be an integer in"),
         ("tv:weight=heavy", TypeError, "`weight` must be a number, got 'heavy'"),

@@ -123,6 +123,7 @@ def make_case(seed: int) -> Case:
         alternate=bool(rng.random() < 0.6),
         channels="stacked" if rng.random() < 0.5 else "separate",
         tv_gradient="exact" if rng.random() < 0.7 else "forward",
+        empty_value=rng.choice([None, None, 0.0, 0.3]),
     )
     return Case(kind, image, make_mask(options, shape, seed), options)
 
@@ -144,7 +145,7 @@ def reference(case: Case, image: np.ndarray) -> np.ndarray:
     mask = np.broadcast_to(case.mask, image.shape).reshape(x.shape)
     with np.errstate(all="ignore"):
         for anchors in (mask, ~mask) if options.alternate else (mask,):
-            x = complete_matrices(x, anchors, options, h)[0]
+            x = complete_matrices(x, anchors, options, h, empty=options.empty_value)[0]
     return np.clip(x.reshape(image.shape), 0, 1)
 
 

@@ -189,7 +189,13 @@ def _complete(
         )
     check_sides(tuple(batch.shape), tuple(batch.shape))
     if batch.device.type == "cpu":
-        check_values(batch.detach().numpy(), str(batch.dtype).removeprefix("torch."), data_range)
+        check_values(
+            batch.detach().numpy(),
+            str(batch.dtype).removeprefix("torch."),
+            data_range,
+            None if mask is None else mask.numpy(),
+            solver_options,
+        )
     if mask is not None:
         with without_autocast(batch.device):
             return complete_unrolled(batch, mask, solver_options, data_range, cut_width)

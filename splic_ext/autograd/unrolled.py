@@ -10,6 +10,7 @@ from torch import Tensor
 
 from splic_ext.autograd.guards import differentiable_once
 from splic_ext.autograd.spectral import spectral_backward
+from splic_ext.backends.base import empty_entry
 from splic_ext.options import SolverOptions
 
 __all__ = ["complete_unrolled"]
@@ -134,12 +135,13 @@ class _Pass(torch.autograd.Function):
         height: int,
         data_range: float,
         cut_width: float,
+        empty: float | None,
     ) -> Tensor:
         """Run the iterations; keep X at the start of every outer loop."""
         start = torch.where(M, X, 0.0)
         top = torch.linalg.matrix_norm(start, 2)
         has_anchor = M.any(-1).any(-1)
-        X_t = torch.where(has_anchor[:, None, None], start, X)
+        X_t = torch.where(has_anchor[:, None, None], start, X if empty is None else empty)
         active = has_anchor.clone()
         loops: list[tuple[Tensor, Tensor, int]] = []
         t = outer = 0
@@ -161,7 +163,7 @@ class _Pass(torch.autograd.Function):
         ctx.save_for_backward(X, M, top, has_anchor)
         ctx.owner = "SPLIC"
         ctx.loops, ctx.step = loops, (options, rank, height, data_range)
-        ctx.cut_width = cut_width
+        ctx.cut_width, ctx.fills = cut_width, empty is not None
         return X_t
 
     @staticmethod
@@ -191,8 +193,8 @@ class _Pass(torch.autograd.Function):
         U, _, Vt = _svd(torch.where(M, X, 0.0))
         leading = U[:, :, :1] @ Vt[:, :1]
         by_X = torch.where(M, grad + grad_top[:, None, None] * leading, 0.0)
-        by_batch = torch.where(has_anchor[:, None, None], by_X, grad)
-        return by_batch, None, None, None, None, None, None
+        by_batch = torch.where(has_anchor[:, None, None], by_X, 0.0 if ctx.fills else grad)
+        return by_batch, *[None] * 7
 
 
 def complete_unrolled(
@@ -210,7 +212,8 @@ def complete_unrolled(
     rank = options.resolve_rank(height, width)
     if count == 0:
         return batch.clone()
+    empty = empty_entry(options.empty_value, str(batch.dtype).removeprefix("torch."), data_range)
     complete_pass: Any = _Pass.apply  # torch does not type it
     for anchors in (M, ~M) if options.alternate else (M,):
-        X = complete_pass(X, anchors, options, rank, height, data_range, cut_width)
+        X = complete_pass(X, anchors, options, rank, height, data_range, cut_width, empty)
     return X.reshape(batch.shape).clamp(0, data_range)

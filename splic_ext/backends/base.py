@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.devices import Placement
-from splic_ext.arrays.dtypes import largest_value
+from splic_ext.arrays.dtypes import DTYPES, decode, encode, largest_value
 from splic_ext.masks import anchor_threshold
 from splic_ext.options import SolverOptions
 
-__all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem"]
+__all__ = ["Backend", "BackendInfo", "CompletionInfo", "Problem", "empty_entry"]
 
 #: A residual beyond this, in units of the data range: the iteration diverges.
 DIVERGED = 1e6
@@ -82,6 +82,7 @@ class Problem:
     options: SolverOptions  # with `rank` resolved to an integer
     data_range: float
     largest: float  # the result is clipped to [0, largest]: data range, or what the dtype can hold
+    empty: float | None  # of a matrix without an anchor, as the dtype holds it; None: it stays
     threads: int
     info: CompletionInfo  # to be filled in, unless the placement wants no records
     placement: Placement | None = None  # None on the CPU
@@ -100,6 +101,7 @@ class Problem:
             options=options.replace(rank=options.resolve_rank(height, width)),
             data_range=data_range,
             largest=largest_value(dtype, data_range),
+            empty=empty_entry(options.empty_value, dtype, data_range),
             **others,
         )
 
@@ -113,12 +115,23 @@ class Problem:
             "options": self.options.to_dict(),
             "data_range": self.data_range,
             "largest": self.largest,
+            "empty": -1.0 if self.empty is None else self.empty,
         }
 
     def native_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that `solve` of every compiled module takes."""
         arrays = {"source": self.source, "target": self.target, "mask": self.mask}
         return {**arrays, **self.native_parameters(), **vars(self.info)}
+
+
+def empty_entry(value: float | None, dtype: str, data_range: float) -> float | None:
+    """Return ``empty_value`` in the unit of the data, rounded to the element type."""
+    if value is None:
+        return None
+    entry = np.array([min(value * data_range, largest_value(dtype, data_range))])
+    bits = np.empty(1, DTYPES[dtype])
+    encode(entry, bits, dtype)
+    return float(decode(bits, dtype)[0])
 
 
 @dataclass(frozen=True)

@@ -64,20 +64,26 @@ def rank_gradient(s: Array, delta: Array, data_range: float, step: GradientStep)
 
 
 def complete_matrices(
-    X: Array, M: npt.NDArray[np.bool_], options: SolverOptions, height: int, data_range: float = 1.0
+    X: Array,
+    M: npt.NDArray[np.bool_],
+    options: SolverOptions,
+    height: int,
+    data_range: float = 1.0,
+    empty: float | None = None,
 ) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
     """Complete a batch of matrices once: Algorithm 1.
 
     Of `X`, of shape (B, m, n), only the anchors (`M` is True) are used; a matrix without one comes
-    back as it is, after 0 iterations. `height` is that of one channel; `data_range` the unit of the
-    tolerance and of the literal gradient step. Returns the matrices, and iterations, residual and
-    delta of each as in :class:`CompletionInfo`, in the unit of the data.
+    back as it is, or filled with `empty`, after 0 iterations. `height` is that of one channel;
+    `data_range` the unit of the tolerance and of the literal gradient step. Returns the matrices,
+    and iterations, residual and delta of each as in :class:`CompletionInfo`, in the unit of the
+    data.
     """
     r, mu, lam = options.rank, options.step_size, options.tv_weight
     X_t = np.where(M, X, 0.0)  # line 1
     delta = np.linalg.svd(X_t, compute_uv=False)[:, 0]
     has_anchor = M.any(axis=(1, 2))
-    X_t[~has_anchor] = X[~has_anchor]
+    X_t[~has_anchor] = X[~has_anchor] if empty is None else empty
     iterations = np.zeros(len(X), np.int32)
     residual = np.zeros(len(X))
     active = np.flatnonzero(has_anchor)
@@ -117,7 +123,7 @@ def _complete_once(
     M = np.broadcast_to(mask, images.shape).reshape(X.shape)
     for p, anchors in enumerate((M, ~M) if options.alternate else (M,)):
         X, iterations, residual, delta = complete_matrices(
-            X, anchors, options, height, problem.data_range
+            X, anchors, options, height, problem.data_range, problem.empty
         )
         for total, record in (
             (info.iterations, iterations),
@@ -155,7 +161,8 @@ def _solve_part(problem: Problem, start: int, stop: int) -> None:
     options = problem.options
     part = slice(start, stop)
     began = time.perf_counter()
-    images = decode(problem.source[part], problem.dtype)
+    with np.errstate(invalid="ignore"):  # signalling NaN where the mask hides
+        images = decode(problem.source[part], problem.dtype)
     info = CompletionInfo.empty(len(images), problem.info.iterations.shape[1])
     total = np.zeros_like(images)
     try:

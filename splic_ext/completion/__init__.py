@@ -22,6 +22,7 @@ from splic_ext.completion.validate import (
     check_sides,
     check_single,
     check_values,
+    unrepeated,
 )
 from splic_ext.options import SolverOptions
 
@@ -118,7 +119,9 @@ def complete(
         True = anchor pixel, kept; False = target pixel, re-estimated. Shape (H, W) for all
         images, or that of `batch` with C or 1 channels. Default: drawn from `seed` and the index
         of the image, see :func:`splic_ext.masks.bernoulli_masks`. A matrix without one anchor is
-        left as it is in that pass.
+        left as it is in that pass, or gets the `empty_value` of the options. With
+        ``alternate=False`` a given mask hides its targets: they may hold anything, NaN too, and no
+        bit of the result depends on them, but in a matrix that is left as it is.
     options : SolverOptions or str, optional
         Options of the solver, or the name of a preset: ``"paper"`` (the default) or
         ``"recommended"``.
@@ -159,7 +162,8 @@ def complete(
     TypeError
         A container, dtype or parameter of the wrong kind.
     ValueError
-        NaN, infinity or values out of range (says which image), or a parameter out of range.
+        NaN, infinity or values out of range (says which image) where they are not hidden (see
+        `mask`), or a parameter out of range.
     ShapeError
         A `ValueError`: wrong shape of `batch`, `mask` or `out`.
     ArithmeticError
@@ -257,9 +261,15 @@ def complete(
         check_sides(images.shape, source.shape)
         placement = source.placement(return_info)
         read = images.exported()
-        excess = placement is None and check_values(read, source.dtype, data_range)
         target = channel_first("out", result.memory(), channel_axis)
         anchors = None if given is None else _spread(given, source, images, channel_axis)
+        excess = placement is None and check_values(
+            read,
+            source.dtype,
+            data_range,
+            None if anchors is None else anchors.exported(),
+            solver_options,
+        )
         if out is not None:
             result.will_change()
             if not images.is_same(target) and images.may_overlap(target):
@@ -267,7 +277,8 @@ def complete(
             if given is not None and anchors is not None and anchors.may_overlap(target):
                 anchors = _spread(given.copied(), source, images, channel_axis)
         if excess:
-            read = np.clip(read, 0, data_range)
+            with np.errstate(invalid="ignore"):
+                read = np.broadcast_to(np.clip(unrepeated(read), 0, data_range), read.shape)
         chosen.solve(
             Problem.of(
                 read,

@@ -23,6 +23,7 @@ __all__ = [
     "check_sides",
     "check_single",
     "check_values",
+    "unrepeated",
 ]
 
 #: Most entries of one image: the solvers count them in 32 bits.
@@ -135,26 +136,52 @@ def check_sides(sides: tuple[int, ...], shape: tuple[int, ...]) -> None:
         )
 
 
-def check_values(images: npt.NDArray[Any], dtype: str, data_range: float) -> bool:
+def check_values(
+    images: npt.NDArray[Any],
+    dtype: str,
+    data_range: float,
+    mask: npt.NDArray[np.bool_] | None = None,
+    options: SolverOptions | None = None,
+) -> bool:
     """Raise unless all values are finite and in [0, data_range]; names the first image at fault.
 
-    An excess of a few roundings is no fault; return whether there is one, to be clipped.
+    An excess of a few roundings is no fault; return whether there is one, to be clipped. With a
+    given `mask` in the shape of the images, what it hides from a single pass counts only where the
+    result depends on it.
     """
     if dtype == "uint8" and data_range >= 255:
         return False
+    if mask is not None and options is not None and options.alternate:
+        mask = None  # the second pass sees what the first one does not
     excess = False
     slack = rounding(dtype) * data_range
     step = max(1, CHECK_BYTES // max(1, images[0].nbytes))
-    for start in range(0, len(images), step):
-        low, high = _bounds(images[start : start + step], dtype)
+    once = unrepeated(images)
+    for start in range(0, len(once), step):
+        low, high = _bounds(once[start : start + step], dtype)
         if low >= 0 and high <= data_range:
             continue
-        for i in range(start, min(start + step, len(images))):
-            low, high = _bounds(images[i], dtype)
+        parts = images if len(once) < len(images) else images[start : start + step]
+        for i, image in enumerate(parts, start):
+            seen = None if mask is None or options is None else _seen(mask[i], options)
+            low, high = _bounds(image, dtype, seen)
             if not (low >= -slack and high <= data_range + slack):
                 raise out_of_range(i, low, high, data_range)
-        excess = True
+            excess = excess or low < 0 or high > data_range
     return excess
+
+
+def unrepeated(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the view of an array without repetitions: axes of stride 0 have length 1."""
+    return array[tuple(slice(1 if step == 0 else None) for step in array.strides)]
+
+
+def _seen(mask: npt.NDArray[np.bool_], options: SolverOptions) -> npt.NDArray[np.bool_]:
+    """Return the pixels of an image (C, H, W) that the result of a single pass depends on."""
+    if options.empty_value is not None:
+        return mask
+    matrix = (1, 2) if options.channels == "separate" else (0, 1, 2)
+    return mask | ~mask.any(axis=matrix, keepdims=True)
 
 
 def check_converged(info: CompletionInfo, options: SolverOptions) -> None:
@@ -169,7 +196,15 @@ def check_converged(info: CompletionInfo, options: SolverOptions) -> None:
         )
 
 
-def _bounds(values: npt.NDArray[Any], dtype: str) -> tuple[float, float]:
-    if dtype == "bfloat16":
-        values = decode(values, dtype)
-    return float(values.min()), float(values.max())
+def _bounds(
+    values: npt.NDArray[Any], dtype: str, seen: npt.NDArray[np.bool_] | None = None
+) -> tuple[float, float]:
+    """Return the least and the largest of the values that are seen; 0 if none is."""
+    if seen is not None:
+        values = values[seen]
+        if values.size == 0:
+            return 0.0, 0.0
+    with np.errstate(invalid="ignore"):
+        if dtype == "bfloat16":
+            values = decode(values, dtype)
+        return float(values.min()), float(values.max())

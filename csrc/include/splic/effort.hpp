@@ -15,6 +15,12 @@ struct JacobiLimits {
   int sweeps;    // at most
 };
 
+// In float64 for what will be float32: no more than that shows.
+struct CloseEffort {
+  static constexpr JacobiLimits jacobi = {1e-7, 1e-3, 1e-15, 1e-26, 20};
+  static constexpr double residual = 3e-7;
+};
+
 // For pairs of which neither is kept, times the square of `rotate`.
 template <class S> constexpr S kRestLooseness = S(1e6);
 

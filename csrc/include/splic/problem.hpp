@@ -58,9 +58,11 @@ template <class Byte> struct View {
 using ConstView = View<const unsigned char>;
 using MutableView = View<unsigned char>;
 
-// How a matrix is completed: in its own precision, in float64, or in float64 with a decomposition
-// of the whole matrix in each step, which keeps the zeros of sparse ones.
-enum class Care : unsigned char { usual, wide, whole };
+// How a matrix is completed: in its own precision; in float64 as closely as float32 can show; in
+// float64 with all vectors; or in float64 with a decomposition of the whole matrix in each step,
+// which keeps the zeros of sparse ones.
+enum class Care : unsigned char { usual, close, wide, whole };
+constexpr int kCares = 4;
 
 // A batch to complete; the output may be the input.
 struct Problem {
@@ -81,6 +83,8 @@ struct Problem {
   std::uint64_t anchor_threshold = 0; // a random word below it makes an anchor
   double data_range = 1.0;
   double largest = 1.0; // the result is clipped to [0, largest]
+  // Of all pixels of a matrix without an anchor in a pass, in [0, largest]; below 0: they stay.
+  double empty = -1.0;
   Options options;
 
   // Records (N, passes) and (N,), or null.
@@ -92,6 +96,9 @@ struct Problem {
   std::int32_t *failed = nullptr;
 
   SPLIC_INLINE int passes() const { return options.alternate ? 2 : 1; }
+  SPLIC_INLINE bool fills() const { return empty >= 0; }
+  // Whether the pixels that a given mask hides are never seen, and may be anything.
+  SPLIC_INLINE bool hides() const { return mask.data && !options.alternate; }
   // Matrices of one image, and channels in each of them.
   SPLIC_INLINE int planes() const { return options.stacked ? 1 : channels; }
   SPLIC_INLINE int stacked_channels() const { return options.stacked ? channels : 1; }
