@@ -10,11 +10,20 @@ from typing import Any, Literal, get_args
 
 from splic_ext.checks import Channels, check_bool, check_integer, check_number, shortened
 
-__all__ = ["PRESETS", "Algorithm", "Channels", "GradientStep", "SolverOptions", "TVGradient"]
+__all__ = [
+    "PRESETS",
+    "Algorithm",
+    "Channels",
+    "GradientStep",
+    "SolverOptions",
+    "Start",
+    "TVGradient",
+]
 
 Algorithm = Literal["auto", "fused", "cusolver"]
 GradientStep = Literal["srf", "literal"]
 TVGradient = Literal["exact", "forward"]
+Start = Literal["zero", "image"]
 
 #: Largest height or width that the solvers take, in pixels.
 MAX_SIDE = 512
@@ -41,6 +50,13 @@ class SolverOptions:
         R / 4.
     tv_weight : float, default 0.02
         The paper's lambda (>= 0), weight of the total-variation term; larger -> smoother.
+    start : {"zero", "image"}, default "zero"
+        Where the target pixels of the first iterate are: at 0 (Algorithm 1, line 1), or at their
+        values in the batch (in the second pass, those that the first one left). With ``"image"``
+        every pixel of the batch counts, those that a mask hides too.
+    first_delta : float, default 1.0
+        First delta, in (0, 1], as a share of the largest singular value of the first iterate; 1 is
+        that of Algorithm 1. Of use with ``start="image"``, where the iterate is near its end.
     delta_decay : float, default 0.45
         The paper's rho, in (0, 1]: delta is multiplied by it after every outer loop; larger ->
         slower, more gradual rank reduction.
@@ -60,8 +76,9 @@ class SolverOptions:
         pixel is re-estimated once ([1]_, section 3.4). ``False`` with a given mask is inpainting.
     empty_value : float or None, default None
         Value, in [0, 1] in units of the data range, of all pixels of a matrix without one anchor in
-        a pass. ``None`` leaves the matrix as it is. With a value, ``alternate=False`` and a given
-        mask, nothing of a pixel that the mask hides can reach the result.
+        a pass. ``None`` leaves the matrix as it is. With a value, ``alternate=False``,
+        ``start="zero"`` and a given mask, nothing of a pixel that the mask hides can reach the
+        result.
     n_masks : int, default 1
         Return the mean of that many completions, each with a mask stream of its own.
     channels : {"stacked", "separate"}, default "stacked"
@@ -109,6 +126,8 @@ class SolverOptions:
 
     rank: int | float | None = None
     tv_weight: float = 0.02
+    start: Start = "zero"
+    first_delta: float = 1.0
     delta_decay: float = 0.45
     step_size: float = 0.5
     inner_iterations: int = 7
@@ -132,6 +151,7 @@ class SolverOptions:
             _set(self, name, check_integer(name, getattr(self, name), 1))
         for name, low, high, above in (
             ("tv_weight", 0.0, math.inf, False),
+            ("first_delta", 0.0, 1.0, True),
             ("delta_decay", 0.0, 1.0, True),
             ("step_size", 0.0, math.inf, False),
             ("tolerance", 0.0, math.inf, False),
@@ -143,6 +163,7 @@ class SolverOptions:
             _set(self, "empty_value", abs(value))  # no -0
         check_bool("alternate", self.alternate)
         for name, choices in (
+            ("start", get_args(Start)),
             ("channels", get_args(Channels)),
             ("gradient_step", get_args(GradientStep)),
             ("tv_gradient", get_args(TVGradient)),
@@ -230,7 +251,7 @@ class SolverOptions:
         --------
         >>> options = SolverOptions(n_masks=4).to_dict()
         >>> options["n_masks"], options["rank"], len(options)
-        (4, None, 15)
+        (4, None, 17)
         """
         return asdict(self)
 

@@ -104,6 +104,8 @@ inline splic::Options options_of(const py::dict &dict) {
   o.max_iterations = dict["max_iterations"].cast<int>();
   o.n_masks = dict["n_masks"].cast<int>();
   o.tv_weight = dict["tv_weight"].cast<double>();
+  o.from_image = dict["start"].cast<std::string>() == "image";
+  o.first_delta = dict["first_delta"].cast<double>();
   o.delta_decay = dict["delta_decay"].cast<double>();
   o.step_size = dict["step_size"].cast<double>();
   o.tolerance = dict["tolerance"].cast<double>();

@@ -131,7 +131,8 @@ protected:
                  });
       // Scaling by a power of two is exact, and keeps the squares in range. What is never seen must
       // not decide on it.
-      double size = static_cast<double>(top_anchor > 0 ? top_anchor : top);
+      const bool anchors_alone = top_anchor > 0 && !p.options.from_image;
+      double size = static_cast<double>(anchors_alone ? top_anchor : top);
       const bool blind = p.hides() && !(top_anchor > 0);
       if ((p.fills() || blind) && (lacks_anchors(lane) ? p.fills() : blind))
         size = p.data_range;
@@ -187,7 +188,7 @@ protected:
 
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets. A matrix without an anchor keeps all its entries, or is
+  // Lines 1 and 2: zero the targets, unless they start as they are. A matrix without an anchor keeps all its entries, or is
   // filled, and stays so.
   void start_pass(int pass) {
     std::uint32_t seen = 0;
@@ -203,10 +204,13 @@ protected:
     active_ = from_bits<E>(moving);
     const std::uint16_t still = kWidth == 1 ? static_cast<std::uint16_t>(~moving)
                                             : static_cast<std::uint16_t>(moving ? 0 : 0xffff);
+    const bool from_image = problem_->options.from_image;
     for (int i = 0; i < g_.m; ++i) {
       for (int j = 0; j < row_packets_; ++j) {
         std::uint16_t &word = anchors_[static_cast<std::size_t>(i) * row_packets_ + j];
         word = static_cast<std::uint16_t>(word | padding_[j] | still);
+        if (from_image)
+          continue;
         E *entry = x_.at(i, j * kWidth);
         store(entry, select(from_bits<Packet<E>>(word), load(entry), Packet<E>{}));
       }
@@ -240,7 +244,8 @@ protected:
         look();
         triplets_.find({outer, i, inner, left - i}, active_);
         if (t == 0) {
-          delta = sqrt(maximum(triplets_.theta_[0], E{}));
+          delta = sqrt(maximum(triplets_.theta_[0], E{})) *
+                  splat<E>(static_cast<S>(o.first_delta));
           leave_deficient();
         }
         const bool last = i + 1 == inner;

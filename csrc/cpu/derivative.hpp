@@ -257,7 +257,8 @@ private:
         recall(before);
         this->update(*before.delta);
       } else {
-        this->start_pass(pass); // zeroes the targets
+        copy(starts_[pass], x_, g_.m);
+        this->start_pass(pass);
       }
       const Iteration now = tape_[pass][t];
       recall(now);
@@ -268,7 +269,10 @@ private:
       step_back(*now.delta, *now.active);
       by_start_ = select(*now.active, fma(splat<E>(decay), by_delta_, by_start_), by_start_);
     }
-    // The targets start at zero; delta starts at sigma_1, whose gradient is u_1 v_1'.
+    // What starts at zero has no gradient; delta starts at a share of sigma_1, whose gradient is
+    // u_1 v_1'.
+    by_start_ = by_start_ * splat<E>(static_cast<S>(o.first_delta));
+    const std::uint16_t every = o.from_image ? 0xffff : 0;
     const Mask<E> weighted = by_start_ != E{};
     for (int i = 0; i < g_.m; ++i) {
       const E left = select(weighted, by_start_ * triplets_.kept_(i, 0) * inverse_[0], E{});
@@ -276,7 +280,8 @@ private:
         E *entry = gradient_.at(i, j * kWidth);
         const Packet<E> top = load(triplets_.right_.at(0, j * kWidth));
         store(entry,
-              select(from_bits<Packet<E>>(anchors_[static_cast<std::size_t>(i) * row_packets_ + j]),
+              select(from_bits<Packet<E>>(static_cast<std::uint16_t>(
+                         anchors_[static_cast<std::size_t>(i) * row_packets_ + j] | every)),
                      fma(broadcast<Packet<E>>(left), top, load(entry)), Packet<E>{}));
       }
     }

@@ -86,7 +86,7 @@ private:
       for (int i = 0; i < inner; ++i, ++t) {
         find({outer, i, inner, left - i});
         if (t == 0)
-          delta = square_root(theta_[0] > T(0) ? theta_[0] : T(0));
+          delta = this->first_delta(theta_[0]);
         this->weigh(delta);
         this->make_sides();
         change = this->apply();

@@ -97,7 +97,7 @@ protected:
       record->high = finite ? static_cast<double>(top) : __builtin_nan("");
     }
     // Scaling by a power of two is exact, and keeps the squares in range.
-    double size = static_cast<double>(top_anchor > 0 ? top_anchor : top);
+    double size = static_cast<double>(top_anchor > 0 && !p.options.from_image ? top_anchor : top);
     const bool fills = p.fills() && (empty || (full && p.options.alternate));
     if (fills || (blind && !(top_anchor > 0))) // by nothing that is hidden
       size = p.data_range;
@@ -132,7 +132,7 @@ protected:
 
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets. Without an anchor all entries stay, or become the value that
+  // Lines 1 and 2: zero the targets, unless they start as they are. Without an anchor all entries stay, or become the value that
   // is given for that, and this is false.
   SPLIC_INLINE bool start_pass(int pass) {
     const int count = g_.m * g_.n;
@@ -148,11 +148,17 @@ protected:
         each_entry(g_.m, g_.n, [&](int i, int j) { x_(i, j) = value; });
       return false;
     }
-    each_entry(g_.m, g_.n, [&](int i, int j) {
-      if (!(bits_[i * g_.n + j] & kAnchor))
-        x_(i, j) = T(0);
-    });
+    if (!problem_.options.from_image)
+      each_entry(g_.m, g_.n, [&](int i, int j) {
+        if (!(bits_[i * g_.n + j] & kAnchor))
+          x_(i, j) = T(0);
+      });
     return true;
+  }
+
+  // From the square of the first singular value.
+  SPLIC_INLINE T first_delta(T theta) const {
+    return static_cast<T>(problem_.options.first_delta) * square_root(theta > T(0) ? theta : T(0));
   }
 
   // Line 8, from kept_ and right_, of which the product over the kept triplets is R: first the

@@ -138,8 +138,7 @@ public:
     }
     if (team_.rank() == 0) {
       if (t == 0)
-        state_->delta = static_cast<double>(
-            square_root(static_cast<T>(values_[n - 1] > 0 ? values_[n - 1] : 0)));
+        state_->delta = static_cast<double>(this->first_delta(static_cast<T>(values_[n - 1])));
       if (failed != 0 && record)
         record->failed = failed;
     }

@@ -293,6 +293,10 @@ int main(int argc, char **argv) {
       o.step_size = value;
     else if (key == "tolerance")
       o.tolerance = value;
+    else if (key == "first_delta")
+      o.first_delta = value;
+    else if (key == "from_image")
+      o.from_image = value != 0;
     else if (key == "masked")
       masked = value != 0;
     else if (key == "empty")

@@ -138,8 +138,8 @@ class _Pass(torch.autograd.Function):
         empty: float | None,
     ) -> Tensor:
         """Run the iterations; keep X at the start of every outer loop."""
-        start = torch.where(M, X, 0.0)
-        top = torch.linalg.matrix_norm(start, 2)
+        start = X if options.start == "image" else torch.where(M, X, 0.0)
+        top = options.first_delta * torch.linalg.matrix_norm(start, 2)
         has_anchor = M.any(-1).any(-1)
         X_t = torch.where(has_anchor[:, None, None], start, X if empty is None else empty)
         active = has_anchor.clone()
@@ -189,10 +189,11 @@ class _Pass(torch.autograd.Function):
                 part, by_delta = _advance_backward(state, M[index], step, part)
                 grad_top[index] += decay * by_delta
             grad[index] = part
-        # delta begins at the largest singular value of the anchors.
-        U, _, Vt = _svd(torch.where(M, X, 0.0))
-        leading = U[:, :, :1] @ Vt[:, :1]
-        by_X = torch.where(M, grad + grad_top[:, None, None] * leading, 0.0)
+        # delta begins at a share of the largest singular value of the first iterate.
+        seen = torch.ones_like(M) if options.start == "image" else M
+        U, _, Vt = _svd(torch.where(seen, X, 0.0))
+        leading = options.first_delta * U[:, :, :1] @ Vt[:, :1]
+        by_X = torch.where(seen, grad + grad_top[:, None, None] * leading, 0.0)
         by_batch = torch.where(has_anchor[:, None, None], by_X, 0.0 if ctx.fills else grad)
         return by_batch, *[None] * 7
 

@@ -73,15 +73,16 @@ def complete_matrices(
 ) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
     """Complete a batch of matrices once: Algorithm 1.
 
-    Of `X`, of shape (B, m, n), only the anchors (`M` is True) are used; a matrix without one comes
+    Of `X`, of shape (B, m, n), only the anchors (`M` is True) are used, unless the options start at
+    the image; a matrix without one comes
     back as it is, or filled with `empty`, after 0 iterations. `height` is that of one channel;
     `data_range` the unit of the tolerance and of the literal gradient step. Returns the matrices,
     and iterations, residual and delta of each as in :class:`CompletionInfo`, in the unit of the
     data.
     """
     r, mu, lam = options.rank, options.step_size, options.tv_weight
-    X_t = np.where(M, X, 0.0)  # line 1
-    delta = np.linalg.svd(X_t, compute_uv=False)[:, 0]
+    X_t = X.copy() if options.start == "image" else np.where(M, X, 0.0)  # line 1
+    delta = options.first_delta * np.linalg.svd(X_t, compute_uv=False)[:, 0]
     has_anchor = M.any(axis=(1, 2))
     X_t[~has_anchor] = X[~has_anchor] if empty is None else empty
     iterations = np.zeros(len(X), np.int32)

@@ -151,8 +151,8 @@ def check_values(
     """
     if dtype == "uint8" and data_range >= 255:
         return False
-    if mask is not None and options is not None and options.alternate:
-        mask = None  # the second pass sees what the first one does not
+    if options is not None and (options.alternate or options.start == "image"):
+        mask = None  # the second pass, or the start, sees what the first pass does not
     excess = False
     slack = rounding(dtype) * data_range
     step = max(1, CHECK_BYTES // max(1, images[0].nbytes))

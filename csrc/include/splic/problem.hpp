@@ -38,9 +38,11 @@ struct Options {
   int max_iterations = 70;   // of one pass
   int n_masks = 1;           // completions averaged
   double tv_weight = 0.02;   // lambda
+  double first_delta = 1.0;  // in units of the first singular value
   double delta_decay = 0.45; // rho
   double step_size = 0.5;    // mu
   double tolerance = 1e-6;   // epsilon, in units of the data range
+  bool from_image = false;   // the targets start at their values, not at 0
   bool alternate = true;     // second pass with the complementary mask
   bool stacked = true;       // channels stacked into one matrix
   bool literal = false;      // gradient step 1 / delta^2 as printed
@@ -98,7 +100,9 @@ struct Problem {
   SPLIC_INLINE int passes() const { return options.alternate ? 2 : 1; }
   SPLIC_INLINE bool fills() const { return empty >= 0; }
   // Whether the pixels that a given mask hides are never seen, and may be anything.
-  SPLIC_INLINE bool hides() const { return mask.data && !options.alternate; }
+  SPLIC_INLINE bool hides() const {
+    return mask.data && !options.alternate && !options.from_image;
+  }
   // Matrices of one image, and channels in each of them.
   SPLIC_INLINE int planes() const { return options.stacked ? 1 : channels; }
   SPLIC_INLINE int stacked_channels() const { return options.stacked ? channels : 1; }
