@@ -26,6 +26,7 @@ from splic_ext.fills.encodings import Null
 from splic_ext.fills.opencv import NavierStokes, Telea
 from splic_ext.fills.registry import ENCODINGS, FILLS, as_fill, create_fill, fill_from_spec
 from splic_ext.fills.splic import SPLICFill
+from splic_ext.fills.thinplate import ThinPlate
 from splic_ext.fills.tv import TVInpainting
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "SPLICFill",
     "TVInpainting",
     "Telea",
+    "ThinPlate",
     "as_fill",
     "create_fill",
     "fill_from_spec",

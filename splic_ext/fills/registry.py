@@ -15,6 +15,7 @@ from splic_ext.fills.constant import Constant, Mean
 from splic_ext.fills.encodings import Null
 from splic_ext.fills.opencv import NavierStokes, Telea
 from splic_ext.fills.splic import SPLICFill
+from splic_ext.fills.thinplate import ThinPlate
 from splic_ext.fills.tv import TVInpainting
 from splic_ext.options import SolverOptions
 from splic_ext.specs import parse_spec
@@ -29,6 +30,7 @@ FILLS: Mapping[str, type[Fill]] = MappingProxyType(
         "telea": Telea,
         "navier-stokes": NavierStokes,
         "biharmonic": Biharmonic,
+        "thin-plate": ThinPlate,
         "tv": TVInpainting,
         "splic": SPLICFill,
     }
@@ -50,7 +52,7 @@ def create_fill(name: str, **parameters: Any) -> Fill:
     **parameters
         As the class takes them. ``"splic"`` takes the fields of
         :class:`splic_ext.SolverOptions` as well, and `preset`, the name of the preset whose
-        fields these change: ``"holes"`` by default.
+        fields these change: ``"refine"`` by default.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def create_fill(name: str, **parameters: Any) -> Fill:
             f"`options` of the fill {name!r} contradicts `preset` and single options; "
             "give the one or the other"
         )
-    preset = parameters.pop("preset", "holes")
+    preset = parameters.pop("preset", "refine")
     changes = {key: parameters.pop(key) for key in _OPTIONS if key in parameters}
     return build(options=SolverOptions.preset(preset).replace(**changes), **parameters)
 
