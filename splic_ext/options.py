@@ -396,7 +396,7 @@ PRESETS: dict[str, SolverOptions] = {
     "recommended": SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4),
     "holes": SolverOptions(rank=0.375, tv_weight=0.1, tolerance=0.0, alternate=False),
     "refine": SolverOptions(
-        rank=0.5,
+        rank=0.375,
         start="image",
         first_delta=0.05,
         inner_iterations=1,

@@ -32,9 +32,9 @@ class ThinPlate(Fill):
     r"""The surface of least bending through the visible pixels, channel by channel.
 
     Minimises :math:`\sum u_{xx}^2 + 2 u_{xy}^2 + u_{yy}^2 + \alpha |\nabla u|^2` over the image
-    with the visible pixels fixed: a thin-plate spline [1]_ on the grid, under tension [2]_. The hidden
-    pixels are a linear function of those around them. Its matrix depends on the mask alone, and is
-    kept: the second image under a mask costs two small products.
+    with the visible pixels fixed: a thin-plate spline [1]_ on the grid, under tension [2]_. The
+    hidden pixels are a linear function of those around them. Its matrix depends on the mask alone,
+    and is kept: the second image under a mask costs two small products.
 
     Parameters
     ----------
