@@ -51,6 +51,12 @@ def train(
             help="Folder for weights, record, checkpoint and logs. The same command goes on there.",
         ),
     ],
+    weights: Annotated[
+        Path | None,
+        learning_option(
+            metavar="FILE", help="Weights to begin with: fine-tuning. Default: random ones."
+        ),
+    ] = None,
     defense: Annotated[
         str,
         defending_option(
@@ -251,6 +257,7 @@ def train(
             images,
             options,
             test=scored,
+            weights=weights,
             output=out,
             cache=cache,
             device=device,

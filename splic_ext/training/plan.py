@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from splic_ext.data import Dataset
-from splic_ext.models import build_model
+from splic_ext.models import build_model, load_weights
 from splic_ext.runs.fingerprints import (
     TRAINING_CODE,
     code_fingerprint,
@@ -67,6 +68,7 @@ def make_plan(
     device: torch.device,
     processes: Processes,
     command: str | None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Build the network if it is a name, and check that all of it goes together."""
     if isinstance(model, str):
@@ -74,7 +76,14 @@ def make_plan(
         outputs = options.build_hiding().outputs
         channels = None if outputs == 1 else outputs * data.images.shape[1]
         network = build_model(model, len(data.classes), channels)
+        if weights is not None:
+            load_weights(network, weights)
     else:
+        if weights is not None:
+            raise ValueError(
+                "`weights` are for a model given by name, got a network; load them into it with "
+                "`splic_ext.models.load_weights`"
+            )
         network = model
     network.to(device)
     _check_sizes(data, test, options, processes)
@@ -85,7 +94,8 @@ def make_plan(
         raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
     _try(network, options, device, [part for part in (data, test) if part is not None])
     processes.spread([*network.parameters(), *network.buffers()])
-    weights = None if isinstance(model, str) else fingerprint_weights(network)
+    known = weights is None and isinstance(model, str)  # they follow from the seed
+    first = None if known else fingerprint_weights(network)
     dataset_info = describe_dataset(data)
     test_info = None if test is None else describe_dataset(test)
     return Plan(
@@ -103,7 +113,7 @@ def make_plan(
         identity={
             "options": options.identity(),
             "architecture": _architecture(network),
-            "initialisation": weights,
+            "initialisation": first,
             "data set": dataset_info.sha256,
             "test set": None if test_info is None else test_info.sha256,
         },

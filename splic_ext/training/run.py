@@ -41,6 +41,7 @@ def train(
     options: TrainingOptions = TrainingOptions(),  # noqa: B008 - frozen
     *,
     test: Dataset | None = None,
+    weights: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
@@ -66,6 +67,9 @@ def train(
     test : Dataset, optional
         Images to score behind the defence after each epoch, ablated where the training images
         are; they decide nothing.
+    weights : path, optional
+        A file for :func:`splic_ext.models.load_weights`, with what a network given by name begins
+        with, instead of random weights: fine-tuning.
     output : path, optional
         Folder for the weights, the record, the checkpoint and logs for TensorBoard. None: nothing
         is written, and nothing can be resumed.
@@ -146,7 +150,9 @@ def train(
         place = resolve_device(local_device(device), model)
         processes = join_processes(place)
         with _own_randomness(place):
-            plan = make_plan(model, dataset, test, options, copies, place, processes, command)
+            plan = make_plan(
+                model, dataset, test, options, copies, place, processes, command, weights
+            )
             files = TrainingFolder(folder, plan.identity, plan.environment)
             return _result(plan, files, overwrite, progress and processes.first)
 
