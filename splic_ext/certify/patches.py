@@ -127,7 +127,7 @@ def certify_patches(
     if len(checked) == 0:
         return ()
     asker = vote.asker(checked)
-    check_classifier(model, vote.fill, checked[:2], int(known.max()))
+    check_classifier(model, vote.fill, checked[:2], known)
     found: list[PatchCertificate] = []
     with progress_of({"certifying": len(checked)}, shown=progress) as shown:
         for start in range(0, len(checked), PART):

@@ -143,7 +143,7 @@ def make_plan(
             tasks.append(Task(name, text, asker.masks))
             askers[name, text] = asker
     for fill in chosen.values():
-        check_classifier(model, fill, few, int(data.labels.max()))
+        check_classifier(model, fill, few, data.labels)
     return PatchPlan(
         model=model,
         data=data,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from splic_ext.certify.answers import Answers, Asker, LayoutProbe
-from splic_ext.certify.guards import check_classifier, check_fill
+from splic_ext.certify.guards import check_classifier, check_fill, tried_masks
 from splic_ext.certify.masks import MaskSet, Patch
 from splic_ext.checks import check_integer
 from splic_ext.defenses.images import check_images
@@ -147,8 +147,8 @@ class MaskedVote(nn.Module):
         if key not in self._askers:
             masks = self.mask_set(*images.shape[2:])
             few = images[:2]
-            check_classifier(self.model, self.fill, few, 0)
-            check_fill(self.fill, few, masks)
+            check_classifier(self.model, self.fill, few, np.zeros(1, np.int64))
+            check_fill(self.fill, few, *tried_masks(masks, few.device))
             layout = LayoutProbe(self.model, few).format
             self._askers[key] = Asker(self.model, self.fill, masks, self.batch_size, layout)
         return self._askers[key]
