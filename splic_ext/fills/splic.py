@@ -28,7 +28,7 @@ class SPLICFill(Fill):
     Raises
     ------
     TypeError, ValueError
-        Options of the wrong kind, of two passes or of several masks.
+        Options of the wrong kind, of two passes, of several masks or with ``start="image"``.
     BackendUnavailableError
         The back end cannot run here.
     ArithmeticError
@@ -56,6 +56,12 @@ class SPLICFill(Fill):
     ) -> None:
         super().__init__()
         self.options = resolve_options(options)
+        if self.options.start != "zero":
+            raise ValueError(
+                "`options` of a fill must have start='zero', got "
+                f"{self.options.start!r}: the completion would begin with the hidden pixels; use "
+                "options.replace(start='zero')"
+            )
         if self.options.alternate or self.options.n_masks > 1:
             which = "alternate=True" if self.options.alternate else "n_masks > 1"
             raise ValueError(
