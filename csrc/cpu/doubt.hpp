@@ -34,14 +34,16 @@ struct Doubt {
   static constexpr double most_close_tv = 0.5; // of a single pass
 };
 
-// What care the options ask for, whatever the matrix.
-inline Care care_of(const Options &o) {
-  const bool doubt = o.inner_iterations < Doubt::least_inner ||
+// What care the options ask for, whatever the matrix. `closely`: Care::close is to be had. It is
+// enough where the targets start at their values, and short loops do not matter then.
+inline Care care_of(const Options &o, bool closely) {
+  const bool near = closely && o.from_image;
+  const bool doubt = (o.inner_iterations < Doubt::least_inner && !(near && !o.alternate)) ||
                      o.delta_decay < Doubt::least_decay || o.delta_decay > Doubt::most_decay ||
                      o.step_size > Doubt::most_step || o.literal;
   if (doubt || o.tv_weight > (o.alternate ? Doubt::most_tv : Doubt::most_close_tv))
     return Care::wide;
-  return o.tv_weight > Doubt::most_tv ? Care::close : Care::usual;
+  return near || o.tv_weight > Doubt::most_tv ? Care::close : Care::usual;
 }
 
 // What is counted of a matrix, of the pixels that a pass sees.
@@ -71,6 +73,7 @@ inline Care care_of(const Problem &p, std::int64_t matrix, std::vector<float> &s
   const std::int64_t image = matrix / p.planes();
   const int width = p.width, channel = static_cast<int>(matrix % p.planes());
   const bool drawn = p.mask.data == nullptr, alternate = p.options.alternate;
+  const bool all = alternate || p.options.from_image; // pixels are seen
   scratch.resize(static_cast<std::size_t>(4) * width);
   float *now = scratch.data(), *before = now + width, *seen = before + width,
         *seen_before = seen + width;
@@ -94,7 +97,7 @@ inline Care care_of(const Problem &p, std::int64_t matrix, std::vector<float> &s
       const bool anchor =
           drawn ? words.word[number % 4] < p.anchor_threshold : *p.mask.at(image, c, h, x) != 0;
       anchors += anchor ? 1.0f : 0.0f;
-      seen[x] = anchor || alternate ? 1.0f : 0.0f;
+      seen[x] = anchor || all ? 1.0f : 0.0f;
       now[x] = seen[x] != 0.0f ? value_at(c, h, x) : 0.0f;
     }
     for (int x = 0; x < width; ++x) {

@@ -229,7 +229,7 @@ void solve_on_cpu(const Problem &problem, const Kernels &kernels, int threads,
   std::vector<std::int64_t> groups[2][kCares]; // by precision and care
   const std::vector<Care> cares = find_cares(problem, threads, watch);
   for (std::size_t i = 0; i < cares.size(); ++i) {
-    Care care = std::max(cares[i], care_of(problem.options));
+    Care care = std::max(cares[i], care_of(problem.options, closely));
     if (care == Care::close && !closely)
       care = Care::wide;
     groups[double_at_least || care != Care::usual][small ? static_cast<int>(care) : 0].push_back(

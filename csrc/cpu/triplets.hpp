@@ -64,6 +64,9 @@ public:
     k_late_ = block_size((r_ + extra + step - 1) / step * step, g_.n);
     k_early_ =
         g_.interleaves() ? block_size((r_ + 2 * extra + step - 1) / step * step, g_.n) : k_late_;
+    near_ = close_ && problem.options.from_image;
+    if (near_)
+      k_early_ = k_late_;
     if (problem.care == Care::wide)
       k_early_ = k_late_ = g_.n;
     const int k = k_early_ > k_late_ ? k_early_ : k_late_;
@@ -104,10 +107,14 @@ public:
         return find_whole();
     const bool cold = moment.cold();
     const int k = moment.outer < kEarlyLoops ? k_early_ : k_late_;
-    const S residual =
-        static_cast<S>((close_ ? CloseEffort::residual : Limits::residual) * looseness(moment));
+    const double rest = near_    ? NearEffort::residual
+                        : close_ ? CloseEffort::residual
+                                 : Limits::residual;
+    const S residual = static_cast<S>(rest * looseness(moment));
     const E limit = splat<E>(residual * residual * static_cast<S>(g_.m) * static_cast<S>(g_.n));
     int steps = cold ? kColdApplications : warm_applications(moment, wide());
+    if (near_)
+      steps = cold || steps < NearEffort::applications ? steps : NearEffort::applications;
     if (cold) {
       for (int j = 0; j < g_.n; ++j)
         for (int p = 0; p < start_.row; ++p)
@@ -126,7 +133,7 @@ public:
       if (k < g_.n) {
         const E now = missed(k);
         poor = active_ & (now > limit);
-        if (cold && repeat == 0)
+        if (cold && repeat == 0 && !near_)
           poor = active_;
         // Where rounding sets the limit, or singular values tie, repetition stops helping.
         poor = poor & (now < splat<E>(S(0.9)) * before);
@@ -287,7 +294,10 @@ private:
         return;
       }
     }
-    symmetric_jacobi<E>(k, r_, c_, q_, active_, close_ ? CloseEffort::jacobi : Limits::jacobi);
+    symmetric_jacobi<E>(k, r_, c_, q_, active_,
+                        near_    ? NearEffort::jacobi
+                        : close_ ? CloseEffort::jacobi
+                                 : Limits::jacobi);
     for (int p = 0; p < k; ++p)
       theta_[p] = maximum(c_(p, p), E{});
   }
@@ -371,6 +381,7 @@ private:
   int r_ = 1, k_early_ = 1, k_late_ = 1;
   bool whole_ = false; // each step decomposes the whole matrix
   bool close_ = false; // as closely as float32 can show
+  bool near_ = false;  // and from an image that is near the end of the iteration
   const double *basis_ = nullptr;
   Matrix<E> columns_; // of the whole matrix
   Matrix<E> b_, start_, v_, v2_, product_, product2_, w_, u_, c_, q_, t_, factor_;

@@ -63,6 +63,8 @@ def run(program, images, options, method="fused", team=1, seed=0, mask=None, **m
         "forward": int(options.tv_gradient == "forward"),
         "seed": seed,
         "masked": int(mask is not None),
+        "from_image": int(options.start == "image"),
+        "first_delta": options.first_delta,
         "empty": -1.0 if options.empty_value is None else options.empty_value,
         **more,
     }
@@ -106,6 +108,9 @@ CASES = {
     "one pass": ((1, 1, 16, 16), {"alternate": False}),
     "no anchor": ((2, 1, 16, 16), {"anchor_fraction": 0.0, "empty_value": 0.25}),
     "no target": ((2, 1, 16, 16), {"anchor_fraction": 1.0, "empty_value": 0.25}),
+    "from the image": ((2, 3, 32, 32), {"start": "image", "first_delta": 0.1}),
+    "once from the image": ((1, 1, 12, 40), {"start": "image", "alternate": False}),
+    "small delta": ((1, 1, 16, 16), {"first_delta": 0.3}),
     "few anchors": ((1, 1, 16, 16), {"anchor_fraction": 0.2}),
     "early stop": ((2, 1, 16, 16), {"tolerance": 1e-3}),
     "part of a loop": ((1, 1, 16, 16), {"max_iterations": 9}),

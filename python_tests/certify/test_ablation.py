@@ -362,7 +362,7 @@ def test_one_draw_fewer_than_the_least_is_refused():
 def test_defences_in_the_network_are_refused():
     from splic_ext.defenses import USVT, Defended
 
-    with pytest.raises(ValueError, match="holds a defence, .*; give what completes as `encoding`"):
+    with pytest.raises(ValueError, match=r"holds a defence, .*; give what completes as `encoding`"):
         certify(Defended(brightness(), USVT()).eval())
 
 

@@ -45,7 +45,7 @@ ALL_FLAGS = {
     "rank": 3, "tv_weight": 0.25, "delta_decay": 0.75, "step_size": 0.125, "inner_iterations": 5,
     "max_iterations": 9, "tolerance": 0.5, "anchor_fraction": 0.25, "alternate": False,
     "empty_value": 0.5, "n_masks": 2, "channels": "separate", "gradient_step": "literal",
-    "tv_gradient": "forward",
+    "tv_gradient": "forward", "start": "image", "first_delta": 0.5,
 }  # fmt: skip
 
 

@@ -29,6 +29,8 @@ def problems(draw):
         tolerance=draw(st.sampled_from([0.0, 1e-6, 1e-3])),
         anchor_fraction=draw(st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.8, 1.0])),
         alternate=draw(st.booleans()),
+        start=draw(st.sampled_from(["zero", "zero", "image"])),
+        first_delta=draw(st.sampled_from([1.0, 1.0, 0.3, 0.05])),
         empty_value=draw(st.sampled_from([None, None, 0.0, 0.3])),
         n_masks=draw(st.integers(1, 3)),
         channels=draw(st.sampled_from(["stacked", "separate"])),

@@ -111,6 +111,7 @@ def make_case(seed: int) -> Case:
     least, most = rng.choice([(0.01, 0.1), (0.9, 0.99), (0.01, 0.99)])
     kind = str(rng.choice(KINDS))
     image = make_image(kind, shape, rng)
+    near = rng.random() < 0.3
     options = SolverOptions(
         rank=int(rng.integers(1, min(shape[2:]) + 1)) if rng.random() < 0.5 else None,
         tv_weight=float(rng.choice([0, 0.02, 0.02, 0.1, 0.4])),
@@ -124,6 +125,8 @@ def make_case(seed: int) -> Case:
         channels="stacked" if rng.random() < 0.5 else "separate",
         tv_gradient="exact" if rng.random() < 0.7 else "forward",
         empty_value=rng.choice([None, None, 0.0, 0.3]),
+        start="image" if near else "zero",
+        first_delta=float(rng.choice([1.0, 0.3, 0.05])) if near or rng.random() < 0.1 else 1.0,
     )
     return Case(kind, image, make_mask(options, shape, seed), options)
 

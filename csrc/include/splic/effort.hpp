@@ -21,6 +21,14 @@ struct CloseEffort {
   static constexpr double residual = 3e-7;
 };
 
+// The same where the targets start at their values: the first iterate is no harder than the others,
+// and they differ by little.
+struct NearEffort {
+  static constexpr JacobiLimits jacobi = {1e-7, 1e-2, 1e-15, 1e-26, 20};
+  static constexpr double residual = 1e-6;
+  static constexpr int applications = 2; // of X'X to a warm start, at most
+};
+
 // For pairs of which neither is kept, times the square of `rotate`.
 template <class S> constexpr S kRestLooseness = S(1e6);
 
