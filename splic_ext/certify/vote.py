@@ -210,11 +210,14 @@ class Verdict:
         The first pair found under which it is not; (i, i) is mask i alone.
     pairs : int
         How many pairs were asked for.
+    weakest : (int, int)
+        The pair that fails; where none does, the one whose answer leads least.
     """
 
     certified: bool
     failed: tuple[int, int] | None
     pairs: int
+    weakest: tuple[int, int]
 
 
 def certify_image(
@@ -232,19 +235,25 @@ def certify_image(
     singles = len(right)
     if not right.all():
         first = int(np.flatnonzero(~right)[0])
-        return Verdict(False, (first, first), singles)
+        return Verdict(False, (first, first), singles, (first, first))
     pairs = asker.masks.pairs
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     pairs = pairs[np.argsort(leads[pairs].sum(axis=1), kind="stable")]
     done = singles
+    least = int(leads.argmin())
+    lead, weakest = float(leads[least]), (least, least)
     for part in _in_parts(pairs, FIRST_PAIRS, asker.batch_size):
         answers = asker.ask(image, 0 * part[:, 0], part[:, 0], part[:, 1])
         done += len(part)
         wrong = np.flatnonzero(~answers.sure(label))
         if wrong.size:
-            i, j = part[wrong[0]]
-            return Verdict(False, (int(i), int(j)), done)
-    return Verdict(True, None, done)
+            i, j = map(int, part[wrong[0]])
+            return Verdict(False, (i, j), done, (i, j))
+        least = int(answers.leads.argmin()) if len(part) else 0
+        if len(part) and answers.leads[least] < lead:
+            i, j = map(int, part[least])
+            lead, weakest = float(answers.leads[least]), (i, j)
+    return Verdict(True, None, done, weakest)
 
 
 def _in_parts(rows: Indices, few: int, size: int) -> Iterator[Indices]:
