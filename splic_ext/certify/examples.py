@@ -105,9 +105,8 @@ class Examples:
     def save(self, path: Path) -> None:
         """Write an archive, at once."""
         file = io.BytesIO()
-        np.savez_compressed(
-            file, **{part.name: np.asarray(getattr(self, part.name)) for part in fields(self)}
-        )
+        arrays: dict[str, Any] = {p.name: np.asarray(getattr(self, p.name)) for p in fields(self)}
+        np.savez_compressed(file, **arrays)
         write_bytes(path, file.getvalue())
 
     @classmethod

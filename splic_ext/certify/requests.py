@@ -174,7 +174,8 @@ def finished_part(
     """Return the arrays of a part, made or found; the seconds it took, and those of this run."""
     part = store.get(description, expected)
     if part is not None:
-        return part.arrays, kind(rest=clock.rest, **part.seconds), kind(rest=clock.rest)
+        own: dict[str, Any] = {"rest": clock.rest}
+        return part.arrays, kind(**own, **part.seconds), kind(**own)
     arrays = make()
     store.put(description, Part(arrays, clock.phases))
     seconds = kind.of(clock)
