@@ -36,7 +36,7 @@ from splic_ext.runs.fingerprints import (
     CERTIFY_CODE,
     code_fingerprint,
     fingerprint_arrays,
-    fingerprint_module,
+    fingerprint_weights,
     package_versions,
 )
 from splic_ext.runs.inputs import resolve_device
@@ -184,7 +184,7 @@ def certify_pixels(
             found += pixel_records(plan, draws, alpha, index[part], classes[part], *votes)
             bar.advance("certify", len(here), time.perf_counter() - started)
     return PixelReport(
-        network=NetworkInfo(model_name or type(model).__name__, fingerprint_module(model)),
+        network=NetworkInfo(model_name or type(model).__name__, fingerprint_weights(model)),
         images_sha256=fingerprint_arrays(tensor.cpu().float().numpy(), classes),
         shape=tuple(tensor.shape[1:]),
         encoding=" ".join(repr(fill).split()),
