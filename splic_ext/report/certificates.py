@@ -51,10 +51,10 @@ def patches_entry(path: str, result: PatchResult) -> Entry:
         Line(
             f"{_patch(record)}, {one_line(record.fill)}",
             (
-                Cell(f"{100 * record.area:.1f}"),
-                Cell(f"{record.masks} of {one_line(record.mask)}"),
                 percent_cell(record.clean_accuracy),
                 percent_cell(record.certified_accuracy),
+                Cell(f"{100 * record.area:.1f}"),
+                Cell(f"{record.masks} of {one_line(record.mask)}"),
                 Cell(f"{sum(record.pairs):,}"),
                 Cell(f"{record.seconds.total:,.1f}"),
             ),
@@ -62,7 +62,7 @@ def patches_entry(path: str, result: PatchResult) -> Entry:
         )
         for record in records
     )
-    header = ("patch, fill", "% of area", "masks", "clean", "certified", "pairs", "s")
+    header = ("patch, fill", "clean", "certified", "% of area", "masks", "pairs", "s")
     caption = f"{first.dataset.images:,} images. The fill that certifies most is shaded"
     diagrams = _untitled(draw_diagrams(tuple(_patch_points(records))))
     blocks = [Block("Certified accuracy", (Table(caption, header, lines),), diagrams)]
@@ -71,7 +71,7 @@ def patches_entry(path: str, result: PatchResult) -> Entry:
         blocks.append(Block("Hidden, filled, decided", grids=grids, text=PICTURES))
     return Entry(
         key=address("patches", path),
-        title=one_line(f"Patches that cannot turn {first.model.name} on {first.dataset.name}"),
+        title=one_line(f"Patch certificates of {first.model.name} on {first.dataset.name}"),
         subtitle=one_line(
             f"{first.dataset.images:,} images; {100 * plain.value:.1f} % right without masks"
         ),
@@ -84,7 +84,6 @@ def patches_entry(path: str, result: PatchResult) -> Entry:
             Table("Fills", ("fill", "parameters"), _texts(fills)),
             _sources(first.model.name, first.model.sha256, first.dataset.sha256),
         ),
-        data=first.dataset.name,
     )
 
 
@@ -125,7 +124,7 @@ def pixels_entry(path: str, found: PixelEvaluation) -> Entry:
         diagrams = _untitled(diagrams)
     return Entry(
         key=address("pixels", path),
-        title=one_line(f"Changed pixels that cannot turn {first.network.name} on {data.name}"),
+        title=one_line(f"Pixel certificates of {first.network.name} on {data.name}"),
         subtitle=one_line(
             f"{data.images:,} images; {first.selection:,} + {first.draws:,} draws, seed "
             f"{first.seed}; each certificate is wrong with a probability of {first.alpha:g} at most"
@@ -142,7 +141,6 @@ def pixels_entry(path: str, found: PixelEvaluation) -> Entry:
             Table("Encodings", ("encoding", "parameters"), _texts(encodings)),
             _sources(first.network.name, first.network.sha256, data.sha256),
         ),
-        data=data.name,
     )
 
 
@@ -262,42 +260,56 @@ def _untitled(diagrams: Sequence[Diagram]) -> tuple[Diagram, ...]:
 
 
 def _patch_grids(report: CertificateReport, examples: Examples) -> Iterator[Grid]:
-    """Yield the pictures of each size of patches: images down; fills, hidden and filled, across."""
+    """Yield the pictures of each size of patches: fills down; images, hidden and filled, across."""
     magnify = max(1, round(SIDE / max(examples.images.shape[2:])))
+    index, labels = examples.index.tolist(), examples.labels.tolist()
+
+    def picture(image: npt.NDArray[np.uint8]) -> str:
+        return encode_picture(image, magnify=magnify)
+
+    whole, told = list[str](), list[str]()
+    for image, label in zip(examples.images, labels, strict=True):
+        whole += [picture(_colored(image)), ""]
+        told += [examples.classes[label], ""]
     for size in dict.fromkeys(record.patch for record in report.records):
-        places = [i for i, record in enumerate(report.records) if record.patch == size]
-        pictures, captions, right = [], [], []
-        for i, label in enumerate(examples.labels.tolist()):
-            row = [encode_picture(_colored(examples.images[i]), magnify=magnify)]
-            told, judged = [examples.classes[label]], list[bool | None]([None])
-            for r in places:
+        pictures, captions = [tuple(whole)], [tuple(told)]
+        right: list[tuple[bool | None, ...]] = [(None,) * len(whole)]
+        places = [r for r, record in enumerate(report.records) if record.patch == size]
+        for r in places:
+            row, text, judged = list[str](), list[str](), list[bool | None]()
+            for i, label in enumerate(labels):
+                hidden = _hidden(examples.images[i], examples.visible[r, i])
                 decided = int(examples.decided[r, i])
-                sure = report.records[r].certified[int(examples.index[i])]
-                row += [
-                    encode_picture(part, magnify=magnify)
-                    for part in (
-                        _hidden(examples.images[i], examples.visible[r, i]),
-                        _colored(examples.filled[r, i]),
-                    )
-                ]
-                told += [_masks(*examples.pairs[r, i].tolist()), examples.classes[decided]]
-                told[-1] += ", certified" if sure else ", not certified"
+                sure = report.records[r].certified[index[i]]
+                row += [picture(hidden), picture(_colored(examples.filled[r, i]))]
+                text.append(_masks(*examples.pairs[r, i].tolist()))
+                text.append(f"{examples.classes[decided]}, {'' if sure else 'not '}certified")
                 judged += [None, decided == label]
             pictures.append(tuple(row))
-            captions.append(tuple(told))
+            captions.append(tuple(text))
             right.append(tuple(judged))
-        fills = [one_line(report.records[r].fill) for r in places]
+        number = report.records[places[0]].patches
         yield show_gallery(
             Gallery(
                 section="",
-                title=f"Patches of {_patch(report.records[places[0]])}",
-                rows=tuple(f"image {i}" for i in examples.index.tolist()),
-                columns=("image", *(t for f in fills for t in (f"{f}: hidden", f"{f}: filled"))),
+                title=f"{'Two patches' if number > 1 else 'A patch'} of {_sides(size)} pixels",
+                rows=("whole", *(one_line(report.records[r].fill) for r in places)),
+                columns=tuple(t for i in index for t in (f"image {i}", "filled")),
                 images=tuple(pictures),
                 captions=tuple(captions),
                 right=tuple(right),
             )
         )
+
+
+def _sides(size: str) -> str:
+    """Return a patch in words.
+
+    >>> _sides("5"), _sides("3x8,8x3")
+    ('5 x 5', '3 x 8 or 8 x 3')
+    """
+    shapes = (part if "x" in part else f"{part}x{part}" for part in size.split(","))
+    return " or ".join(shape.replace("x", " x ") for shape in shapes)
 
 
 def _masks(first: int, second: int) -> str:
