@@ -11,6 +11,7 @@ import typer
 
 from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.flags import RENAMED
 from splic_ext.cli.options import (
     Device,
     Download,
@@ -216,15 +217,15 @@ def _chosen(
 
     if bool(patch) == bool(kept):
         raise ValueError(
-            f"give `patch` or `kept`, got {'both' if patch else 'none of them'}; `patch` certifies "
-            "against patches, `kept` against changes of a few pixels"
+            f"give --patch or --kept, got {'both' if patch else 'none of them'}; --patch certifies "
+            "against patches, --kept against changes of a few pixels"
         )
     others = against_pixels if patch else against_patches
-    given = [name for name, value in others.items() if value is not None]
-    if given:
+    wrong = [RENAMED.get(name, name) for name, value in others.items() if value is not None]
+    if wrong:
+        which = ("--kept", "--patch") if patch else ("--patch", "--kept")
         raise ValueError(
-            f"`{given[0]}` goes with `{'kept' if patch else 'patch'}`, got it with "
-            f"`{'patch' if patch else 'kept'}`; leave it out"
+            f"--{wrong[0]} goes with {which[0]}, got it with {which[1]}; leave it out"
         )
     values = {"patch": patch, **against_patches} if patch else {"kept": kept, **against_pixels}
     options = {name: value for name, value in values.items() if value is not None}

@@ -13,7 +13,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from splic_ext.options import SolverOptions
 
-__all__ = ["with_flags", "with_hint"]
+__all__ = ["RENAMED", "with_flags", "with_hint"]
 
 #: Parameters of the library that a command calls by another name.
 RENAMED = {
