@@ -213,7 +213,9 @@ class SolverOptions:
             return PRESETS[name]
         except (KeyError, TypeError):
             expected = ", ".join(repr(key) for key in PRESETS)
-            raise ValueError(f"preset name must be one of {expected}, got {name!r}; choose one") from None
+            raise ValueError(
+                f"preset name must be one of {expected}, got {name!r}; choose one"
+            ) from None
 
     def replace(self, **changes: Any) -> SolverOptions:
         """Return a copy with some fields changed; validated like the constructor.

@@ -26,9 +26,7 @@ def name(request):
 
 def gradient_of(images, mask, cotangent, options, name, gradient="exact"):
     leaf = images.clone().requires_grad_()
-    result = complete_differentiable(
-        leaf, mask, options=options, backend=name, gradient=gradient
-    )
+    result = complete_differentiable(leaf, mask, options=options, backend=name, gradient=gradient)
     (found,) = torch.autograd.grad(result, leaf, cotangent)
     return found
 
@@ -57,9 +55,7 @@ def test_finite_differences(name, channels, start, alternate, step):
     for part in (mask, ~mask):
         way = torch.from_numpy(rng.standard_normal(images.shape)) * part
         ends = [
-            complete_differentiable(
-                images + sign * STEP * way, mask, options=options, backend=name
-            )
+            complete_differentiable(images + sign * STEP * way, mask, options=options, backend=name)
             for sign in (1, -1)
         ]
         expected = ((ends[0] - ends[1]) * cotangent).sum((1, 2, 3)) / (2 * STEP)

@@ -56,7 +56,7 @@ def test_options_of_splic():
     assert changed.options == expected
     with pytest.raises(ValueError, match="`options` of a fill must be of one pass"):
         fills.SPLICFill("paper")
-    with pytest.raises(ValueError, match="must have start=.zero., got .image."):
+    with pytest.raises(ValueError, match=r"must have start='zero', got 'image'"):
         fills.SPLICFill(holes.replace(start="image"))
     with pytest.raises(ValueError, match="n_masks > 1"):
         fills.SPLICFill(holes.replace(n_masks=2))
