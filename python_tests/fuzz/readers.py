@@ -431,6 +431,27 @@ def options_reader() -> Reader:
     return Reader("options.json", whole(text), lambda path: resolve_options(None, path, {}))
 
 
+def certificates_reader() -> Reader:
+    from helpers.evaluation import fit_digits
+
+    from splic_ext.certify import CertificateReport, PixelReport, certify_pixels, evaluate_patches
+    from splic_ext.data import load_dataset
+
+    digits = load_dataset("digits", limit=3)
+    options = {"fills": ["gray", "mean"], "patch": 1, "masks": 4, "progress": False}
+    patches = evaluate_patches(fit_digits(), digits, **options).to_json()
+    images, kept = digits.to_float(), {"kept": 6, "encoding": "mean", "draws": 200}
+    pixels = certify_pixels(fit_digits(), images, digits.labels, **kept).to_json()
+
+    def read(path: Path) -> None:
+        try:
+            CertificateReport.load(path)
+        except ValueError:
+            PixelReport.load(path)
+
+    return Reader("certificates.json", whole(patches.encode(), pixels.encode()), read)
+
+
 IMAGES = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 #: Name -> what makes the reader, in the process that runs it.
 READERS: dict[str, Callable[[], Reader]] = {
@@ -446,6 +467,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "checkpoint": checkpoint_reader,
     "training record": record_reader,
     "finished part": part_reader,
+    "certificates": certificates_reader,
     "results": result_reader,
     "options": options_reader,
 }
