@@ -26,7 +26,7 @@ def test_every_fill_has_a_name():
         *fills.FILLS.values(),
         *fills.ENCODINGS.values(),
     }
-    expected = ["gray", "mean", "telea", "navier-stokes", "biharmonic", "tv", "splic"]
+    expected = ["gray", "mean", "telea", "navier-stokes", "biharmonic", "thin-plate", "tv", "splic"]
     assert list(fills.FILLS) == expected
 
 
@@ -38,6 +38,7 @@ def test_every_fill_has_a_name():
         ("telea:radius=5", "Telea(radius=5)"),
         ("navier-stokes", "NavierStokes(radius=3)"),
         ("biharmonic", "Biharmonic()"),
+        ("thin-plate:tension=1", "ThinPlate(tension=1.0)"),
         ("tv:epsilon=0.02,iterations=200", "TVInpainting(epsilon=0.02, iterations=200)"),
     ],
 )
@@ -46,9 +47,10 @@ def test_specifications(spec, expected):
 
 
 def test_options_of_splic():
-    holes = SolverOptions.preset("holes")
-    assert fills.create_fill("splic").options == holes
-    assert fills.create_fill("splic", rank=5).options == holes.replace(rank=5)
+    refine, holes = SolverOptions.preset("refine"), SolverOptions.preset("holes")
+    assert fills.create_fill("splic").options == refine
+    assert fills.create_fill("splic", rank=5).options == refine.replace(rank=5)
+    assert fills.create_fill("splic", preset="holes").options == holes
     own = SolverOptions(alternate=False)
     assert fills.create_fill("splic", options=own).options == own
     changed = fills.create_fill("splic", preset="recommended", alternate=False, n_masks=1)
@@ -68,6 +70,7 @@ def test_options_of_splic():
         ("mean", {"value": 0}, TypeError, "unknown parameter `value` of the fill 'mean'.*none"),
         ("gray", {"value": 2}, ValueError, "`value` must be finite and in"),
         ("gray", {"value": "x"}, TypeError, "`value` must be a number"),
+        ("thin-plate", {"tension": 0}, ValueError, "`tension` must be finite and in"),
         ("tv", {"epsilon": 0}, ValueError, "`epsilon` must be finite and in"),
         ("tv", {"epsilon": float("nan")}, ValueError, "`epsilon` must be finite and in"),
         ("tv", {"iterations": 0}, ValueError, "`iterations` must be an integer in"),
