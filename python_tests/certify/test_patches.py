@@ -68,8 +68,8 @@ def evaluated(network, digits, **changes):
 
 def test_records_of_images(network, digits):
     images = torch.from_numpy(digits.to_float())
-    found = certify_patches(network, images, digits.labels, patch=1, masks=4, fill="splic:rank=2")
-    vote = MaskedVote(network, 1, 4, "splic:rank=2")
+    found = certify_patches(network, images, digits.labels, patch=1, masks=4, fill="splic:holes,rank=2")
+    vote = MaskedVote(network, 1, 4, "splic:holes,rank=2")
     assert [c.answer for c in found] == vote(images).tolist()
     assert [c.plain for c in found] == network(images).argmax(1).tolist()
     assert [c.index for c in found] == list(range(60))
@@ -78,7 +78,7 @@ def test_records_of_images(network, digits):
     assert all(c.answer == c.label and c.failed is None and c.pairs == 136 for c in sure)
     assert all(c.failed is not None for c in found if not c.certified)
     arrays = certify_patches(
-        network, images.numpy(), list(digits.labels), patch=1, masks=4, fill="splic:rank=2"
+        network, images.numpy(), list(digits.labels), patch=1, masks=4, fill="splic:holes,rank=2"
     )
     assert arrays == found
     assert certify_patches(network, images[:0], [], patch=1) == ()
@@ -405,7 +405,7 @@ def test_killed_and_taken_up_on_the_command_line(network, tmp_path):
 def test_fill_options_must_be_single():
     with pytest.raises(ValueError, match="one pass with one mask"):
         SPLICFill(SolverOptions())
-    assert SPLICFill().options == SolverOptions.preset("holes")
+    assert SPLICFill().options == SolverOptions.preset("refine")
 
 
 def test_time_goes_to_fill_and_network(network, digits):
