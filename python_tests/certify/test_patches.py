@@ -68,7 +68,9 @@ def evaluated(network, digits, **changes):
 
 def test_records_of_images(network, digits):
     images = torch.from_numpy(digits.to_float())
-    found = certify_patches(network, images, digits.labels, patch=1, masks=4, fill="splic:holes,rank=2")
+    found = certify_patches(
+        network, images, digits.labels, patch=1, masks=4, fill="splic:holes,rank=2"
+    )
     vote = MaskedVote(network, 1, 4, "splic:holes,rank=2")
     assert [c.answer for c in found] == vote(images).tolist()
     assert [c.plain for c in found] == network(images).argmax(1).tolist()
