@@ -103,7 +103,7 @@ def test_the_failing_pair_fails(network, digits):
 def test_an_attack_turns_no_certified_image_and_some_others(network, digits):
     images = torch.from_numpy(digits.to_float())
     tried = broken = 0
-    for fill in ("gray:value=0", "splic:rank=2"):
+    for fill in ("gray:value=0", "splic:holes,rank=2"):
         options = {"patch": 1, "masks": 4, "fill": fill}
         vote = MaskedVote(network, **options)
         found = certify_patches(network, images, digits.labels, **options)
@@ -411,7 +411,7 @@ def test_fill_options_must_be_single():
 
 
 def test_time_goes_to_fill_and_network(network, digits):
-    seconds = evaluated(network, digits, fills=["splic:rank=2"]).seconds
+    seconds = evaluated(network, digits, fills=["splic:holes,rank=2"]).seconds
     assert seconds.fill > 0
     assert seconds.network > 0
     assert np.isclose(seconds.total, seconds.fill + seconds.network + seconds.rest)

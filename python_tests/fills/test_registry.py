@@ -47,10 +47,11 @@ def test_specifications(spec, expected):
 
 
 def test_options_of_splic():
-    refine, holes = SolverOptions.preset("refine"), SolverOptions.preset("holes")
+    refine = SolverOptions.preset("refine")
     assert fills.create_fill("splic").options == refine
+    assert fills.create_fill("splic").start == "thin-plate"
     assert fills.create_fill("splic", rank=5).options == refine.replace(rank=5)
-    assert fills.create_fill("splic", preset="holes").options == holes
+    assert fills.create_fill("splic", preset="holes").start is None
     own = SolverOptions(alternate=False)
     assert fills.create_fill("splic", options=own).options == own
     changed = fills.create_fill("splic", preset="recommended", alternate=False, n_masks=1)
@@ -58,8 +59,12 @@ def test_options_of_splic():
     assert changed.options == expected
     with pytest.raises(ValueError, match="`options` of a fill must be of one pass"):
         fills.SPLICFill("paper")
+    with pytest.raises(ValueError, match="`start` must be None for options that start from zero"):
+        fills.SPLICFill("holes", start="tv")
+    with pytest.raises(ValueError, match="`start` must be one of 'gray', .*, got 'telea'"):
+        fills.SPLICFill(start="telea")
     with pytest.raises(ValueError, match="n_masks > 1"):
-        fills.SPLICFill(holes.replace(n_masks=2))
+        fills.SPLICFill(refine.replace(n_masks=2))
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_network_brings_its_own_weights(known):
 
 
 def test_weights_that_are_not_there_or_of_another_network(tmp_path):
-    with pytest.raises(FileNotFoundError, match="the weights file '.*none.th' does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the weights file '.*none\.th' does not exist"):
         tune(tmp_path / "none.th", output=tmp_path / "out")
     save_file(make_network().state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="is of another network than"):

@@ -129,7 +129,8 @@ class Fill(nn.Module):
         Parameters
         ----------
         images : tensor of shape (N, C, H, W), float32 or float64
-            In [0, 1]; hidden pixels are 0, and mean nothing.
+            In [0, 1]; hidden pixels are 0, and must not be looked at: certificates try a fill
+            with other values there, and refuse it if its result changes.
         mask : bool tensor of shape (N, 1, H, W)
             True = visible. A row may have no visible pixel: its result does not count.
 

@@ -58,8 +58,8 @@ class Mean(Fill):
 
     def fill(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the means everywhere."""
+        seen = torch.where(mask, images, images.new_zeros(()))
         # Threads would share the sum of a whole image, if there is but one.
-        shown = torch.where(mask, images, images.new_zeros(()))
-        total = shown.sum(dim=3, keepdim=True).sum(dim=2, keepdim=True)
+        total = seen.sum(dim=3, keepdim=True).sum(dim=2, keepdim=True)
         count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
         return (total / count).expand_as(images)
