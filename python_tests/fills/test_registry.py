@@ -61,7 +61,7 @@ def test_options_of_splic():
         fills.SPLICFill("paper")
     with pytest.raises(ValueError, match="`start` must be None for options that start from zero"):
         fills.SPLICFill("holes", start="tv")
-    with pytest.raises(ValueError, match="`start` must be one of 'gray', .*, got 'telea'"):
+    with pytest.raises(ValueError, match=r"`start` must be one of 'gray', .*, got 'telea'"):
         fills.SPLICFill(start="telea")
     with pytest.raises(ValueError, match="n_masks > 1"):
         fills.SPLICFill(refine.replace(n_masks=2))
