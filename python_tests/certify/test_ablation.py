@@ -252,7 +252,7 @@ def test_every_fill_is_an_encoding(name):
 
 
 def test_a_function_is_an_encoding():
-    report = certify(encoding=lambda images, mask: images)
+    report = certify(encoding=lambda images, mask: images * mask)
     assert report.encoding.startswith("FunctionFill(function=")
 
 
@@ -339,9 +339,10 @@ NAN = torch.full((1, 1, 8, 8), torch.nan)
         ({"encoding": "splic:n_masks=4"}, ValueError, "`options` of a fill must be of one pass"),
         ({"encoding": create_defense("splic")}, TypeError, "`fill` must be a Fill, its name, or"),
         ({"encoding": 3}, TypeError, "`fill` must be a Fill, its name, or"),
-        ({"encoding": Leaky()}, ValueError, "`encoding` must be a function of the visible pixels"),
-        ({"encoding": Fresh()}, ValueError, "`encoding` must return the same each time, got a ran"),
-        ({"encoding": OfBatch()}, ValueError, "`encoding` must treat each image by itself, got"),
+        ({"encoding": Leaky()}, ValueError, "`encoding` must not look at hidden pixels, got .* Leaky"),
+        ({"encoding": Fresh()}, ValueError, "`encoding` must return the same in each call, got"),
+        ({"encoding": lambda images, mask: images}, ValueError, "`encoding` must not look at hid"),
+        ({"encoding": OfBatch()}, ValueError, "`encoding` must fill each image by itself, got"),
     ],
 )
 def test_refused(arguments, error, message):
@@ -358,10 +359,10 @@ def test_one_draw_fewer_than_the_least_is_refused():
         certify(draws=least - 1)
 
 
-def test_random_defences_in_the_network_are_refused():
+def test_defences_in_the_network_are_refused():
     from splic_ext.defenses import USVT, Defended
 
-    with pytest.raises(ValueError, match="`model` must be a network without randomness"):
+    with pytest.raises(ValueError, match=r"holds a defence, .*; give what completes as `encoding`"):
         certify(Defended(brightness(), USVT()).eval())
 
 

@@ -179,6 +179,13 @@ class Leaky(Fill):
         return images.mean((1, 2, 3), keepdim=True).expand_as(images)
 
 
+class Overriding(Fill):
+    """Looks at hidden pixels before they are erased."""
+
+    def forward(self, images, mask):
+        return torch.where(mask, images, images.mean((1, 2, 3), keepdim=True))
+
+
 class Sharing(Fill):
     def fill(self, images, mask):
         return images.amax(0, keepdim=True).expand_as(images)
@@ -202,6 +209,8 @@ def through(images, mask):
     ("changes", "error", "message"),
     [
         ({"fill": Leaky()}, ValueError, "`fill` must not look at hidden pixels, .*Leaky"),
+        ({"fill": Overriding()}, ValueError, "`fill` must not look at hidden pixels, .*Overriding"),
+        ({"fill": "null"}, ValueError, "`model` must take images of 6 channels, as the fill Null"),
         ({"fill": through}, ValueError, "`fill` must not look at hidden pixels"),
         ({"fill": Sharing()}, ValueError, "`fill` must fill each image by itself"),
         ({"fill": Random()}, ValueError, "`fill` must return the same in each call"),

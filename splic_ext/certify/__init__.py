@@ -1,7 +1,8 @@
 """Proofs that no attack within bounds can change an answer, by hiding pixels and filling them.
 
 Patches: :class:`MaskedVote` answers, :func:`certify_patches` proves. Single pixels, wherever they
-are: :class:`AblatedVote` and :func:`certify_pixels`, by randomised ablation.
+are: :class:`AblatedVote` and :func:`certify_pixels`, by randomised ablation. Of data sets:
+:func:`evaluate_patches` and :func:`evaluate_pixels`.
 
 >>> import torch
 >>> from splic_ext.models import build_model
@@ -28,9 +29,12 @@ from splic_ext.certify.ablation_masks import ablation_masks
 from splic_ext.certify.ablation_records import PixelRecord, PixelReport, PixelSeconds
 from splic_ext.certify.ablation_vote import ABSTAINED, AblatedVote
 from splic_ext.certify.attack import PatchAttackResult, attack_patches
+from splic_ext.certify.examples import Examples
 from splic_ext.certify.masks import MaskSet
 from splic_ext.certify.patches import certify_patches, evaluate_patches
+from splic_ext.certify.pixel_records import PixelEvaluation
 from splic_ext.certify.pixel_search import PixelAttack, greedy_pixel_search
+from splic_ext.certify.pixels import evaluate_pixels
 from splic_ext.certify.records import (
     CertificateReport,
     FillSeconds,
@@ -43,6 +47,7 @@ __all__ = [
     "ABSTAINED",
     "AblatedVote",
     "CertificateReport",
+    "Examples",
     "FillSeconds",
     "MaskSet",
     "MaskedVote",
@@ -50,6 +55,7 @@ __all__ = [
     "PatchCertificate",
     "PatchRecord",
     "PixelAttack",
+    "PixelEvaluation",
     "PixelRecord",
     "PixelReport",
     "PixelSeconds",
@@ -61,6 +67,7 @@ __all__ = [
     "certify_pixels",
     "clopper_pearson_lower",
     "evaluate_patches",
+    "evaluate_pixels",
     "greedy_pixel_search",
     "least_draws",
 ]

@@ -28,11 +28,12 @@ from splic_ext.certify.ablation_draws import (
 )
 from splic_ext.certify.ablation_masks import SEEDS, Kept
 from splic_ext.certify.ablation_records import PixelRecord, PixelReport, PixelSeconds
-from splic_ext.checks import check_integer, check_labels
+from splic_ext.certify.guards import check_classes
+from splic_ext.checks import check_integer
 from splic_ext.fills import Fill
 from splic_ext.runs.clock import Clock
 from splic_ext.runs.fingerprints import (
-    DEFENSE_CODE,
+    CERTIFY_CODE,
     code_fingerprint,
     fingerprint_arrays,
     fingerprint_module,
@@ -43,10 +44,14 @@ from splic_ext.runs.machine import made_now
 from splic_ext.runs.progress import progress_of
 from splic_ext.runs.records import NetworkInfo
 
-__all__ = ["certify_pixels"]
-
-#: Folders and files of this package that decide a certificate.
-CODE = ("certify", "fills", "models", *DEFENSE_CODE)
+__all__ = [
+    "certify_pixels",
+    "check_power",
+    "count_votes",
+    "image_groups",
+    "most_frequent",
+    "pixel_records",
+]
 
 
 def certify_pixels(
@@ -150,11 +155,7 @@ def certify_pixels(
     (4, 5)
     """
     tensor = as_images(images)
-    classes = check_labels(labels, len(tensor))
-    if int(classes.min()) < 0:
-        raise ValueError(
-            f"`labels` must not be negative, got {int(classes.min())}; give each image a class"
-        )
+    classes = check_classes(labels, len(tensor))
     plan = Kept.of(kept, *tensor.shape[2:])
     fill = as_encoding(encoding)
     check_draws("selection", selection)
@@ -173,19 +174,14 @@ def certify_pixels(
     if isinstance(model, nn.Module):
         model.to(place)
     check_trial(work, tensor[:1].to(place), classes)
-    environment = {"versions": package_versions(), "code": code_fingerprint(CODE)}
+    environment = {"versions": package_versions(), "code": code_fingerprint(CERTIFY_CODE)}
     found = []
     with progress_of({"certify": len(tensor)}, shown=progress) as bar:
-        for part in _groups(len(tensor), batch_size, selection + draws):
+        for part in image_groups(len(tensor), batch_size, selection + draws):
             started = time.perf_counter()
             here = tensor[part].to(place)
-            chosen = most_frequent(work.predict(here, index[part], 0, selection))
-            again = work.predict(here, index[part], selection, draws)
-            counts = (again == chosen[:, None]).sum(axis=1)
-            found += [
-                _record(plan, draws, alpha, *map(int, values))
-                for values in zip(index[part], classes[part], chosen, counts, strict=True)
-            ]
+            votes = count_votes(work, here, index[part], selection, draws)
+            found += pixel_records(plan, draws, alpha, index[part], classes[part], *votes)
             bar.advance("certify", len(here), time.perf_counter() - started)
     return PixelReport(
         network=NetworkInfo(model_name or type(model).__name__, fingerprint_module(model)),
@@ -232,11 +228,37 @@ def most_frequent(predictions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.array([np.bincount(row).argmax() for row in predictions], dtype=np.int64)
 
 
-def _groups(images: int, batch_size: int, draws: int) -> Iterator[slice]:
+def image_groups(images: int, batch_size: int, draws: int) -> Iterator[slice]:
     """Yield parts of the images that fill a batch, or single ones if their draws do."""
     step = max(1, batch_size // draws)
     for start in range(0, images, step):
         yield slice(start, min(start + step, images))
+
+
+def count_votes(
+    work: Draws, images: torch.Tensor, index: npt.NDArray[np.uint64], selection: int, draws: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the class that some draws select for each image, and how many others agree."""
+    chosen = most_frequent(work.predict(images, index, 0, selection))
+    again = work.predict(images, index, selection, draws)
+    counts: npt.NDArray[np.int64] = (again == chosen[:, None]).sum(axis=1)
+    return chosen, counts
+
+
+def pixel_records(
+    plan: Kept,
+    draws: int,
+    alpha: float,
+    index: npt.NDArray[np.uint64],
+    labels: npt.NDArray[np.int64],
+    chosen: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+) -> list[PixelRecord]:
+    """Return what these counts prove."""
+    return [
+        _record(plan, draws, alpha, *map(int, values))
+        for values in zip(index, labels, chosen, counts, strict=True)
+    ]
 
 
 def _record(

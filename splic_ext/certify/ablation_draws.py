@@ -11,23 +11,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.attacks.target import in_train_mode
 from splic_ext.certify.ablation_masks import MOST_DRAWS, SEEDS, Kept
+from splic_ext.certify.guards import TRIED, as_tensor, check_classifier, check_fill
 from splic_ext.checks import check_integer
-from splic_ext.defenses.images import check_images
-from splic_ext.evaluation.inputs import check_network
 from splic_ext.fills import Fill, as_fill, create_fill
 from splic_ext.masks import count_up
 from splic_ext.runs.clock import Clock
 from splic_ext.runs.inputs import check_logits
 from splic_ext.specs import parse_spec
 
-__all__ = ["Draws", "as_encoding", "as_images", "check_encoding", "check_trial"]
-
-#: Draws of a trial, whose masks are those of the first draws.
-TRIAL = 2
-#: Encodings of one image beside different others may differ by so much, by rounding alone.
-ROUNDING = 1e-4
+__all__ = ["Draws", "as_encoding", "as_images", "check_draws", "check_index", "check_trial"]
 
 
 def as_encoding(encoding: Any) -> Fill:
@@ -44,12 +37,10 @@ def as_encoding(encoding: Any) -> Fill:
 
 def as_images(images: Any) -> torch.Tensor:
     """Return images of NumPy or torch as a tensor, or raise unless they can be certified."""
-    array = isinstance(images, np.ndarray)
-    tensor = torch.from_numpy(np.ascontiguousarray(images)) if array else images
-    check_images(tensor)
+    tensor = as_tensor(images)
     if len(tensor) == 0:
         raise ValueError("`images` must hold an image at least, got none; check what selects them")
-    return tensor.detach()
+    return tensor
 
 
 class Draws:
@@ -117,62 +108,11 @@ class Draws:
 
 def check_trial(draws: Draws, images: torch.Tensor, labels: npt.NDArray[np.int64]) -> None:
     """Raise unless encoding and network can be certified, after a trial on the first image."""
-    if not isinstance(draws.model, nn.Module) or in_train_mode(draws.model):
-        check_network("model", draws.model, images, labels)  # which says so
-    with torch.no_grad():
-        encoded = check_encoding(draws, images[:1])
-    channels = encoded.shape[1]
-    try:
-        check_network("model", draws.model, encoded, labels)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError) as error:
-        if not _cannot_take(draws.model, encoded):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"`model` must take images of {channels} channels, as the encoding "
-            f"{draws.encoding!r} makes them, got the error: {reason}; give a network that was "
-            "made for it, or another `encoding`"
-        ) from error
-
-
-def _cannot_take(model: nn.Module, encoded: torch.Tensor) -> bool:
-    """Say whether the network itself refuses the images."""
-    try:
-        with torch.no_grad():
-            model(encoded)
-    except (RuntimeError, ValueError):
-        return True
-    return False
-
-
-def check_encoding(draws: Draws, images: torch.Tensor) -> torch.Tensor:
-    """Return one image in the trial's draws, or raise if more than the visible pixels show."""
-    encoding, count = draws.encoding, TRIAL
-    index = count_up(0, count)
-    masks = torch.from_numpy(draws.kept.masks(draws.seed, index * np.uint64(0), index))
-    masks = masks.to(images.device)
-    images = images.clamp(0.0, 1.0).expand(count, *images.shape[1:])
-    other = (images + 0.5).remainder(1.0)
-    first: torch.Tensor = encoding(images, masks)
-    if not torch.equal(first, encoding(images, masks)):
-        raise ValueError(
-            f"`encoding` must return the same each time, got a random one, {encoding!r}; give one "
-            "without randomness"
-        )
-    if not torch.equal(first, encoding(torch.where(masks, images, other), masks)):
-        raise ValueError(
-            f"`encoding` must be a function of the visible pixels alone, got {encoding!r}, which "
-            "lets hidden ones through; derive it from Fill, and leave `forward` as it is"
-        )
-    beside = torch.cat([images[:1], other[1:]])
-    if (encoding(beside, masks)[0] - first[0]).abs().max() > ROUNDING:
-        raise ValueError(
-            f"`encoding` must treat each image by itself, got {encoding!r}, whose result depends "
-            "on the others of the batch; mend it"
-        )
-    return first
+    check_classifier(draws.model, draws.encoding, images[:1], labels, "encoding")
+    draw = count_up(0, TRIED)
+    masks = torch.from_numpy(draws.kept.masks(draws.seed, draw * np.uint64(0), draw))
+    names = [f"the mask of draw {i}" for i in range(TRIED)]
+    check_fill(draws.encoding, images, masks.to(images.device), names, "encoding")
 
 
 def check_draws(name: str, value: Any) -> int:

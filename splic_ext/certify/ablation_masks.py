@@ -60,6 +60,32 @@ class Kept:
             return cls("bernoulli", threshold / 2**32, height, width)
         return cls("exact-k", check_integer("kept", kept, 1, height * width), height, width)
 
+    @classmethod
+    def parse(cls, text: str) -> int | float:
+        """Return what a text says: ``100`` pixels, or each with the probability ``0.1``.
+
+        >>> Kept.parse("100"), Kept.parse("0.1")
+        (100, 0.1)
+        """
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+        raise ValueError(
+            f"`kept` must be a number of pixels such as 100, or a share such as 0.1, got {text!r}; "
+            "write one of them"
+        )
+
+    @property
+    def text(self) -> str:
+        """What is kept, as :meth:`parse` reads it.
+
+        >>> Kept.of(0.1, 8, 8).text, Kept.of(6, 8, 8).text
+        ('0.1', '6')
+        """
+        return f"{self.amount:.6g}" if self.scheme == "bernoulli" else str(self.amount)
+
     @property
     def pixels(self) -> int:
         """Number of pixels of an image."""

@@ -128,12 +128,13 @@ class PixelReport(Versioned):
             check_integer(name, getattr(self, name), 1, MOST_DRAWS)
         check_integer("seed", self.seed, 0, SEEDS - 1)
         check_alpha(self.alpha)
-        plan = self._plan()
+        plan = self.plan
         for record in self.records:
             check_record(record, plan, self.draws, self.alpha)
 
-    def _plan(self) -> Kept:
-        """Return what is kept, or raise if scheme and amount do not fit."""
+    @property
+    def plan(self) -> Kept:
+        """What is kept; a ValueError if scheme and amount do not fit."""
         whole = self.scheme == "exact-k" and self.kept.is_integer()
         plan = Kept.of(int(self.kept) if whole else self.kept, *self.shape[1:])
         if plan.scheme != self.scheme or plan.amount != self.kept:
@@ -146,7 +147,7 @@ class PixelReport(Versioned):
     @property
     def largest_radius(self) -> int:
         """The radius of an image of which all draws agree: more cannot be proved."""
-        plan = self._plan()
+        plan = self.plan
         best = clopper_pearson_lower(self.draws, self.draws, self.alpha)
         return certified_radius(best, plan.pixels, plan.amount, plan.scheme) or 0
 

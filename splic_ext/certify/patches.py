@@ -16,15 +16,17 @@ from torch import nn
 
 from splic_ext.atomic import write_text
 from splic_ext.certify.answers import Asker
+from splic_ext.certify.examples import EXAMPLES, has_examples, make_examples
 from splic_ext.certify.guards import check_classifier, images_and_labels
 from splic_ext.certify.masks import Patch
-from splic_ext.certify.plan import REPORT, PatchPlan, Task, check_report, make_plan
+from splic_ext.certify.plan import PatchPlan, Task, make_plan
 from splic_ext.certify.records import (
     CertificateReport,
     FillSeconds,
     PatchCertificate,
     PatchRecord,
 )
+from splic_ext.certify.requests import PART, check_report, finished_part
 from splic_ext.certify.tables import to_markdown
 from splic_ext.certify.vote import MaskedVote, answer_images, certify_image
 from splic_ext.data import Dataset
@@ -35,19 +37,19 @@ from splic_ext.runs.fingerprints import fingerprint_arrays
 from splic_ext.runs.inputs import resolve_device
 from splic_ext.runs.machine import made_now
 from splic_ext.runs.progress import Progress, progress_of
-from splic_ext.runs.store import Part, PartStore
+from splic_ext.runs.store import PartStore
 
 __all__ = ["certify_patches", "evaluate_patches"]
 
-#: Images of a part on disk: what a kill may cost.
-PART = 10
+#: Name of the report in the folder of a certification.
+REPORT = "certificates.json"
 
 #: The arrays of a part, and what one row of each has.
 COLUMNS: Mapping[str, tuple[Any, tuple[int, ...]]] = {
     "plain": (np.int32, ()),
     "answers": (np.int32, ()),
     "certified": (np.bool_, ()),
-    "failed": (np.int32, (2,)),
+    "weakest": (np.int32, (2,)),
     "pairs": (np.int32, ()),
 }
 
@@ -127,13 +129,14 @@ def certify_patches(
     if len(checked) == 0:
         return ()
     asker = vote.asker(checked)
-    check_classifier(model, vote.fill, checked[:2], int(known.max()))
+    check_classifier(model, vote.fill, checked[:2], known)
     found: list[PatchCertificate] = []
     with progress_of({"certifying": len(checked)}, shown=progress) as shown:
         for start in range(0, len(checked), PART):
             clock = Clock(place)
             part = slice(start, start + PART)
-            found += _certify(asker, checked[part], known[part], start)
+            some = _certify(asker, checked[part], known[part], start)
+            found += [certificate for certificate, _ in some]
             shown.advance("certifying", len(checked[part]), clock.total)
     return tuple(found)
 
@@ -173,9 +176,9 @@ def evaluate_patches(
     limit : int, optional
         Certify this many images, the first ones.
     output : path, optional
-        Folder for ``certificates.json``, ``certificates.md`` and, below ``parts``, what is
-        finished: the same call takes it up again after a crash or Ctrl-C. None: nothing is
-        written.
+        Folder for ``certificates.json``, ``certificates.md``, ``examples.npz`` with a few images
+        as they were filled, and, below ``parts``, what is finished: the same call takes it up
+        again after a crash or Ctrl-C. None: nothing is written.
     overwrite : bool, default False
         Whether the report of another certification may be replaced in `output`.
     device, progress
@@ -232,14 +235,18 @@ def evaluate_patches(
         command=command,
     )
     folder = None if output is None else Path(output)
-    check_report(folder, plan, overwrite)
+    if folder is not None:
+        check_report(
+            folder / REPORT, plan.key, CertificateReport.load, plan.differences, overwrite=overwrite
+        )
     store = PartStore(None if folder is None else folder / "parts")
     spent = FillSeconds()
-    records = []
+    records, pairs = [], []
     with progress_of(plan.work(), shown=progress) as shown:
         for task in plan.tasks:
-            record, own = _record(plan, task, store, shown)
+            record, weakest, own = _record(plan, task, store, shown)
             records.append(record)
+            pairs.append(weakest)
             spent += own
     rest = time.perf_counter() - began - spent.fill - spent.network
     report = CertificateReport(
@@ -248,31 +255,35 @@ def evaluate_patches(
     if folder is not None:
         write_text(folder / REPORT, report.to_json())
         write_text(folder / "certificates.md", to_markdown(report))
+        if not has_examples(folder / EXAMPLES, report):
+            make_examples(plan, report, pairs).save(folder / EXAMPLES)
     return report
 
 
 def _record(
     plan: PatchPlan, task: Task, store: PartStore, progress: Progress
-) -> tuple[PatchRecord, FillSeconds]:
-    """Return the record of a fill and a patch, and the seconds of this run."""
+) -> tuple[PatchRecord, list[list[int]], FillSeconds]:
+    """Return the record of a fill and a patch, its weakest pairs, and the seconds of this run."""
     rows: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    total, own = FillSeconds(), FillSeconds()
-    for start in range(0, len(plan.data), PART):
-        arrays, seconds, fresh = _part(plan, task, store, start)
+    total, spent = FillSeconds(), FillSeconds()
+    given = plan.request
+    for start in range(0, len(given.data), PART):
+        arrays, seconds, own = _part(plan, task, store, start)
         for name, values in arrays.items():
             rows[name] += values.tolist()
         total += seconds
-        own += seconds if fresh else FillSeconds(rest=seconds.rest)
+        spent += own
         progress.advance(task.kind, len(arrays["plain"]), seconds.total)
     failed = (
-        () if sure else pair for sure, pair in zip(rows["certified"], rows["failed"], strict=True)
+        () if sure else tuple(pair)
+        for sure, pair in zip(rows["certified"], rows["weakest"], strict=True)
     )
     masks = task.masks
     record = PatchRecord(
-        dataset=plan.dataset_info,
-        model=plan.model_info,
+        dataset=given.dataset_info,
+        model=given.model_info,
         fill=task.fill,
-        fill_repr=one_line(plan.fills[task.fill]),
+        fill_repr=one_line(given.fills[task.fill]),
         patch=task.patch,
         area=task.area,
         patches=masks.patches,
@@ -280,29 +291,30 @@ def _record(
         mask=task.mask,
         plain=tuple(rows["plain"]),
         answers=tuple(rows["answers"]),
-        labels=tuple(plan.data.labels.tolist()),
+        labels=tuple(given.data.labels.tolist()),
         certified=tuple(rows["certified"]),
-        failed=tuple(map(tuple, failed)),
+        failed=tuple(failed),
         pairs=tuple(rows["pairs"]),
         seconds=total,
-        provenance=made_now(plan.environment, plan.device, plan.command),
+        provenance=made_now(given.environment, given.device, given.command),
     )
-    return record, own
+    return record, rows["weakest"], spent
 
 
 def _part(
     plan: PatchPlan, task: Task, store: PartStore, start: int
-) -> tuple[Mapping[str, npt.NDArray[Any]], FillSeconds, bool]:
-    """Return the arrays of some images, their seconds, and whether they were made just now."""
-    clock = Clock(plan.device)
-    images, labels = plan.batch(start, PART)
+) -> tuple[Mapping[str, npt.NDArray[Any]], FillSeconds, FillSeconds]:
+    """Return the arrays of some images, and their seconds as of :func:`finished_part`."""
+    given = plan.request
+    clock = Clock(given.device)
+    images, labels = given.batch(start, PART)
     description = {
         "kind": "patches",
-        "environment": plan.environment,
-        "model": plan.model_sha256,
-        "fill": plan.fill_sha256[task.fill],
+        "environment": given.environment,
+        "model": given.model_sha256,
+        "fill": given.fill_sha256[task.fill],
         "masks": fingerprint_arrays(task.masks.visible, task.masks.pairs),
-        "batch_size": plan.batch_size,
+        "batch_size": given.batch_size,
         "index": start,
         "images": fingerprint_arrays(images.cpu().numpy()),
         "labels": fingerprint_arrays(labels),
@@ -310,41 +322,39 @@ def _part(
     expected = {
         name: (np.dtype(dtype), (len(images), *shape)) for name, (dtype, shape) in COLUMNS.items()
     }
-    part = store.get(description, expected)
-    if part is not None:
-        return part.arrays, FillSeconds(rest=clock.rest, **part.seconds), False
-    asker = replace(plan.askers[task.fill, task.patch], clock=clock)
-    found = _certify(asker, images, labels, start)
-    arrays = {
-        "plain": np.array([c.plain for c in found], np.int32),
-        "answers": np.array([c.answer for c in found], np.int32),
-        "certified": np.array([c.certified for c in found]),
-        "failed": np.array([c.failed or (-1, -1) for c in found], np.int32),
-        "pairs": np.array([c.pairs for c in found], np.int32),
-    }
-    store.put(description, Part(arrays, clock.phases))
-    return arrays, FillSeconds.of(clock), True
+
+    def make() -> dict[str, npt.NDArray[Any]]:
+        asker = replace(plan.askers[task.fill, task.patch], clock=clock)
+        found = _certify(asker, images, labels, start)
+        return {
+            "plain": np.array([c.plain for c, _ in found], np.int32),
+            "answers": np.array([c.answer for c, _ in found], np.int32),
+            "certified": np.array([c.certified for c, _ in found]),
+            "weakest": np.array([pair for _, pair in found], np.int32),
+            "pairs": np.array([c.pairs for c, _ in found], np.int32),
+        }
+
+    return finished_part(store, description, expected, clock, FillSeconds, make)
 
 
 def _certify(
     asker: Asker, images: torch.Tensor, labels: npt.NDArray[np.int64], start: int
-) -> list[PatchCertificate]:
-    """Return the certificates of checked images, the first of which has the index `start`."""
+) -> list[tuple[PatchCertificate, tuple[int, int]]]:
+    """Return certificates and weakest pairs of images, the first of which has the index `start`."""
     plain = asker.whole(images)
     outcome = answer_images(asker, images)
     right = outcome.first.sure(labels[:, None])
     found = []
     for i, label in enumerate(labels.tolist()):
         verdict = certify_image(asker, images[i : i + 1], label, right[i], outcome.first.leads[i])
-        found.append(
-            PatchCertificate(
-                index=start + i,
-                label=label,
-                plain=int(plain.classes[i]),
-                answer=int(outcome.classes[i]),
-                certified=verdict.certified,
-                failed=verdict.failed,
-                pairs=verdict.pairs,
-            )
+        certificate = PatchCertificate(
+            index=start + i,
+            label=label,
+            plain=int(plain.classes[i]),
+            answer=int(outcome.classes[i]),
+            certified=verdict.certified,
+            failed=verdict.failed,
+            pairs=verdict.pairs,
         )
+        found.append((certificate, verdict.weakest))
     return found

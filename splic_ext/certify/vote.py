@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from splic_ext.certify.answers import Answers, Asker, LayoutProbe
-from splic_ext.certify.guards import check_classifier, check_fill
+from splic_ext.certify.guards import check_classifier, check_fill, tried_masks
 from splic_ext.certify.masks import MaskSet, Patch
 from splic_ext.checks import check_integer
 from splic_ext.defenses.images import check_images
@@ -147,8 +147,8 @@ class MaskedVote(nn.Module):
         if key not in self._askers:
             masks = self.mask_set(*images.shape[2:])
             few = images[:2]
-            check_classifier(self.model, self.fill, few, 0)
-            check_fill(self.fill, few, masks)
+            check_classifier(self.model, self.fill, few, np.zeros(1, np.int64))
+            check_fill(self.fill, few, *tried_masks(masks, few.device))
             layout = LayoutProbe(self.model, few).format
             self._askers[key] = Asker(self.model, self.fill, masks, self.batch_size, layout)
         return self._askers[key]
@@ -210,11 +210,14 @@ class Verdict:
         The first pair found under which it is not; (i, i) is mask i alone.
     pairs : int
         How many pairs were asked for.
+    weakest : (int, int)
+        The pair that fails; where none does, the one whose answer leads least.
     """
 
     certified: bool
     failed: tuple[int, int] | None
     pairs: int
+    weakest: tuple[int, int]
 
 
 def certify_image(
@@ -232,19 +235,25 @@ def certify_image(
     singles = len(right)
     if not right.all():
         first = int(np.flatnonzero(~right)[0])
-        return Verdict(False, (first, first), singles)
+        return Verdict(False, (first, first), singles, (first, first))
     pairs = asker.masks.pairs
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     pairs = pairs[np.argsort(leads[pairs].sum(axis=1), kind="stable")]
     done = singles
+    least = int(leads.argmin())
+    lead, weakest = float(leads[least]), (least, least)
     for part in _in_parts(pairs, FIRST_PAIRS, asker.batch_size):
         answers = asker.ask(image, 0 * part[:, 0], part[:, 0], part[:, 1])
         done += len(part)
         wrong = np.flatnonzero(~answers.sure(label))
         if wrong.size:
-            i, j = part[wrong[0]]
-            return Verdict(False, (int(i), int(j)), done)
-    return Verdict(True, None, done)
+            i, j = map(int, part[wrong[0]])
+            return Verdict(False, (i, j), done, (i, j))
+        least = int(answers.leads.argmin()) if len(part) else 0
+        if len(part) and answers.leads[least] < lead:
+            i, j = map(int, part[least])
+            lead, weakest = float(answers.leads[least]), (i, j)
+    return Verdict(True, None, done, weakest)
 
 
 def _in_parts(rows: Indices, few: int, size: int) -> Iterator[Indices]:

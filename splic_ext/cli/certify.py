@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ from splic_ext.data import load_dataset
 __all__ = ["certify"]
 
 network_option = partial(typer.Option, rich_help_panel="Networks")
+patch_option = partial(typer.Option, rich_help_panel="Against patches")
+pixel_option = partial(typer.Option, rich_help_panel="Against changed pixels")
 
 
 def certify(
@@ -43,25 +46,62 @@ def certify(
     ],
     weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],
     patch: Annotated[
-        list[str],
-        run_option(
+        list[str] | None,
+        patch_option(
             metavar="SIZE",
             help="What the attacker may place, in pixels: 5 for a square, 3x8 for a height and "
             "width, 3x8,8x3 for one of two shapes. Repeatable.",
         ),
-    ],
+    ] = None,
     fill: Annotated[
         list[str] | None,
-        run_option(
+        patch_option(
             metavar="SPEC",
             help="What hidden pixels are filled with, such as splic, splic:rank=12 or gray. "
             "Repeatable. Default: splic.",
         ),
     ] = None,
     masks: Annotated[
-        int, run_option(min=2, help="Masks along each axis: more are smaller, and cost more.")
-    ] = 6,
-    patches: Annotated[int, run_option(min=1, max=2, help="Patches that may be placed.")] = 1,
+        int | None,
+        patch_option(
+            min=2, help="Masks along each axis: more are smaller, and cost more. Default: 6."
+        ),
+    ] = None,
+    patches: Annotated[
+        int | None,
+        patch_option(min=1, max=2, help="Patches that may be placed. Default: 1."),
+    ] = None,
+    kept: Annotated[
+        list[str] | None,
+        pixel_option(
+            metavar="SHARE|COUNT",
+            help="Pixels that a random mask keeps: 0.1 is a probability, 100 a number. Repeatable.",
+        ),
+    ] = None,
+    encoding: Annotated[
+        list[str] | None,
+        pixel_option(
+            metavar="SPEC",
+            help="What the network sees of hidden pixels, such as splic, mean, or null, which "
+            "doubles its input channels. Repeatable. Default: splic.",
+        ),
+    ] = None,
+    selection: Annotated[
+        int | None, pixel_option(min=1, help="Draws that select the class. Default: 100.")
+    ] = None,
+    draws: Annotated[
+        int | None,
+        pixel_option(
+            min=1, help="Draws that estimate its probability: more prove more. Default: 1000."
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        pixel_option(help="Probability of error of each certificate. Default: 0.001."),
+    ] = None,
+    seed: Annotated[
+        int | None, pixel_option(min=0, max=2**64 - 1, help="Seed of the masks. Default: 0.")
+    ] = None,
     out: Annotated[
         Path | None,
         run_option(
@@ -91,7 +131,13 @@ def certify(
             help="Outputs of the network. Default: the classes of the data set.",
         ),
     ] = None,
-    batch_size: Annotated[int, run_option(min=1, help="Filled images at a time.")] = 128,
+    batch_size: Annotated[
+        int | None,
+        run_option(
+            min=1,
+            help="Filled images at a time. Default: 128 for --patch, 256 for --kept.",
+        ),
+    ] = None,
     device: Device = None,
     overwrite: Annotated[
         bool, run_option("--overwrite", help="Replace another report in --out.")
@@ -99,42 +145,51 @@ def certify(
     as_json: Annotated[bool, run_option("--json", help="Print the report as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Prove for each image that no patch can turn the answer, or say that there is no proof.
+    """Prove for each image that no attack of a kind can turn the answer, or that there is no proof.
 
-    Masks hide every place of a patch, what they hide is filled, and the network is asked under all
-    pairs of masks. An image is certified if it is right under each. The table has the accuracy of
-    the vote on clean images, and the share that is certified, with 95 % intervals.
+    Against patches, with --patch: masks hide every place of a patch, what they hide is filled, and
+    the network is asked under all pairs of masks. An image is certified if it is right under each.
+    Against changes of a few pixels, wherever they are, with --kept: random masks hide all but a few
+    pixels, and the network is asked under many of them. The table has the accuracy of the vote on
+    clean images, and the share that is certified, with 95 % intervals.
 
     After a crash or Ctrl-C the same command with the same --out goes on where it was. Exit code:
     0, 1 if data, weights or a package are missing, 2 for wrong usage, 130 after Ctrl-C.
     """
-    kept = "finished parts are kept" if out else "nothing was kept without --out"
+    saved = "finished parts are kept" if out else "nothing was kept without --out"
     with (
         exit_codes(
             certify,
-            interrupted=f"{kept}; the same command goes on",
+            interrupted=f"{saved}; the same command goes on",
             memory="use a smaller --batch-size",
             quiet=quiet,
         ),
         notes_on_stderr(),
     ):
-        from splic_ext.certify import evaluate_patches
+        from splic_ext.certify.pixel_tables import pixels_to_markdown
         from splic_ext.certify.tables import to_markdown
         from splic_ext.evaluation import load_network
         from splic_ext.runs.inputs import check_dataset
 
+        against_patches = {"fills": fill, "masks": masks, "patches": patches}
+        against_pixels = {
+            "encodings": encoding,
+            "selection": selection,
+            "draws": draws,
+            "alpha": alpha,
+            "seed": seed,
+        }
+        evaluate, options = _chosen(patch, kept, against_patches, against_pixels)
+        if batch_size is not None:
+            options["batch_size"] = batch_size
         data = load_dataset(dataset, split, root, limit, download=download)
         check_dataset(data)  # of no classes there is no network
         outputs = len(data.classes) if classes is None else classes
-        sizes: Any = list(patch)
-        report = evaluate_patches(
-            load_network(model, weights, outputs),
+        channels = None if patch else _channels(encoding or ["splic"], data.images.shape[1])
+        report = evaluate(
+            load_network(model, weights, outputs, channels),
             data,
-            fills=fill or ["splic"],
-            patch=sizes,
-            masks=masks,
-            patches=patches,
-            batch_size=batch_size,
+            **options,
             output=out,
             overwrite=overwrite,
             device=device,
@@ -145,6 +200,47 @@ def certify(
     if as_json:
         typer.echo(report.to_json())
     elif not quiet:
-        print_markdown(to_markdown(report))
+        print_markdown(to_markdown(report) if patch else pixels_to_markdown(report))
         if out is not None:
-            print_message(f"report: {out / 'certificates.json'}")
+            print_message(f"report: {out / ('certificates.json' if patch else 'pixels.json')}")
+
+
+def _chosen(
+    patch: list[str] | None,
+    kept: list[str] | None,
+    against_patches: dict[str, Any],
+    against_pixels: dict[str, Any],
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return what certifies, and the options that were given to it, or raise."""
+    from splic_ext.certify import evaluate_patches, evaluate_pixels
+
+    if bool(patch) == bool(kept):
+        raise ValueError(
+            f"give `patch` or `kept`, got {'both' if patch else 'none of them'}; `patch` certifies "
+            "against patches, `kept` against changes of a few pixels"
+        )
+    others = against_pixels if patch else against_patches
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"`{given[0]}` goes with `{'kept' if patch else 'patch'}`, got it with "
+            f"`{'patch' if patch else 'kept'}`; leave it out"
+        )
+    values = {"patch": patch, **against_patches} if patch else {"kept": kept, **against_pixels}
+    options = {name: value for name, value in values.items() if value is not None}
+    return (evaluate_patches if patch else evaluate_pixels), options
+
+
+def _channels(encodings: list[str], channels: int) -> int | None:
+    """Return the input channels of a network for encoded images; None if those of the images."""
+    from splic_ext.certify.requests import named_encodings
+
+    outputs = {name: fill.outputs for name, fill in named_encodings(encodings).items()}
+    if len(set(outputs.values())) > 1:
+        told = ", ".join(f"{name} {count * channels}" for name, count in outputs.items())
+        raise ValueError(
+            f"`encodings` must all make images of as many channels for one network, got {told}; "
+            "certify them one by one, each with its network"
+        )
+    (count,) = set(outputs.values())
+    return None if count == 1 else count * channels

@@ -19,6 +19,7 @@ __all__ = ["with_flags", "with_hint"]
 RENAMED = {
     "attacks": "attack",
     "defenses": "defense",
+    "encodings": "encoding",
     "fills": "fill",
     "num_classes": "classes",
     "output": "out",

@@ -26,7 +26,7 @@ FORMAT = 1
 META_BYTES = 2**22
 
 #: What a part may have spent time on.
-PHASES = ("attack", "defense", "fill", "network")
+PHASES = ("attack", "defense", "encoding", "fill", "masks", "network")
 
 
 @dataclass(frozen=True)
