@@ -16,7 +16,8 @@ from splic_ext.experiments import EXPERIMENTS
 from splic_ext.experiments.results.keys import ADAPTIVE
 from splic_ext.optional import optional
 from splic_ext.report.benchmarks import benchmark_entry, search_entry
-from splic_ext.report.entries import evaluation_entry, result_entry
+from splic_ext.report.certificates import patches_entry, pixels_entry, proved
+from splic_ext.report.entries import address, evaluation_entry, result_entry
 from splic_ext.report.sources import Collection, NoResultError, Unread, collect, leave_out
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
@@ -27,6 +28,8 @@ __all__ = ["Page", "make_page", "write_report"]
 #: Titles of a page: of experiments or of all, and of one kind alone, by its heading.
 TITLE = "SPLIC: results"
 TITLES = {
+    "Certified against patches": "SPLIC: certificates against patches",
+    "Certified against changed pixels": "SPLIC: certificates against changed pixels",
     "Evaluations": "SPLIC: evaluations",
     "Speed": "SPLIC: speed of the solver",
     "Networks": "SPLIC: trained networks",
@@ -36,6 +39,8 @@ OTHERS = {ADAPTIVE: "Adaptive attacks on a defence: splic-ext evaluate --protoco
 #: Part of the collection -> heading of its entries, and what makes one.
 GROUPS: dict[str, tuple[str, Callable[[str, Any], Entry]]] = {
     "results": ("Experiments", result_entry),
+    "patches": ("Certified against patches", patches_entry),
+    "pixels": ("Certified against changed pixels", pixels_entry),
     "evaluations": ("Evaluations", evaluation_entry),
     "benchmarks": ("Speed", benchmark_entry),
     "searches": ("Presets", search_entry),
@@ -44,6 +49,8 @@ GROUPS: dict[str, tuple[str, Callable[[str, Any], Entry]]] = {
 #: Part of the collection -> when a file of it was made.
 DATES: dict[str, Callable[[Any], str]] = {
     "results": attrgetter("provenance.date"),
+    "patches": lambda result: str(result.report.records[-1].provenance.date),
+    "pixels": lambda found: str(found.reports[-1].provenance.date),
     "evaluations": lambda report: str(report.records[-1].provenance.date),
     "benchmarks": attrgetter("date"),
     "searches": attrgetter("date"),
@@ -61,7 +68,7 @@ class Group:
     @property
     def key(self) -> str:
         """Its address within the page."""
-        return f"group-{self.title.lower()}"
+        return address("group", self.title)
 
 
 @dataclass(frozen=True)
@@ -148,8 +155,8 @@ def make_page(found: Collection, *, title: str | None = None) -> Page:
                 day = DATES[kind](source.content)[:10]
                 # Here, since the summary of all does not know whose fault it is.
                 alone = Collection(**{kind: (source,)})
-                parts = parts_of(alone, {source.path: (entry.title, entry.key)})
-                summarize(parts, missing=0, unread=0, smoke=0)
+                key = {source.path: (entry.title, entry.key)}
+                summarize(parts_of(alone, key), proved(alone, key), missing=0, unread=0, smoke=0)
                 made.append(entry)
             if not made:
                 continue
@@ -168,6 +175,7 @@ def make_page(found: Collection, *, title: str | None = None) -> Page:
     keys = {entry.path: (entry.title, entry.key) for entry in all_entries}
     summary = summarize(
         parts_of(found, keys),
+        proved(found, keys),
         missing=len(missing),
         unread=len(unread),
         smoke=sum(bool(entry.warning) for entry in all_entries),
@@ -189,9 +197,10 @@ def write_report(
 ) -> Page:
     """Put all results among and below the paths on one page of HTML.
 
-    These are results of experiments and of the adaptive protocol, reports of evaluations, results
-    of the benchmarks, and the search for the preset "recommended"; see
-    :func:`splic_ext.report.collect`. The same files give the same page, byte for byte.
+    These are results of experiments and of the adaptive protocol, reports of evaluations,
+    certificates against patches and changed pixels, records of trainings, results of the
+    benchmarks, and the search for the preset "recommended"; see :func:`splic_ext.report.collect`.
+    The same files give the same page, byte for byte.
 
     Parameters
     ----------

@@ -8,10 +8,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from splic_ext.certify import CertificateReport, Examples, PixelEvaluation
+from splic_ext.certify.examples import EXAMPLES
 from splic_ext.errors import MissingExtraError
 from splic_ext.evaluation import EvaluationReport
 from splic_ext.experiments import ExperimentResult
@@ -19,7 +21,15 @@ from splic_ext.report.benchmarks import BenchmarkRun, TuningRun
 from splic_ext.runs.plain import not_too_deep
 from splic_ext.training.records import TrainingRecord
 
-__all__ = ["Collection", "NoResultError", "Source", "Unread", "collect", "leave_out"]
+__all__ = [
+    "Collection",
+    "NoResultError",
+    "PatchResult",
+    "Source",
+    "Unread",
+    "collect",
+    "leave_out",
+]
 
 Content = TypeVar("Content", covariant=True)
 
@@ -29,9 +39,26 @@ WORK = ("work", "parts")
 FEW = 3
 #: Most characters of a reason, and digits of an integer: a seed has 20.
 REASON, DIGITS = 400, 20
-#: What a file holds -> the keys that tell, and how it is read.
+
+
+@dataclass(frozen=True)
+class PatchResult:
+    """Certificates against patches, and the pictures in the file beside them, if it is there."""
+
+    report: CertificateReport
+    examples: Examples | None = None
+
+    @classmethod
+    def from_json(cls, text: str) -> PatchResult:
+        """Return the report that a text in JSON holds, without pictures."""
+        return cls(CertificateReport.from_json(text))
+
+
+#: What a file holds -> the keys that tell, those within "seconds" too, and how it is read.
 KINDS: Mapping[str, tuple[frozenset[str], Callable[[str], Any]]] = {
     "results": (frozenset({"name", "title", "rows", "provenance"}), ExperimentResult.from_json),
+    "pixels": (frozenset({"key", "names", "reports"}), PixelEvaluation.from_json),
+    "patches": (frozenset({"key", "records", "seconds.fill"}), PatchResult.from_json),
     "evaluations": (frozenset({"key", "records"}), EvaluationReport.from_json),
     "benchmarks": (frozenset({"commit", "machine", "results"}), BenchmarkRun.from_json),
     "searches": (frozenset({"chosen", "round_1", "round_2"}), TuningRun.from_json),
@@ -104,13 +131,15 @@ class Collection:
 
     Attributes
     ----------
-    results, evaluations, benchmarks, searches, trainings : tuple of Source
+    results, patches, pixels, evaluations, benchmarks, searches, trainings : tuple of Source
     unread : tuple of Unread
     paths : tuple of str
         Where it was looked for.
     """
 
     results: tuple[Source[ExperimentResult], ...] = ()
+    patches: tuple[Source[PatchResult], ...] = ()
+    pixels: tuple[Source[PixelEvaluation], ...] = ()
     evaluations: tuple[Source[EvaluationReport], ...] = ()
     benchmarks: tuple[Source[BenchmarkRun], ...] = ()
     searches: tuple[Source[TuningRun], ...] = ()
@@ -126,9 +155,9 @@ class Collection:
 def collect(paths: Iterable[str | os.PathLike[str]]) -> Collection:
     """Read all files of results among and below the paths, in the order of their names.
 
-    Below a folder these are the files ``*.json``; hidden ones, JSON schemas, those that describe
-    an array beside them, and folders ``work`` and ``parts``, where finished parts are, are passed
-    over. A file that is reached twice counts once.
+    Below a folder these are the files ``*.json``, and ``examples.npz`` beside certificates; hidden
+    ones, JSON schemas, those that describe an array beside them, and folders ``work`` and
+    ``parts``, where finished parts are, are passed over. A file that is reached twice counts once.
 
     Parameters
     ----------
@@ -172,6 +201,8 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> Collection:
             seen.add(place)
             with leave_out(path.as_posix(), unread):
                 kind, content = _read(path, named=path == given)
+                if kind == "patches":
+                    content = _with_examples(content, path.with_name(EXAMPLES), unread)
                 if kind is not None:
                     found[kind].append(Source(path.as_posix(), content))
     return Collection(
@@ -229,13 +260,26 @@ def _read(path: Path, *, named: bool) -> tuple[str | None, Any]:
             )
     except json.JSONDecodeError as error:
         raise ValueError(f"it is damaged, or no JSON: {error}") from None
-    keys = values.keys() if isinstance(values, dict) else set()
+    keys = set(values) if isinstance(values, dict) else set()
+    if keys and isinstance(values.get("seconds"), dict):
+        keys |= {f"seconds.{name}" for name in values["seconds"]}
     for kind, (needed, read) in KINDS.items():
         if needed <= keys:
             return kind, read(text)
     if "$schema" in keys and not named:
         return None, None
     raise ValueError("it holds no result of splic_ext")
+
+
+def _with_examples(result: PatchResult, path: Path, unread: list[Unread]) -> PatchResult:
+    """Return certificates with the pictures in a file; a damaged one is named, and they are not."""
+    if path.exists():
+        with leave_out(path.as_posix(), unread):
+            examples = Examples.load(path)
+            if not examples.fits(result.report):
+                raise ValueError("its pictures are not of the report beside it; certify again")
+            return replace(result, examples=examples)
+    return result
 
 
 def _finite(text: str) -> float:

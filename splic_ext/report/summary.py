@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from splic_ext.evaluation import Accuracy
 from splic_ext.experiments import Row
 from splic_ext.experiments.results.agreement import Agreement
 from splic_ext.experiments.results.keys import BPDA, CLEAN, SMOKE, attack_title, section_key
@@ -13,7 +14,7 @@ from splic_ext.report.entries import evaluation_rows
 from splic_ext.report.sources import Collection
 from splic_ext.report.views import Cell, Line, Table, one_line, percent_cell
 
-__all__ = ["Card", "Part", "Summary", "parts_of", "summarize"]
+__all__ = ["Card", "Part", "Proved", "Summary", "parts_of", "summarize"]
 
 #: Scenarios in which the attacker knows the defence.
 KNOWN = ("white", "mixed")
@@ -59,6 +60,7 @@ class Summary:
 
     `unknown` and `known` are accuracies against attackers who do not know the defence, and who do.
     `paper` and `counts` say how many of the paper's numbers lie within ours, below and above.
+    `proved` is what no attack within bounds can change.
     """
 
     unknown: tuple[Card, ...]
@@ -66,6 +68,15 @@ class Summary:
     paper: Table
     counts: tuple[int, int, int]
     limits: tuple[str, ...]
+    proved: tuple[Card, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What is certified: cards, and the accuracies that they are about."""
+
+    cards: tuple[Card, ...] = ()
+    accuracies: tuple[Accuracy, ...] = ()
 
 
 def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Part]:
@@ -82,13 +93,15 @@ def parts_of(found: Collection, keys: Mapping[str, tuple[str, str]]) -> list[Par
     ]
 
 
-def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -> Summary:
+def summarize(
+    parts: Sequence[Part], proved: Proved, *, missing: int, unread: int, smoke: int
+) -> Summary:
     """Return the top of the page; `missing`, `unread` and `smoke` are numbers of them."""
     failed: dict[str, None] = {}  # titles of results whose attacks fail
     unknown = [card for part in parts if (card := _unknown(part, failed)) is not None]
     known = _known(parts, failed)
     paper, counts = _paper(parts)
-    limits = _limits(parts, bool(known), any(counts))
+    limits = _limits(parts, proved, bool(known), any(counts))
     if failed:
         limits.append(
             f"Attacks that fail. They take less than {FAILS:.0f} points from a network without a "
@@ -106,7 +119,7 @@ def summarize(parts: Sequence[Part], *, missing: int, unread: int, smoke: int) -
         )
     if unread:
         limits.append(f"{_count(unread, 'file', 'files')} could not be used; see the last section.")
-    return Summary(tuple(unknown), tuple(known), paper, counts, tuple(limits))
+    return Summary(tuple(unknown), tuple(known), paper, counts, tuple(limits), proved.cards)
 
 
 def _is_splic(row: Row) -> bool:
@@ -225,7 +238,7 @@ def _paper(parts: Iterable[Part]) -> tuple[Table, tuple[int, int, int]]:
     return Table("", header, tuple(lines)), (total[0], total[1], total[2])
 
 
-def _limits(parts: Sequence[Part], worst: bool, paper: bool) -> list[str]:
+def _limits(parts: Sequence[Part], proved: Proved, worst: bool, paper: bool) -> list[str]:
     rows = [row for part in parts for row in part.rows]
     attacked = [row for row in rows if row.attack != CLEAN]
     limits = []
@@ -244,10 +257,15 @@ def _limits(parts: Sequence[Part], worst: bool, paper: bool) -> list[str]:
             "Errors of the paper. Its networks and images are not the ones here, and not all of "
             "its constants are printed: a difference may come from any of these."
         )
-    few = [row for row in rows if row.mean.n < FEW]
+    if proved.cards:
+        limits.append(
+            "Certificates. They hold against patches of these sizes and changes of so many pixels, "
+            "and say nothing of other attacks, such as small changes everywhere."
+        )
+    few = [a for a in (*(row.mean for row in rows), *proved.accuracies) if a.n < FEW]
     if few:
-        fewest = min(row.mean.n for row in few)
-        widest = max(50 * (row.mean.high - row.mean.low) for row in few)
+        fewest = min(accuracy.n for accuracy in few)
+        widest = max(50 * (accuracy.high - accuracy.low) for accuracy in few)
         limits.append(
             f"Small differences. Some numbers are of {_count(fewest, 'image', 'images')} alone, "
             f"and intervals reach up to {widest:.0f} points to either side."
