@@ -363,6 +363,30 @@ def test_options_are_listed_with_their_defaults():
     assert listed == splic_ext.SolverOptions().to_dict()
 
 
+def test_presets_are_listed_with_what_they_change():
+    page = DOCS / "presets.md"
+    if not page.is_file():
+        pytest.skip(MISSING)
+    header, _, _, *rows = list(table_rows(page.read_text(encoding="utf-8")))[:13]
+    words = {"min(H, W) // 4": None, "0.375 min(H, W)": 0.375, "yes": True, "no": False}
+    words |= {"zero": "zero", "image": "image"}
+    presets = {name.strip('`"'): {} for name in header[1:]}
+    for name, *cells in rows:
+        for options, value in zip(presets.values(), cells, strict=True):
+            if name.startswith("`"):
+                options[name.strip("`")] = words[value] if value in words else float(value)
+    assert rows[-1][0] == "all other options"
+    assert presets.keys() == splic_ext.options.PRESETS.keys()
+    for name, options in presets.items():
+        assert splic_ext.SolverOptions(**_whole(options)) == splic_ext.SolverOptions.preset(name)
+
+
+def _whole(options):
+    """Return them with counts as integers."""
+    counts = ("n_masks", "inner_iterations", "max_iterations")
+    return {name: int(value) if name in counts else value for name, value in options.items()}
+
+
 # docs/errors.md against the code
 
 #: A message that no user can meet, one that Python words itself, and the name of a feature.

@@ -123,7 +123,8 @@ def test_presets():
     assert recommended == SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-8, n_masks=4)
     for name in ("fast", "", None, ["paper"]):
         with pytest.raises(
-            ValueError, match="must be 'paper' or 'recommended' or 'holes' or 'ablation', got"
+            ValueError,
+            match="must be one of 'paper', 'recommended', 'holes', 'refine', 'ablation', got",
         ):
             SolverOptions.preset(name)
 

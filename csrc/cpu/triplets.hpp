@@ -200,13 +200,8 @@ private:
     // its lane would have found.
     const double gram = 0.5 * g_.m * g_.n * g_.n + double(steps) * g_.n * g_.n * k;
     gram_pays_ = gram_pays_ || (steps > 0 && gram < 2.0 * steps * g_.m * g_.n * k);
-    if (gram_pays_ && !gram_ready_ && !only_direct) {
-      multiply<E>(g_.n, g_.n, g_.m, x_.transposed(), x_, Store<E>{b_}, Part::upper_result);
-      for (int i = 1; i < g_.n; ++i)
-        for (int j = 0; j < i; ++j)
-          b_(i, j) = b_(j, i);
-      gram_ready_ = true;
-    }
+    if (gram_pays_ && !only_direct)
+      make_gram();
     for (int step = 0; step < steps; ++step) {
       // Chebyshev nodes on [0, theta_k]: what lies there is damped the most, evenly.
       const double node = 0.5 + 0.5 * chebyshev_node(step, steps);
@@ -236,6 +231,17 @@ private:
         for (int p = 0; p < k; ++p)
           to(j, p) = select(well, to(j, p), splat<E>(S(j == p ? 1 : 0)));
     }
+  }
+
+  // X'X, in b_.
+  void make_gram() {
+    if (gram_ready_)
+      return;
+    multiply<E>(g_.n, g_.n, g_.m, x_.transposed(), x_, Store<E>{b_}, Part::upper_result);
+    for (int i = 1; i < g_.n; ++i)
+      for (int j = 0; j < i; ++j)
+        b_(i, j) = b_(j, i);
+    gram_ready_ = true;
   }
 
   // to = from T with orthonormal columns, k of them with `rows` entries; true where it worked.
@@ -303,8 +309,14 @@ private:
   }
 
   void rayleigh_ritz(int k) {
-    multiply<E>(g_.m, k, g_.n, x_, v_, Store<E>{w_});
-    multiply<E>(k, k, g_.m, w_.transposed(), w_, Store<E>{c_}, Part::upper_result);
+    if (near_) { // X'X is there, and float64 has digits to spare
+      make_gram();
+      multiply<E>(g_.n, k, g_.n, b_, v_, Store<E>{product_});
+      multiply<E>(k, k, g_.n, v_.transposed(), product_, Store<E>{c_}, Part::upper_result);
+    } else {
+      multiply<E>(g_.m, k, g_.n, x_, v_, Store<E>{w_});
+      multiply<E>(k, k, g_.m, w_.transposed(), w_, Store<E>{c_}, Part::upper_result);
+    }
     const E none = not_tame(k);
     diagonalise(k);
     // U = W Q / sigma
@@ -314,7 +326,12 @@ private:
       for (int i = 0; i < k; ++i)
         t_(i, p) = fma(q_(p, i), inverse, none);
     }
-    multiply<E>(g_.m, r_, k, w_, t_, Store<E>{u_});
+    if (near_) {
+      multiply<E>(g_.n, r_, k, v_, t_, Store<E>{product_});
+      multiply<E>(g_.m, r_, g_.n, x_, product_, Store<E>{u_});
+    } else {
+      multiply<E>(g_.m, r_, k, w_, t_, Store<E>{u_});
+    }
     // The division has lost the orthogonality of weak columns to strong ones: restore it.
     orthonormalise(r_, g_.m, u_, kept_);
     multiply<E>(r_, g_.n, g_.m, kept_.transposed(), x_, Store<E>{right_});

@@ -339,11 +339,7 @@ NAN = torch.full((1, 1, 8, 8), torch.nan)
         ({"encoding": "splic:n_masks=4"}, ValueError, "`options` of a fill must be of one pass"),
         ({"encoding": create_defense("splic")}, TypeError, "`fill` must be a Fill, its name, or"),
         ({"encoding": 3}, TypeError, "`fill` must be a Fill, its name, or"),
-        (
-            {"encoding": Leaky()},
-            ValueError,
-            "`encoding` must not look at .* Leaky",
-        ),
+        ({"encoding": Leaky()}, ValueError, "`encoding` must not look at hidden pixels, .* Leaky"),
         ({"encoding": Fresh()}, ValueError, "`encoding` must return the same in each call, got"),
         ({"encoding": lambda images, mask: images}, ValueError, "`encoding` must not look at hid"),
         ({"encoding": OfBatch()}, ValueError, "`encoding` must fill each image by itself, got"),

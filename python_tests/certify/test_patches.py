@@ -275,6 +275,14 @@ def test_a_report(network, digits, tmp_path):
     assert CertificateReport.load(tmp_path / "out" / "certificates.json") == report
     text = (tmp_path / "out" / "certificates.md").read_text(encoding="utf-8")
     assert "| 1x2 | 3.1 | 16 of " in text
+    only = [
+        sum(a and not b for a, b in zip(*pair, strict=True))
+        for pair in (
+            (report.records[0].certified, record.certified),
+            (record.certified, report.records[0].certified),
+        )
+    ]
+    assert f"| 1 | gray | gray:value=0 | {only[0]} | {only[1]} | " in text
     assert report.select(fill="gray:value=0", patch="1") == (record,)
 
 

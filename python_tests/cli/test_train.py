@@ -109,6 +109,20 @@ def test_hiding(files, arguments, options):
     assert record.fill_repr is not None
 
 
+def test_from_given_weights(files):
+    trained("--seed", 5)
+    first = (files / "out" / WEIGHTS).rename(files / "first.safetensors")
+    trained("--weights", first, "--overwrite")
+    data = load_dataset("mine.npz")
+    options = TrainingOptions(epochs=1, batch_size=16, crop=1)
+    expected = train("resnet20", data, options, weights=first, progress=False)
+    found = load_weights(build_model("resnet20", len(data.classes)), files / "out" / WEIGHTS)
+    assert same_weights(found, expected.network)
+    assert "is of another training" in trained(code=2).stderr
+    missing = trained("--weights", "none.th", "--overwrite", code=1)
+    assert "the weights file 'none.th' does not exist" in missing.stderr
+
+
 def test_again_and_another(files):
     trained()
     before = (files / "out" / RECORD).stat().st_mtime_ns

@@ -16,6 +16,7 @@ from splic_ext.evaluation import (
     all_draws_accuracy,
     majority_accuracy,
     mean_accuracy,
+    paired_difference,
     wilson_interval,
 )
 from splic_ext.evaluation.statistics import count_votes
@@ -130,3 +131,37 @@ def test_the_interval_of_the_mean_covers_the_truth(sameness):
 
 def test_accuracy_prints_percent():
     assert str(Accuracy(0.123, 0.1, 0.15, 1000)) == "12.3 % [10.0, 15.0] of 1000"
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(0, 0, 100), (20, 5, 100), (50, 0, 50)])
+def test_paired_difference(b, c, n):
+    first = [True] * b + [False] * (n - b)
+    second = [False] * (n - c) + [True] * c
+    found = paired_difference(first, second)
+    assert (found.first, found.second, found.n) == (b, c, n)
+    assert found.value == (b - c) / n
+    size, z = n + 2, 1.959964
+    half = z * math.sqrt(b + c + 1 - (b - c) ** 2 / size) / size
+    assert found.low == pytest.approx((b - c) / size - half, abs=1e-6)
+    assert found.high == pytest.approx(min(1.0, (b - c) / size + half), abs=1e-6)
+    other = paired_difference(second, first)
+    assert (other.low, other.value) == pytest.approx((-found.high, -found.value), abs=1e-9)
+
+
+def test_the_paired_interval_covers():
+    """In 95 % of the cases or more, for shares that depend on each other."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        hard = rng.random(80)
+        first, second = hard < 0.35, (hard < 0.3) ^ (rng.random(80) < 0.05)
+        true = 0.35 - (0.3 * 0.95 + 0.7 * 0.05)
+        found = paired_difference(first, second)
+        covered += found.low <= true <= found.high
+    assert covered >= 0.94 * 2000
+
+
+@pytest.mark.parametrize("flags", [([], []), ([True], [True, False]), ([[True]], [[True]])])
+def test_paired_differences_of_nothing(flags):
+    with pytest.raises(ValueError, match="`first` and `second` must be flags of the same images"):
+        paired_difference(*flags)

@@ -89,7 +89,7 @@ def test_each_row_is_that_of_the_row_alone(fill, images, masks):
     assert torch.equal(fill(images, masks), whole)
 
 
-@pytest.mark.parametrize("name", ["gray", "mean", "telea", "tv"])
+@pytest.mark.parametrize("name", ["gray", "mean", "telea", "thin-plate", "tv"])
 def test_large_images_too_with_any_number_of_threads(name):
     """Where there is but one, torch lets several threads share a sum."""
     images, mask = images_of((3, 1, 224, 224)), torch.ones(224, 224, dtype=torch.bool)

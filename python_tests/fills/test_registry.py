@@ -38,6 +38,7 @@ def test_every_fill_has_a_name():
         ("telea:radius=5", "Telea(radius=5)"),
         ("navier-stokes", "NavierStokes(radius=3)"),
         ("biharmonic", "Biharmonic()"),
+        ("thin-plate:tension=1", "ThinPlate(tension=1.0)"),
         ("tv:epsilon=0.02,iterations=200", "TVInpainting(epsilon=0.02, iterations=200)"),
     ],
 )
@@ -60,7 +61,7 @@ def test_options_of_splic():
         fills.SPLICFill("paper")
     with pytest.raises(ValueError, match="`start` must be None for options that start from zero"):
         fills.SPLICFill("holes", start="tv")
-    with pytest.raises(ValueError, match="`start` must be one of 'gray', .*, got 'telea'"):
+    with pytest.raises(ValueError, match=r"`start` must be one of 'gray', .*, got 'telea'"):
         fills.SPLICFill(start="telea")
     with pytest.raises(ValueError, match="n_masks > 1"):
         fills.SPLICFill(refine.replace(n_masks=2))
@@ -74,6 +75,7 @@ def test_options_of_splic():
         ("mean", {"value": 0}, TypeError, "unknown parameter `value` of the fill 'mean'.*none"),
         ("gray", {"value": 2}, ValueError, "`value` must be finite and in"),
         ("gray", {"value": "x"}, TypeError, "`value` must be a number"),
+        ("thin-plate", {"tension": 0}, ValueError, "`tension` must be finite and in"),
         ("tv", {"epsilon": 0}, ValueError, "`epsilon` must be finite and in"),
         ("tv", {"epsilon": float("nan")}, ValueError, "`epsilon` must be finite and in"),
         ("tv", {"iterations": 0}, ValueError, "`iterations` must be an integer in"),

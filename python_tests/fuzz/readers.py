@@ -392,17 +392,19 @@ def part_reader() -> Reader:
 def result_reader() -> Reader:
     from helpers.report import benchmarks, make_result, make_row, search
 
+    from splic_ext.certify import CertificateReport, PixelEvaluation
     from splic_ext.evaluation import EvaluationReport
     from splic_ext.report import NoResultError, collect, write_report
 
     made = make_result(make_row(), make_row(attack="pgd", paper=40.0)).to_json()
     contents = [made, json.dumps(benchmarks()), json.dumps(search())]
     report = evaluation()
-    contents += [report, trained()["training.json"].decode()]
+    contents += [report, trained()["training.json"].decode(), *certificates()[:2]]
 
     def read(path: Path) -> None:
-        with contextlib.suppress(ValueError):
-            EvaluationReport.load(path)
+        for kind in (EvaluationReport, CertificateReport, PixelEvaluation):
+            with contextlib.suppress(ValueError):
+                kind.load(path)
         page = write_report([path], path.with_name("page.html"), overwrite=True)
         if page.unread:
             raise NoResultError([path.name], page.unread)
@@ -423,12 +425,62 @@ def evaluation() -> str:
     return report.to_json()
 
 
+def certificates() -> tuple[str, str, bytes]:
+    """Reports against patches and changed pixels, and the pictures beside the first."""
+    from helpers.evaluation import fit_digits
+
+    from splic_ext.certify import evaluate_patches, evaluate_pixels
+
+    network, digits = fit_digits(), load_dataset("digits", limit=2)
+    with tempfile.TemporaryDirectory() as folder:
+        patches = evaluate_patches(
+            network, digits, fills=["gray"], patch=1, masks=2, output=folder, progress=False
+        )
+        pictures = Path(folder, "examples.npz").read_bytes()
+    pixels = evaluate_pixels(
+        network, digits, kept=6, encodings=["gray"], selection=2, draws=20, progress=False
+    )
+    return patches.to_json(), pixels.to_json(), pictures
+
+
+def examples_reader() -> Reader:
+    """Pictures of certificates."""
+    from splic_ext.certify import Examples
+
+    *_, content = certificates()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    samples = [*whole(content), *(zipped(name, files) for name in files)]
+    return Reader("examples.npz", samples, Examples.load)
+
+
 def options_reader() -> Reader:
     from splic_ext import SolverOptions
     from splic_ext.cli.solver_flags import resolve_options
 
     text = SolverOptions.preset("paper").to_json().encode()
     return Reader("options.json", whole(text), lambda path: resolve_options(None, path, {}))
+
+
+def certificates_reader() -> Reader:
+    from helpers.evaluation import fit_digits
+
+    from splic_ext.certify import CertificateReport, PixelReport, certify_pixels, evaluate_patches
+    from splic_ext.data import load_dataset
+
+    digits = load_dataset("digits", limit=3)
+    options = {"fills": ["gray", "mean"], "patch": 1, "masks": 4, "progress": False}
+    patches = evaluate_patches(fit_digits(), digits, **options).to_json()
+    images, kept = digits.to_float(), {"kept": 6, "encoding": "mean", "draws": 200}
+    pixels = certify_pixels(fit_digits(), images, digits.labels, **kept).to_json()
+
+    def read(path: Path) -> None:
+        try:
+            CertificateReport.load(path)
+        except ValueError:
+            PixelReport.load(path)
+
+    return Reader("certificates.json", whole(patches.encode(), pixels.encode()), read)
 
 
 IMAGES = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -446,7 +498,9 @@ READERS: dict[str, Callable[[], Reader]] = {
     "checkpoint": checkpoint_reader,
     "training record": record_reader,
     "finished part": part_reader,
+    "certificates": certificates_reader,
     "results": result_reader,
+    "pictures of certificates": examples_reader,
     "options": options_reader,
 }
 

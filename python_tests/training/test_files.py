@@ -311,7 +311,10 @@ def test_a_finished_training_of_another_kind(tmp_path):
     for change, words in (
         ({"epochs": 3}, "`epochs` is 2 there and 3 here"),
         ({"data": make_data(40)}, "another data set"),
-        ({"model": make_network(3)}, "another network (a network that is given is trained in pla"),
+        (
+            {"model": make_network(3)},
+            "another network (other `weights`; a network that is given is tr",
+        ),
     ):
         with pytest.raises(ValueError, match="is of another training: ") as error:
             fit(output=tmp_path, **change)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from splic_ext.certify.records import CertificateReport, PatchRecord
+from splic_ext.evaluation.statistics import paired_difference
 from splic_ext.evaluation.tables import markdown_table, percent
 
-__all__ = ["HEADER", "summary", "table_rows", "to_markdown"]
+__all__ = ["HEADER", "PAIRED", "paired_rows", "summary", "table_rows", "to_markdown"]
 
 #: Titles of the columns of :func:`table_rows`.
 HEADER = ("patch", "% of area", "masks", "fill", "clean %", "certified %", "pairs", "s")
+
+
+#: Titles of the columns of :func:`paired_rows`.
+PAIRED = ("patch", "fill", "other fill", "only it", "only the other", "difference in points")
 
 
 def table_rows(report: CertificateReport, *, short: bool = False) -> list[tuple[str, ...]]:
@@ -28,6 +35,18 @@ def _row(record: PatchRecord, short: bool) -> tuple[str, ...]:
         f"{sum(record.pairs):,}",
         f"{record.seconds.total:.1f}",
     )
+
+
+def paired_rows(report: CertificateReport) -> list[tuple[str, ...]]:
+    """Return a row for each two fills of a patch, in the columns of :data:`PAIRED`."""
+    rows: list[tuple[str, ...]] = []
+    for patch in dict.fromkeys(record.patch for record in report.records):
+        for first, second in combinations(report.select(patch=patch), 2):
+            found = paired_difference(first.certified, second.certified)
+            value, low, high = (f"{100 * v:.1f}" for v in (found.value, found.low, found.high))
+            shares = (str(found.first), str(found.second), f"{value} [{low}, {high}]")
+            rows.append((patch, first.fill, second.fill, *shares))
+    return rows
 
 
 def summary(report: CertificateReport) -> str:
@@ -51,5 +70,9 @@ def to_markdown(report: CertificateReport) -> str:
         With at least one record.
     """
     lines = markdown_table([HEADER, *table_rows(report)], left=4)
+    pairs = paired_rows(report)
+    if pairs:
+        lines += ["", "Certified on the same images:", ""]
+        lines += markdown_table([PAIRED, *pairs], left=3)
     notes = ["", *(f"- {note}" for note in report.notes)] if report.notes else []
     return "\n".join([summary(report), "", *lines, *notes]) + "\n"

@@ -224,9 +224,7 @@ def _chosen(
     wrong = [RENAMED.get(name, name) for name, value in others.items() if value is not None]
     if wrong:
         which = ("--kept", "--patch") if patch else ("--patch", "--kept")
-        raise ValueError(
-            f"--{wrong[0]} goes with {which[0]}, got it with {which[1]}; leave it out"
-        )
+        raise ValueError(f"--{wrong[0]} goes with {which[0]}, got it with {which[1]}; leave it out")
     values = {"patch": patch, **against_patches} if patch else {"kept": kept, **against_pixels}
     options = {name: value for name, value in values.items() if value is not None}
     return (evaluate_patches if patch else evaluate_pixels), options

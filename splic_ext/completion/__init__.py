@@ -120,8 +120,9 @@ def complete(
         images, or that of `batch` with C or 1 channels. Default: drawn from `seed` and the index
         of the image, see :func:`splic_ext.masks.bernoulli_masks`. A matrix without one anchor is
         left as it is in that pass, or gets the `empty_value` of the options. With
-        ``alternate=False`` and ``start="zero"`` a given mask hides its targets: they may hold anything, NaN too, and no
-        bit of the result depends on them, but in a matrix that is left as it is.
+        ``alternate=False`` and ``start="zero"`` a given mask hides its targets: they may hold
+        anything, NaN too, and no bit of the result depends on them, but in a matrix that is left
+        as it is.
     options : SolverOptions or str, optional
         Options of the solver, or the name of a preset: ``"paper"`` (the default) or
         ``"recommended"``.

@@ -29,9 +29,11 @@ from splic_ext.evaluation.reports import SCHEMA_VERSION, EvaluationReport
 from splic_ext.evaluation.runner import evaluate
 from splic_ext.evaluation.statistics import (
     Accuracy,
+    Difference,
     all_draws_accuracy,
     majority_accuracy,
     mean_accuracy,
+    paired_difference,
     wilson_interval,
 )
 from splic_ext.evaluation.tables import to_markdown
@@ -42,6 +44,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Accuracy",
     "DatasetInfo",
+    "Difference",
     "EvaluationReport",
     "Machine",
     "NetworkInfo",
@@ -56,6 +59,7 @@ __all__ = [
     "mean_accuracy",
     "named_attacks",
     "named_defenses",
+    "paired_difference",
     "to_markdown",
     "wilson_interval",
     "worst_case",

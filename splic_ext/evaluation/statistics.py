@@ -22,10 +22,12 @@ from splic_ext.checks import check_integer, check_number
 
 __all__ = [
     "Accuracy",
+    "Difference",
     "all_draws_accuracy",
     "count_votes",
     "majority_accuracy",
     "mean_accuracy",
+    "paired_difference",
     "wilson_interval",
 ]
 
@@ -74,6 +76,88 @@ class Accuracy:
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] of {self.n}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many more images one has than another of the same images.
+
+    Attributes
+    ----------
+    value : float
+        Share of the images that only the first has, less that which only the second has.
+    low, high : float
+        Ends of the 95 % interval.
+    first, second : int
+        Images that only the first has, and only the second.
+    n : int
+        Number of images.
+
+    Examples
+    --------
+    >>> print(Difference(0.25, -0.1, 0.5, 4, 1, 12))
+    25.0 points [-10.0, 50.0] of 12
+    """
+
+    value: float
+    low: float
+    high: float
+    first: int
+    second: int
+    n: int
+
+    def __str__(self) -> str:
+        low, high = 100 * self.low, 100 * self.high
+        return f"{100 * self.value:.1f} points [{low:.1f}, {high:.1f}] of {self.n}"
+
+
+def paired_difference(first: Flags, second: Flags, confidence: float = CONFIDENCE) -> Difference:
+    r"""Return by how much the share of one exceeds that of another on the same images.
+
+    The interval is Wald's with half an image added to each cell of the table of pairs [1]_:
+    with b and c images that only the first or only the second has, n of all, and N = n + 2,
+
+    .. math:: \frac{b - c}{N} \pm \frac{z}{N} \sqrt{b + c + 1 - \frac{(b - c)^2}{N}} .
+
+    Parameters
+    ----------
+    first, second : sequence of bool, shape (N,)
+        Of which images each is true.
+    confidence : float, default 0.95
+        In (0, 1).
+
+    Returns
+    -------
+    Difference
+
+    Raises
+    ------
+    ValueError
+        Different numbers of images, or none.
+
+    References
+    ----------
+    .. [1] A. Agresti, Y. Min, "Simple improved confidence intervals for comparing matched
+       proportions", Statistics in Medicine 24, 2005.
+
+    Examples
+    --------
+    >>> found = paired_difference([True, True, True, False], [False, False, True, False])
+    >>> found.first, found.second, found.value
+    (2, 0, 0.5)
+    """
+    one, other = np.asarray(first, bool), np.asarray(second, bool)
+    if one.shape != other.shape or one.ndim != 1 or not one.size:
+        raise ValueError(
+            f"`first` and `second` must be flags of the same images, one at least, got shapes "
+            f"{one.shape} and {other.shape}; give both a flag for each image"
+        )
+    wilson_interval(0, 1, confidence)  # checks it
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    n, b, c = len(one), int((one & ~other).sum()), int((other & ~one).sum())
+    size = n + 2
+    centre, half = (b - c) / size, z * math.sqrt(b + c + 1 - (b - c) ** 2 / size) / size
+    return Difference((b - c) / n, max(-1.0, centre - half), min(1.0, centre + half), b, c, n)
 
 
 def wilson_interval(

@@ -52,7 +52,8 @@ def create_fill(name: str, **parameters: Any) -> Fill:
     **parameters
         As the class takes them. ``"splic"`` takes the fields of
         :class:`splic_ext.SolverOptions` as well, and `preset`, the name of the preset whose
-        fields these change: ``"refine"`` by default.
+        fields these change: ``"refine"`` by default. Its `start` is that of
+        :class:`splic_ext.fills.SPLICFill` or ``"zero"``; the field of that name follows.
 
     Returns
     -------
@@ -79,7 +80,8 @@ def create_fill(name: str, **parameters: Any) -> Fill:
         raise ValueError(f"fill name must be one of {', '.join(kinds)}, got {name!r}; choose one")
     kind = kinds[name]
     known = list(inspect.signature(kind).parameters)
-    extra = ("preset", *_OPTIONS) if issubclass(kind, SPLICFill) else ()
+    solver = issubclass(kind, SPLICFill)
+    extra = ("preset", *(key for key in _OPTIONS if key not in known)) if solver else ()
     unknown = [key for key in parameters if key not in known and key not in extra]
     if unknown:
         raise TypeError(
@@ -87,15 +89,19 @@ def create_fill(name: str, **parameters: Any) -> Fill:
             f"known are {', '.join((*known, *extra)) or 'none'}"
         )
     build: Callable[..., Fill] = kind
-    if not any(key in parameters for key in extra):
+    if not solver or "options" in parameters:
+        if any(key in parameters for key in extra):
+            raise TypeError(
+                f"`options` of the fill {name!r} contradicts `preset` and single options; "
+                "give the one or the other"
+            )
         return build(**parameters)
-    if "options" in parameters:
-        raise TypeError(
-            f"`options` of the fill {name!r} contradicts `preset` and single options; "
-            "give the one or the other"
-        )
     preset = parameters.pop("preset", "refine")
-    changes = {key: parameters.pop(key) for key in _OPTIONS if key in parameters}
+    changes = {key: parameters.pop(key) for key in extra if key in parameters}
+    if parameters.get("start") is not None:
+        zero = parameters["start"] == "zero"
+        changes["start"] = "zero" if zero else "image"
+        parameters["start"] = None if zero else parameters["start"]
     return build(options=SolverOptions.preset(preset).replace(**changes), **parameters)
 
 

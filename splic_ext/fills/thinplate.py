@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.autograd.function import once_differentiable
 
 from splic_ext.checks import check_number
 from splic_ext.fills.base import Fill
@@ -19,12 +22,17 @@ from splic_ext.optional import optional
 
 __all__ = ["ThinPlate"]
 
-Array = npt.NDArray[np.float64]
+Pixels = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+
+#: Rows, columns and values of a matrix.
+Entries = tuple[Indices, Indices, npt.NDArray[np.float64]]
 
 #: Most hidden pixels of a mask whose surface is kept as a matrix; with more it is solved for.
 MOST_DENSE = 1024
 
-#: Bytes of matrices that are kept, the last used ones.
+#: Bytes of surfaces that are kept, the last used ones.
 CACHE_BYTES = 256 * 2**20
 
 
@@ -34,7 +42,9 @@ class ThinPlate(Fill):
     Minimises :math:`\sum u_{xx}^2 + 2 u_{xy}^2 + u_{yy}^2 + \alpha |\nabla u|^2` over the image
     with the visible pixels fixed: a thin-plate spline [1]_ on the grid, under tension [2]_. The
     hidden pixels are a linear function of those around them. Its matrix depends on the mask alone,
-    and is kept: the second image under a mask costs two small products.
+    and is kept: the second image under a mask costs one small product. NumPy computes it, so that
+    images of a GPU go to the CPU and come back. The derivative is exact, the second one is not
+    there.
 
     Parameters
     ----------
@@ -71,37 +81,99 @@ class ThinPlate(Fill):
         self.tension = check_number("tension", tension, 1e-4, 1e4)
 
     def fill(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the surface, image by image, since each has a mask of its own."""
-        height, width = images.shape[2:]
-        flat = images.flatten(2)
-        rows = mask.flatten(1).cpu().numpy()
-        filled = []
-        for image, visible in zip(flat, rows, strict=True):
-            count = int(visible.sum())
-            if count in (0, len(visible)):
-                filled.append(image)
-                continue
-            if len(visible) - count > MOST_DENSE:
-                filled.append(_solved(image, visible, height, width, self.tension))
-                continue
-            surface = _KEPT.get(visible, height, width, self.tension)
-            weights = surface.weights.to(images)
-            values = image[:, surface.support.to(image.device)] @ weights
-            filled.append(image.index_copy(1, surface.hidden.to(image.device), values))
-        return torch.stack(filled).reshape(images.shape)
+        """Return the surfaces, image by image, since each has a mask of its own."""
+        apply: Any = _Fill.apply
+        filled: torch.Tensor = apply(images, mask.cpu().numpy()[:, 0], self.tension)
+        return filled
+
+
+class _Fill(torch.autograd.Function):
+    """All images by NumPy: with one image at a time its bits do not depend on the batch."""
+
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor, visible: Mask, tension: float) -> torch.Tensor:
+        """Put the surfaces into the hidden pixels."""
+        ctx.visible, ctx.tension = visible, tension
+        filled = images.detach().cpu().numpy().copy()
+        for image, surface in _with_surfaces(filled, visible, tension):
+            image[:, surface.hidden] = surface.values(image[:, surface.support])
+        return torch.from_numpy(filled).to(images.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        """Hand the gradient of hidden pixels to those that they are made of."""
+        (grad,) = grads
+        passed = grad.cpu().numpy().copy()
+        for part, surface in _with_surfaces(passed, ctx.visible, ctx.tension):
+            part[:, surface.support] += surface.gradient(part[:, surface.hidden])
+            part[:, surface.hidden] = 0
+        return torch.from_numpy(passed).to(grad.device), None, None
+
+
+def _with_surfaces(
+    images: Pixels, visible: Mask, tension: float
+) -> Iterator[tuple[Pixels, _Surface]]:
+    """Yield a view (C, H W) of each image that has holes and is not all hole, and its surface."""
+    count, channels, height, width = images.shape
+    flat = images.reshape(count, channels, height * width)
+    seen = visible.reshape(count, height * width)
+    masks = np.packbits(seen, axis=1)
+    for row in np.flatnonzero(seen.any(axis=1) & ~seen.all(axis=1)):
+        key = (height, width, tension, images.dtype.char, masks[row].tobytes())
+        yield flat[row], _KEPT.get(key, visible[row], tension, images.dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class _Surface:
-    """The hidden pixels as a product of the pixels around them with weights (V, K)."""
+class _Dense:
+    """Hidden pixels as a product of the V pixels around them with a matrix (V, K)."""
 
-    hidden: torch.Tensor
-    support: torch.Tensor
-    weights: torch.Tensor
+    hidden: Indices
+    support: Indices
+    weights: Pixels
 
     @property
     def size(self) -> int:
-        return self.weights.numel() * self.weights.element_size()
+        """Bytes."""
+        return int(self.weights.nbytes)
+
+    def values(self, given: Pixels) -> Pixels:
+        """Return the hidden pixels (C, K) of the pixels around them (C, V)."""
+        made: Pixels = given @ self.weights
+        return made
+
+    def gradient(self, grad: Pixels) -> Pixels:
+        """Return what a gradient (C, K) is to the pixels around, (C, V)."""
+        gathered: Pixels = grad @ self.weights.T
+        return gathered
+
+
+@dataclass(frozen=True, eq=False)
+class _Sparse:
+    """The same with the factor of a symmetric sparse matrix (K, K), and another one (K, V)."""
+
+    hidden: Indices
+    support: Indices
+    factor: Any
+    outer: Any
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return 16 * int(self.factor.nnz + self.outer.nnz)
+
+    def values(self, given: Pixels) -> Pixels:
+        """Return the hidden pixels (C, K) of the pixels around them (C, V)."""
+        solved: Pixels = self.factor.solve(self.outer @ given.T.astype(np.float64)).T
+        return solved
+
+    def gradient(self, grad: Pixels) -> Pixels:
+        """Return what a gradient (C, K) is to the pixels around, (C, V)."""
+        gathered: Pixels = (self.outer.T @ self.factor.solve(grad.T.astype(np.float64))).T
+        return gathered
+
+
+_Surface = _Dense | _Sparse
 
 
 class _Kept:
@@ -110,71 +182,80 @@ class _Kept:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: OrderedDict[Any, _Surface] = OrderedDict()
-        self._bytes = 0
+        self.bytes = 0
 
-    def get(
-        self, visible: npt.NDArray[np.bool_], height: int, width: int, tension: float
-    ) -> _Surface:
-        """Return the surface of a mask, made if need be."""
-        key = (height, width, tension, np.packbits(visible).tobytes())
+    def get(self, key: Any, visible: Mask, tension: float, dtype: Any) -> _Surface:
+        """Return the surface of a mask (H, W), made if need be."""
         with self._lock:
-            known = self._found.get(key)
-            if known is not None:
+            if key in self._found:
                 self._found.move_to_end(key)
-                return known
-        made = _surface(visible, height, width, tension)
+                return self._found[key]
+        made = _surface(visible, tension, dtype)  # another thread may do so, too: it is the same
         with self._lock:
             if key not in self._found:
                 self._found[key] = made
-                self._bytes += made.size
-            while self._bytes > CACHE_BYTES and len(self._found) > 1:
+                self.bytes += made.size
+            while self.bytes > CACHE_BYTES:
                 _, old = self._found.popitem(last=False)
-                self._bytes -= old.size
+                self.bytes -= old.size
         return made
-
-    def __reduce__(self) -> Any:
-        return _Kept, ()
 
 
 _KEPT = _Kept()
 
 
-def _surface(visible: npt.NDArray[np.bool_], height: int, width: int, tension: float) -> _Surface:
-    """Solve for the hidden pixels as a function of the others."""
-    hidden, support, entries = _system(visible, height, width, tension)
-    inner = np.zeros((len(hidden), len(hidden)))
-    outer = np.zeros((len(hidden), len(support)))
-    for matrix, (rows, columns, values) in zip((inner, outer), entries, strict=True):
-        np.add.at(matrix, (rows, columns), values)
-    weights = -np.linalg.solve(inner, outer).T
-    return _Surface(
-        torch.from_numpy(hidden),
-        torch.from_numpy(support),
-        torch.from_numpy(np.ascontiguousarray(weights)),
-    )
+def _surface(visible: Mask, tension: float, dtype: Any) -> _Surface:
+    """Solve for the hidden pixels as a function of the others; with many, prepare to do so."""
+    hidden, support, (inner, outer) = _system(visible, tension)
+    if len(hidden) > MOST_DENSE:
+        with optional("`ThinPlate` with more than 1,024 hidden pixels", "certify", "scipy"):
+            sparse: Any = import_module("scipy.sparse")
+            linalg: Any = import_module("scipy.sparse.linalg")
+        shapes = (len(hidden), len(hidden)), (len(hidden), len(support))
+        matrices = [
+            sparse.csc_matrix((values, (rows, columns)), shape=shape)
+            for (rows, columns, values), shape in zip((inner, outer), shapes, strict=True)
+        ]
+        return _Sparse(hidden, support, linalg.splu(matrices[0]), -matrices[1])
+    square = _dense(inner, len(hidden), len(hidden))
+    weights = -np.linalg.solve(square, _dense(outer, len(hidden), len(support))).T
+    return _Dense(hidden, support, np.ascontiguousarray(weights, dtype))
 
 
-def _system(
-    visible: npt.NDArray[np.bool_], height: int, width: int, tension: float
-) -> tuple[Any, Any, list[tuple[Any, Any, Array]]]:
-    """Return hidden pixels, those that they depend on, and the entries of both parts."""
-    rows, columns, values = _energy(height, width, tension)
-    chosen = ~visible[rows]
-    rows, columns, values = rows[chosen], columns[chosen], values[chosen]
-    hidden, seen = np.flatnonzero(~visible), visible[columns]
+def _dense(entries: Entries, height: int, width: int) -> npt.NDArray[np.float64]:
+    """Return the matrix of these entries."""
+    rows, columns, values = entries
+    matrix = np.zeros((height, width))
+    matrix[rows, columns] = values
+    return matrix
+
+
+def _system(visible: Mask, tension: float) -> tuple[Indices, Indices, tuple[Entries, Entries]]:
+    """Return hidden pixels, those that they depend on, and the entries of both matrices.
+
+    Where the gradient of the energy in the hidden pixels is 0, the first matrix times the hidden
+    pixels is minus the second one times the others.
+    """
+    height, width = visible.shape
+    hidden = np.flatnonzero(~visible)
+    found = []
+    for (down, right), coefficients in _energy(height, width, tension).items():
+        values = coefficients.ravel()[hidden]
+        rows = np.flatnonzero(values)
+        found.append((rows, hidden[rows] + down * width + right, values[rows]))
+    rows, columns, values = (np.concatenate(part) for part in zip(*found, strict=True))
+    seen = visible.ravel()[columns]
     support = np.unique(columns[seen])
-    rows = np.searchsorted(hidden, rows)
     inner = (rows[~seen], np.searchsorted(hidden, columns[~seen]), values[~seen])
     outer = (rows[seen], np.searchsorted(support, columns[seen]), values[seen])
-    return hidden, support, [inner, outer]
+    return hidden, support, (inner, outer)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _energy(
     height: int, width: int, tension: float
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]:
-    """Return the entries of the quadratic form of the energy: rows, columns, values."""
-    pixels = np.arange(height * width).reshape(height, width)
+) -> dict[tuple[int, int], npt.NDArray[np.float64]]:
+    """Return half the second derivatives of the energy: offset -> of each pixel and that one."""
     bent = [(0, 1.0), (1, -2.0), (2, 1.0)]
     slope = [(0, -1.0), (1, 1.0)]
     terms = [
@@ -184,54 +265,13 @@ def _energy(
         (tension, [(d, 0, v) for d, v in slope]),
         (tension, [(0, d, v) for d, v in slope]),
     ]
-    found: list[tuple[Any, Any, Any]] = []
+    found: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
     for weight, stencil in terms:
         high = height - max(d for d, _, _ in stencil)
         wide = width - max(e for _, e, _ in stencil)
         if high < 1 or wide < 1:
             continue
-        for d, e, v in stencil:
-            for f, g, w in stencil:
-                rows = pixels[d : d + high, e : e + wide].ravel()
-                columns = pixels[f : f + high, g : g + wide].ravel()
-                found.append((rows, columns, np.full(rows.size, weight * v * w)))
-    if not found:  # a single pixel
-        empty = np.empty(0, np.int64)
-        return empty, empty, np.empty(0)
-    rows, columns, values = (np.concatenate(part) for part in zip(*found, strict=True))
-    return rows, columns, values
-
-
-def _solved(
-    image: torch.Tensor, visible: npt.NDArray[np.bool_], height: int, width: int, tension: float
-) -> torch.Tensor:
-    """Return the image with its many hidden pixels solved for, by a sparse decomposition."""
-    with optional("`ThinPlate` with more than 1,024 hidden pixels", "certify", "scipy"):
-        sparse: Any = import_module("scipy.sparse")
-        linalg: Any = import_module("scipy.sparse.linalg")
-    hidden, support, ((r, c, v), (rows, columns, values)) = _system(visible, height, width, tension)
-    factor = linalg.splu(sparse.csc_matrix((v, (r, c)), shape=(len(hidden), len(hidden))))
-    outer = sparse.csc_matrix((-values, (rows, columns)), shape=(len(hidden), len(support)))
-    apply: Any = _Solve.apply
-    given = image[:, torch.from_numpy(support).to(image.device)]
-    return image.index_copy(
-        1, torch.from_numpy(hidden).to(image.device), apply(given, factor, outer)
-    )
-
-
-class _Solve(torch.autograd.Function):
-    """Pixels around holes (C, V) to hidden ones (C, K), with a factor of a symmetric matrix."""
-
-    @staticmethod
-    def forward(ctx: Any, given: torch.Tensor, factor: Any, outer: Any) -> torch.Tensor:
-        """Solve."""
-        ctx.factor, ctx.outer = factor, outer
-        values = factor.solve(np.ascontiguousarray(outer @ given.detach().cpu().double().numpy().T))
-        return torch.from_numpy(np.ascontiguousarray(values.T)).to(given)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        """Solve again: the matrix is symmetric."""
-        (grad,) = grads
-        back = ctx.factor.solve(np.ascontiguousarray(grad.detach().cpu().double().numpy().T))
-        return torch.from_numpy(np.ascontiguousarray((ctx.outer.T @ back).T)).to(grad), None, None
+        for (d, e, v), (f, g, w) in product(stencil, repeat=2):
+            sums = found.setdefault((f - d, g - e), np.zeros((height, width)))
+            sums[d : d + high, e : e + wide] += weight * v * w
+    return found

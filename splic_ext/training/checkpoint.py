@@ -24,7 +24,7 @@ __all__ = ["NOT_WRITTEN", "REBUILD", "Checkpoint", "DamagedError", "differences"
 META = "splic_ext"
 
 #: What may explain that a network is another.
-REBUILD = " (a network that is given is trained in place: build it anew)"
+REBUILD = " (other `weights`; a network that is given is trained in place: build it anew)"
 
 #: What is said of a file that cannot be written; see :func:`splic_ext.atomic.telling`.
 NOT_WRITTEN = (

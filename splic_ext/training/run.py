@@ -22,7 +22,7 @@ from splic_ext.runs.records import NetworkInfo
 from splic_ext.training.board import Board
 from splic_ext.training.checkpoint import Checkpoint
 from splic_ext.training.copies import BLOCK, Copies
-from splic_ext.training.folder import TrainingFolder
+from splic_ext.training.folder import WEIGHTS, TrainingFolder
 from splic_ext.training.options import TrainingOptions
 from splic_ext.training.plan import Plan, make_plan
 from splic_ext.training.processes import join_processes, limited_threads, local_device
@@ -69,7 +69,7 @@ def train(
         are; they decide nothing.
     weights : path, optional
         A file for :func:`splic_ext.models.load_weights`, with what a network given by name begins
-        with, instead of random weights: fine-tuning.
+        with, instead of random weights: fine-tuning. Other weights make another training.
     output : path, optional
         Folder for the weights, the record, the checkpoint and logs for TensorBoard. None: nothing
         is written, and nothing can be resumed.
@@ -94,8 +94,10 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        A parameter of the wrong kind, out of its range, or that contradicts another; a folder that
-        holds another training, or a damaged checkpoint.
+        A parameter of the wrong kind, out of its range, or that contradicts another; `weights` of
+        another network; a folder that holds another training, or a damaged checkpoint.
+    FileNotFoundError
+        There is no file `weights`.
     FloatingPointError
         The loss or a weight is no longer finite.
     AttackError
@@ -143,6 +145,8 @@ def train(
             "wrap it in one"
         )
     folder = None if output is None else Path(output)
+    if weights is not None and folder is not None:
+        _check_apart(Path(weights), folder)
     copies = None if cache is None else Path(cache)
     if copies is None and folder is not None:
         copies = folder / "copies"
@@ -155,6 +159,15 @@ def train(
             )
             files = TrainingFolder(folder, plan.identity, plan.environment)
             return _result(plan, files, overwrite, progress and processes.first)
+
+
+def _check_apart(weights: Path, folder: Path) -> None:
+    """Raise if the training would replace what it begins with, and could not go on."""
+    if weights.resolve() == (folder / WEIGHTS).resolve():
+        raise ValueError(
+            f"`weights` must be another file than that of the result, got '{weights}'; name "
+            "another `output`"
+        )
 
 
 @contextmanager
