@@ -120,8 +120,9 @@ class Examples:
         ValueError
             It is damaged.
         """
+        content = path.read_bytes()
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 members = archive.infolist()
                 problem = check_unpacked(members, MOST_BYTES)
                 if problem is not None:
@@ -132,7 +133,7 @@ class Examples:
                 raise ValueError(f"arrays of other kinds, {forms}")
             values: dict[str, Any] = {**arrays, "key": str(arrays["key"])}
             return cls(**values | {"classes": tuple(arrays["classes"].tolist())})
-        except (MemoryError, OSError):
+        except MemoryError:
             raise
         except Exception as error:  # of any type: the content of a damaged file is anything
             reason = " ".join(f"{error}".split()) or type(error).__name__

@@ -92,7 +92,7 @@ def _number(text: str) -> int | float:
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no number") from None
+        raise typer.BadParameter(f"{text!r} is no number, such as 6 or 0.25") from None
 
 
 def option_help() -> dict[str, str]:
