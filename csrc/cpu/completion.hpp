@@ -188,8 +188,8 @@ protected:
 
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets, unless they start as they are. A matrix without an anchor keeps all its entries, or is
-  // filled, and stays so.
+  // Lines 1 and 2: zero the targets, unless they start as they are. A matrix without an anchor
+  // keeps all its entries, or is filled, and stays so.
   void start_pass(int pass) {
     std::uint32_t seen = 0;
     for (int i = 0; i < g_.m; ++i) {
@@ -244,8 +244,7 @@ protected:
         look();
         triplets_.find({outer, i, inner, left - i}, active_);
         if (t == 0) {
-          delta = sqrt(maximum(triplets_.theta_[0], E{})) *
-                  splat<E>(static_cast<S>(o.first_delta));
+          delta = sqrt(maximum(triplets_.theta_[0], E{})) * splat<E>(static_cast<S>(o.first_delta));
           leave_deficient();
         }
         const bool last = i + 1 == inner;

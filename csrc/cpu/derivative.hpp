@@ -279,10 +279,9 @@ private:
       for (int j = 0; j < row_packets_; ++j) {
         E *entry = gradient_.at(i, j * kWidth);
         const Packet<E> top = load(triplets_.right_.at(0, j * kWidth));
-        store(entry,
-              select(from_bits<Packet<E>>(static_cast<std::uint16_t>(
-                         anchors_[static_cast<std::size_t>(i) * row_packets_ + j] | every)),
-                     fma(broadcast<Packet<E>>(left), top, load(entry)), Packet<E>{}));
+        store(entry, select(from_bits<Packet<E>>(static_cast<std::uint16_t>(
+                                anchors_[static_cast<std::size_t>(i) * row_packets_ + j] | every)),
+                            fma(broadcast<Packet<E>>(left), top, load(entry)), Packet<E>{}));
       }
     }
     if (problem_->fills() && any(this->filled_))

@@ -132,8 +132,8 @@ protected:
 
   // ---- Algorithm 1 ----
 
-  // Lines 1 and 2: zero the targets, unless they start as they are. Without an anchor all entries stay, or become the value that
-  // is given for that, and this is false.
+  // Lines 1 and 2: zero the targets, unless they start as they are. Without an anchor all entries
+  // stay, or become the value that is given for that, and this is false.
   SPLIC_INLINE bool start_pass(int pass) {
     const int count = g_.m * g_.n;
     T any = 0;

@@ -100,9 +100,7 @@ struct Problem {
   SPLIC_INLINE int passes() const { return options.alternate ? 2 : 1; }
   SPLIC_INLINE bool fills() const { return empty >= 0; }
   // Whether the pixels that a given mask hides are never seen, and may be anything.
-  SPLIC_INLINE bool hides() const {
-    return mask.data && !options.alternate && !options.from_image;
-  }
+  SPLIC_INLINE bool hides() const { return mask.data && !options.alternate && !options.from_image; }
   // Matrices of one image, and channels in each of them.
   SPLIC_INLINE int planes() const { return options.stacked ? 1 : channels; }
   SPLIC_INLINE int stacked_channels() const { return options.stacked ? channels : 1; }
