@@ -23,7 +23,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="PATH...",
-            help="Folders and files of results: of reproduce, evaluate, and the benchmarks.",
+            help="Folders and files of results: of reproduce, evaluate, certify, train, benchmarks.",
         ),
     ],
     out: Annotated[
