@@ -23,7 +23,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="PATH...",
-            help="Folders and files of results: of reproduce, evaluate, certify, train, benchmarks.",
+            help="Folders and files of results: of reproduce, evaluate, certify, train, and the "
+            "benchmarks.",
         ),
     ],
     out: Annotated[
