@@ -23,7 +23,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="PATH...",
-            help="Folders and files of results: of reproduce, evaluate, and the benchmarks.",
+            help="Folders and files of results: of reproduce, evaluate, certify, train, and the "
+            "benchmarks.",
         ),
     ],
     out: Annotated[
