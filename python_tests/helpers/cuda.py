@@ -128,6 +128,7 @@ class FakeCuda(types.ModuleType):
                     options=options,
                     data_range=arguments["data_range"],
                     largest=arguments["largest"],
+                    empty=None if arguments["empty"] < 0 else arguments["empty"],
                     threads=1,
                     info=records,
                 )
