@@ -25,6 +25,7 @@ struct Doubt {
   static constexpr double anchors[] = {0.2, 0.08};   // least share that are not 0, of a pass
   static constexpr double variance[] = {1e-3, 1e-5}; // least, in squares of the mean
   static constexpr double most_anchors = 0.9;        // share, of a pass
+  static constexpr double most_single = 0.75;        // share, of a pass that is the only one
   static constexpr double roughness = 0.7;   // squared difference of neighbours, in variances
   static constexpr int least_inner = 5;      // iterations between two changes of delta
   static constexpr double least_decay = 0.4; // of delta
@@ -61,10 +62,11 @@ struct PixelCounts {
       return filled < Doubt::anchors[limit] || !(variance > Doubt::variance[limit] * mean * mean);
     };
     const bool smooth = differences <= 2 * Doubt::roughness * variance * pairs;
-    return beyond(1)                                     ? Care::whole
-           : beyond(0) || !smooth                        ? Care::wide
-           : std::max(share, rest) > Doubt::most_anchors ? Care::close
-                                                         : Care::usual;
+    const double most = alternate ? Doubt::most_anchors : Doubt::most_single;
+    return beyond(1)                      ? Care::whole
+           : beyond(0) || !smooth         ? Care::wide
+           : std::max(share, rest) > most ? Care::close
+                                          : Care::usual;
   }
 };
 
