@@ -58,6 +58,11 @@ def shortened(text: str, most: int = 80) -> str:
     return f"{text[: most - 3 - end]}...{text[-end:]}"
 
 
+def reason_of(error: BaseException, most: int = 300) -> str:
+    """Return what an error says in one line, shortened: a damaged file can put anything in it."""
+    return shortened(" ".join(str(error).split()), most) or type(error).__name__
+
+
 def check_bool(name: str, value: Any) -> bool:
     """Return `value` if it is True or False; NumPy's do not count."""
     if not isinstance(value, bool):

@@ -16,6 +16,7 @@ import torch
 from splic_ext.atomic import write_bytes
 from splic_ext.certify.plan import PatchPlan
 from splic_ext.certify.records import CertificateReport
+from splic_ext.checks import reason_of
 from splic_ext.data.npz import check_unpacked, read_member
 
 __all__ = ["EXAMPLES", "Examples", "choose_examples", "has_examples", "make_examples"]
@@ -136,9 +137,9 @@ class Examples:
         except MemoryError:
             raise
         except Exception as error:  # of any type: the content of a damaged file is anything
-            reason = " ".join(f"{error}".split()) or type(error).__name__
             raise ValueError(
-                f"the examples '{path}' cannot be used: {reason}; certify again to have them made"
+                f"the examples '{path}' cannot be used: {reason_of(error)}; certify again to have "
+                "them made"
             ) from error
 
 

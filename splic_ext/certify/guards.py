@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from splic_ext.certify.masks import MaskSet
-from splic_ext.checks import check_labels
+from splic_ext.checks import check_labels, reason_of
 from splic_ext.defenses import Defense
 from splic_ext.defenses.images import check_images
 from splic_ext.evaluation.inputs import check_network
@@ -57,11 +57,10 @@ def check_classifier(
     except (RuntimeError, ValueError) as error:
         if not isinstance(model, nn.Module) or not _cannot_take(model, shown):
             raise
-        reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"`model` must take images of {shown.shape[1]} channels, as the {parameter} {fill!r} "
-            f"makes them, got the error: {reason}; give a network that was made for it, or "
-            f"another `{parameter}`"
+            f"makes them, got the error: {reason_of(error)}; give a network that was made for it, "
+            f"or another `{parameter}`"
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_labels, shortened
+from splic_ext.checks import check_labels, reason_of, shortened
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
@@ -49,7 +49,7 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
         raise
     except Exception as error:  # of any type: the content of a damaged file is anything
         raise ValueError(
-            f"the file '{path}' is no .npz archive that can be read: {shortened(str(error), 300)}; "
+            f"the file '{path}' is no .npz archive that can be read: {reason_of(error)}; "
             "make it anew with `numpy.savez(path, x=images, y=labels)`"
         ) from error
     labels = content.get("y", content.get("labels"))
@@ -70,7 +70,7 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
         raise
     except Exception as error:  # of any type, from LZMA and Pillow
         raise ValueError(
-            f"the archive '{path}' holds no data set: {shortened(str(error), 500)}"
+            f"the archive '{path}' holds no data set: {reason_of(error, 500)}"
         ) from error
 
 

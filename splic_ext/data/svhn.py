@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from splic_ext.checks import reason_of
 from splic_ext.data.dataset import DIGITS, Dataset
 from splic_ext.data.matlab import MatlabError, check_matlab
 from splic_ext.data.npz import MAX_BYTES
@@ -44,7 +45,8 @@ def load_svhn(path: Path, *, limit: int | None = None, max_bytes: int = MAX_BYTE
         ) from error
     except Exception as error:  # of any type: the content of a damaged file is anything
         raise ValueError(
-            f"the file '{path}' is no MATLAB file that can be read: {error}; fetch or save it again"
+            f"the file '{path}' is no MATLAB file that can be read: {reason_of(error)}; "
+            "fetch or save it again"
         ) from error
     X, y = content.get("X"), content.get("y")
     if (

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import channel_first, looks_channel_last
-from splic_ext.checks import shortened
+from splic_ext.checks import reason_of
 from splic_ext.data.npz import MAX_BYTES, check_npy, check_unpacked, read_member
 from splic_ext.options import MAX_SIDE
 
@@ -235,7 +235,7 @@ def _reading(kind: str, saved: str) -> Iterator[None]:
     except OSError as error:  # of the source, not of the output
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        reason = shortened(str(error).partition("\n")[0], 300) or type(error).__name__
+        reason = reason_of(error)
         fix = "" if "; " in reason else f"; save it again with `{saved}`"
         error_type = zipfile.BadZipFile if isinstance(error, zipfile.BadZipFile) else ValueError
         raise error_type(f"cannot be read as {kind}: {reason}{fix}") from error

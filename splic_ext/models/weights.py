@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from splic_ext.checks import reason_of
 from splic_ext.models.pickled import UnsafeError, check_saved
 from splic_ext.optional import optional
 
@@ -210,5 +211,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnsafeError) or type(error).__name__ == "SafetensorError":
-        return str(error).partition("\n")[0]
+        return reason_of(error)
     return "it is damaged, or no weights file"

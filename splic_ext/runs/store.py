@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.atomic import RESULTS, atomic_path, remove_stale, telling
+from splic_ext.checks import reason_of
 from splic_ext.data.npz import check_unpacked, read_member
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
@@ -92,7 +93,7 @@ class PartStore:
         except FileNotFoundError:  # another process has finished with it, and removed it
             return None
         except Exception as error:  # of any type: the content of a damaged file is anything
-            part, reason = None, str(error) or type(error).__name__
+            part, reason = None, reason_of(error)
         if part is None:
             note = f"the file '{path}' is no part of this run and is made anew: {reason}"
             self.notes.append(note)

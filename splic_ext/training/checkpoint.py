@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from splic_ext.atomic import write_bytes
+from splic_ext.checks import reason_of
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 from splic_ext.runs.plain import decode, encode
 from splic_ext.training.options import LATER
@@ -122,8 +123,8 @@ class Checkpoint:
         except MemoryError:
             raise
         except Exception as error:  # of any type: the content of a damaged file is anything
-            reason = f"{type(error).__name__}: {error}"
-            raise _refused(path, f"cannot be read ({reason.splitlines()[0]})") from error
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            raise _refused(path, f"cannot be read ({reason})") from error
         if version != VERSION:
             raise DamagedError(
                 f"the checkpoint '{path}' must have the schema version {VERSION}, got "
@@ -143,7 +144,7 @@ class Checkpoint:
             parts = meta["identity"], meta["environment"], position, meta["scaler"]
             return cls(*parts, int(meta["averaged"]), tensors)
         except (KeyError, TypeError, ValueError) as error:
-            raise _refused(path, f"is damaged ({error})") from error
+            raise _refused(path, f"is damaged ({reason_of(error)})") from error
 
 
 def differences(there: Any, here: Mapping[str, Any]) -> str:
