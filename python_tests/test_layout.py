@@ -27,7 +27,7 @@ FLOORS = (
     ("completion",),
     ("backends",),
     ("arrays", "masks", "data", "models"),
-    ("options", "specs", "checks", "errors", "optional", "atomic", "signals"),
+    ("options", "specs", "checks", "errors", "optional", "outside", "atomic", "signals"),
 )
 #: Who may import whom on one floor: importer, imported.
 BESIDE = {
@@ -37,6 +37,7 @@ BESIDE = {
     ("specs", "checks"),
     ("specs", "errors"),
     ("checks", "errors"),
+    ("outside", "checks"),
     ("optional", "errors"),
     ("atomic", "signals"),
     ("fills", "defenses"),
