@@ -15,6 +15,7 @@
 #include "completion.hpp"
 #include "shifted.hpp"
 #include "surrogate.hpp"
+#include "tape.hpp"
 
 namespace splic {
 namespace SPLIC_ISA {
@@ -26,6 +27,7 @@ template <class E> class Derivative : private Completion<E> {
   using Base::problem_, Base::g_, Base::r_, Base::x_, Base::triplets_, Base::anchors_;
   using typename Base::Item;
   using typename Base::S;
+  using Iteration = splic::SPLIC_ISA::Iteration<E>;
 
 public:
   static std::size_t workspace_bytes(const Problem &problem) {
@@ -52,13 +54,6 @@ public:
   }
 
 private:
-  // What stays of an iteration.
-  struct Iteration {
-    Matrix<E> left, right; // U (m x r) and Z' = U'X (r x n)
-    E *theta, *delta;
-    Mask<E> *active;
-  };
-
   static void keep_iteration(Base &base, int pass, int t, E delta) {
     auto &self = static_cast<Derivative &>(base);
     const Iteration now = self.tape_[pass][t];
@@ -97,46 +92,10 @@ private:
       surrogate_.lay_out(g_, arena);
     if (r_ == g_.n)
       null_ = arena.take_matrix<E>(g_.m, g_.n);
-    // One iteration after the other; where they begin is found by their number.
-    for (int pass = 0; pass < problem.passes(); ++pass) {
-      Tape &tape = tape_[pass];
-      const std::size_t before = arena.used();
-      tape.first = take_iteration(arena);
-      tape.bytes = arena.used() - before;
-      arena.template take<unsigned char>(
-          tape.bytes, static_cast<std::size_t>(problem.options.max_iterations - 1));
-    }
+    for (int pass = 0; pass < problem.passes(); ++pass)
+      tape_[pass].lay_out(g_.m, r_, triplets_.kept_.row, triplets_.right_.row,
+                          problem.options.max_iterations, arena);
   }
-
-  Iteration take_iteration(Arena &arena) {
-    Iteration now;
-    now.left = {arena.take<E>(static_cast<std::size_t>(g_.m) * triplets_.kept_.row),
-                triplets_.kept_.row, 1};
-    now.right = {arena.take<E>(static_cast<std::size_t>(r_) * triplets_.right_.row),
-                 triplets_.right_.row, 1};
-    now.theta = arena.take<E>(r_);
-    now.delta = arena.take<E>(1);
-    now.active = arena.take<Mask<E>>(1);
-    return now;
-  }
-
-  struct Tape {
-    Iteration first;
-    std::size_t bytes = 0;
-    Iteration operator[](int t) const {
-      const auto moved = [&](auto *p) {
-        using T = decltype(p);
-        return reinterpret_cast<T>(reinterpret_cast<unsigned char *>(p) + t * bytes);
-      };
-      Iteration now = first;
-      now.left.p = moved(now.left.p);
-      now.right.p = moved(now.right.p);
-      now.theta = moved(now.theta);
-      now.delta = moved(now.delta);
-      now.active = moved(now.active);
-      return now;
-    }
-  };
 
   // ---- in and out ----
 
@@ -497,7 +456,7 @@ private:
   E *line_ = nullptr; // a row
   ShiftedSystems<E> systems_;
   Surrogate<E> surrogate_;
-  Tape tape_[2];
+  Tape<E> tape_[2];
   int count_[2] = {0, 0};
   E by_delta_ = E{}, by_start_ = E{};
 };
