@@ -106,8 +106,7 @@ def draw(folder: Path) -> str:
         for path in sorted(folder.glob(f"*/{PATCHES}"))
     }
     pixels = {
-        path.parent.name: PixelEvaluation.load(path)
-        for path in sorted(folder.glob(f"*/{PIXELS}"))
+        path.parent.name: PixelEvaluation.load(path) for path in sorted(folder.glob(f"*/{PIXELS}"))
     }
     if not runs and not pixels:
         raise ValueError(f"no run below '{folder}': it has no {PATCHES} and no {PIXELS}")

@@ -1,11 +1,13 @@
-"""How often a network is right under pairs of masks, fill by fill; see docs/presets.md.
+"""How often a network is right where pixels are hidden, fill by fill; see docs/presets.md.
 
     python benchmarks/tune_fill.py --cifar10 NPZ WEIGHTS --svhn NPZ WEIGHTS gray splic splic:rank=8
+    python benchmarks/tune_fill.py --cifar10 NPZ WEIGHTS --kept 0.1 --kept 0.2 mean splic:ablation
 
 Needs torch, and training images as .npz archives; test images are for results alone. Each image is
-asked for under random pairs of the masks of a certificate, the same pairs for every fill. A
-certificate needs all pairs; some of them tell fills apart at a fraction of the time. Times are
-medians over batches, so that matrices that are made once do not count.
+asked for under random pairs of the masks of a certificate against patches, the same pairs for every
+fill; with --kept, under random masks that keep this share of the pixels. A certificate needs all
+pairs; some of them tell fills apart at a fraction of the time. Times are medians over batches, so
+that matrices that are made once do not count.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 import torch
 from conftest import environment
 
-from splic_ext.certify import MaskSet
+from splic_ext.certify import MaskSet, ablation_masks
 from splic_ext.data import Dataset, load_dataset
 from splic_ext.fills import fill_from_spec
 from splic_ext.models import build_model, load_weights
@@ -40,7 +42,8 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}", nargs=2, type=Path, metavar=("NPZ", "WEIGHTS"))
     parser.add_argument("--first", type=int, default=1000, help="index of the first image")
     parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--pairs", type=int, default=24, help="of each image")
+    parser.add_argument("--pairs", type=int, default=24, help="or masks, of each image")
+    parser.add_argument("--kept", type=float, action="append", help="share that is visible")
     parser.add_argument("--patch", type=int, default=5)
     parser.add_argument("--masks", type=int, default=6, help="along each axis")
     parser.add_argument("--threads", type=int, default=1)
@@ -53,9 +56,9 @@ def parse() -> argparse.Namespace:
 
 
 class Problem:
-    """Images, labels, a network, and pairs of masks for each image."""
+    """Images, labels, a network, and masks for each image."""
 
-    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+    def __init__(self, name: str, arguments: argparse.Namespace, kept: float | None) -> None:
         path, weights = getattr(arguments, name)
         data: Dataset = load_dataset(str(path), "train")
         part = slice(arguments.first, arguments.first + arguments.images)
@@ -64,13 +67,20 @@ class Problem:
         self.images = torch.from_numpy(whole.to_float())
         model = build_model(NETWORKS[name], len(data.classes))
         self.network = load_weights(model, weights).eval().requires_grad_(False)
-        masks = MaskSet(*self.images.shape[2:], arguments.patch, arguments.masks)
-        rng = np.random.default_rng(0)
-        draws = [
-            rng.choice(len(masks.pairs), arguments.pairs, replace=False) for _ in range(len(whole))
-        ]
-        first, second = masks.pairs[np.stack(draws)].transpose(2, 0, 1)
-        self.visible = torch.from_numpy(masks.visible[first] & masks.visible[second])
+        self.kept, count, size = kept, len(whole), self.images.shape[2:]
+        if kept is None:
+            masks = MaskSet(*size, arguments.patch, arguments.masks)
+            rng = np.random.default_rng(0)
+            draws = [
+                rng.choice(len(masks.pairs), arguments.pairs, replace=False) for _ in range(count)
+            ]
+            first, second = masks.pairs[np.stack(draws)].transpose(2, 0, 1)
+            visible = masks.visible[first] & masks.visible[second]
+        else:
+            index, draw = np.divmod(np.arange(count * arguments.pairs), arguments.pairs)
+            visible = ablation_masks(tuple(size), kept, index=index, draw=draw)
+            visible = visible.reshape(count, arguments.pairs, *size)
+        self.visible = torch.from_numpy(visible)
 
     def measure(self, spec: str) -> dict[str, Any]:
         """Return what goes into the JSON."""
@@ -92,10 +102,12 @@ class Problem:
             right[part] = classes == self.labels[part, None]
         entry = {
             "data": self.name,
+            **({} if self.kept is None else {"kept": self.kept}),
             "fill": spec,
             "pairs_right": round(100 * float(right.float().mean()), 2),
             "images_right": round(100 * float(right.all(dim=1).float().mean()), 2),
             "rmse": round((squares / hidden) ** 0.5, 4),
+            "psnr": round(-10 * np.log10(squares / self.images[0].numel() / count / pairs), 2),
             "milliseconds": round(1e3 * float(np.median(seconds)), 3),
         }
         print(json.dumps(entry), flush=True)
@@ -115,11 +127,15 @@ def main() -> None:
         "images": arguments.images,
         "first": arguments.first,
         "pairs": arguments.pairs,
-        "patch": arguments.patch,
-        "masks": arguments.masks,
+        **({} if arguments.kept else {"patch": arguments.patch, "masks": arguments.masks}),
         "threads": arguments.threads,
     }
-    problems = [Problem(name, arguments) for name in NETWORKS if getattr(arguments, name)]
+    problems = [
+        Problem(name, arguments, kept)
+        for name in NETWORKS
+        if getattr(arguments, name)
+        for kept in arguments.kept or [None]
+    ]
     rows = [problem.measure(spec) for problem in problems for spec in arguments.fills]
     lines = [f'  "{key}": {json.dumps(value)}' for key, value in document.items()]
     lines.append('  "fills": [\n    ' + ",\n    ".join(map(json.dumps, rows)) + "\n  ]")
