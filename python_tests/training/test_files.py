@@ -213,6 +213,7 @@ def test_a_name_is_always_built_anew(tmp_path):
 OTHER_VALUES = {
     "adversarial_warmup_epochs": (1.0, {"adversarial": "bpda:steps=1"}),
     "cutout": ("1x3", {"fill": "gray"}),
+    "cutout_tries": (2, {"cutout": "1x3", "fill": "gray"}),
     "fill": ("mean", {"cutout": "1x3"}),
     "ablate": (0.5, {"encoding": "gray"}),
     "encoding": ("mean", {"ablate": 5}),

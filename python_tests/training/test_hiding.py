@@ -324,6 +324,7 @@ def test_stopped_and_resumed_to_the_same_bits(tmp_path, monkeypatch, stops, kind
         {"cutout": "1x3"},
         {"cutout": "2x3"},
         {"cutout": "1x3", "fill": "mean"},
+        {"cutout": "1x3", "cutout_tries": 2},
         {"ablate": 0.5, "encoding": "gray"},
         {"ablate": 32, "encoding": "gray"},
         {"ablate": 0.5, "encoding": "mean"},
@@ -339,6 +340,42 @@ def test_another_training(tmp_path, change):
     changed = fit(epochs=1, **change)
     assert changed.record.key != plain.record.key
     assert not same_weights(changed.network, plain.network)
+
+
+def test_of_several_tries_the_worst_is_learnt(monkeypatch):
+    """Each image has the boxes of one of the draws, that of the largest loss at that time."""
+    tried, losses = [], Learner.losses
+
+    def noted(self, images, labels):
+        with torch.no_grad():
+            logits = before(images)
+        found = losses(self, images, labels)
+        assert torch.allclose(
+            found, torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        )
+        tried.append((images.clone(), found))
+        return found
+
+    monkeypatch.setattr(Learner, "losses", noted)
+    seen, before, network = spy(monkeypatch), wide().eval(), wide()
+    data = numbered()
+    fit(network, data, epochs=1, batch_size=12, cutout="2x3", fill="gray", cutout_tries=4)
+    assert len(tried) == 4
+    assert len({images.numpy().tobytes() for images, _ in tried}) == 4
+    worst = torch.stack([found for _, found in tried]).argmax(dim=0)
+    assert len(worst.unique()) > 1
+    (learnt, _), *more = seen
+    assert not more
+    images = torch.stack([images for images, _ in tried])
+    assert torch.equal(learnt, images[worst, torch.arange(12)])
+    ((first, _),) = learnt_with(monkeypatch, data, cutout_tries=1)
+    assert torch.equal(tried[0][0], first)
+
+
+def learnt_with(monkeypatch, data, **options):
+    seen = spy(monkeypatch)
+    fit(wide(), data, epochs=1, batch_size=12, cutout="2x3", fill="gray", **options)
+    return seen
 
 
 def test_the_code_of_the_fills_counts():
@@ -403,6 +440,18 @@ def test_hidden_boxes_are_borne_by_who_has_learnt_them():
         ({"cutout": "2x9", "fill": "grey"}, ValueError, "fill name must be one of gray, mean,"),
         ({"cutout": "2x9", "fill": "gray:value=2"}, ValueError, "`value` must be finite and in"),
         ({"cutout": "2x9", "fill": 3}, TypeError, "a specification must be a string"),
+        (
+            {"cutout": "1x3", "cutout_tries": 0},
+            ValueError,
+            "`cutout_tries` must be an integer in [1, 64]",
+        ),
+        (
+            {"cutout": "1x3", "cutout_tries": 65},
+            ValueError,
+            "`cutout_tries` must be an integer in [1, 64]",
+        ),
+        ({"cutout": "1x3", "cutout_tries": 1.5}, TypeError, "`cutout_tries` must be an integer"),
+        ({"cutout_tries": 2}, ValueError, "`cutout_tries` needs `cutout`, which hides what"),
         ({"fill": "gray"}, ValueError, "`fill` needs `cutout`, which hides what it fills; give"),
         ({"encoding": "gray"}, ValueError, "`encoding` needs `ablate`, which hides"),
         ({"ablate": 0.1}, ValueError, "`ablate` needs `encoding`, what the network gets of an"),

@@ -99,6 +99,14 @@ def train(
             "or 1x5x8 for 5 rows and 8 columns. Each number of boxes from 0 on is as likely.",
         ),
     ] = None,
+    cutout_tries: Annotated[
+        int,
+        hiding_option(
+            min=1,
+            max=64,
+            help="Draw the boxes of an image so often, and learn those with the largest loss.",
+        ),
+    ] = 1,
     fill: Annotated[
         str | None,
         hiding_option(metavar="SPEC", help="What fills the boxes. Default: splic."),
@@ -243,6 +251,7 @@ def train(
             adversarial=adversarial,
             adversarial_warmup_epochs=adversarial_warmup_epochs,
             cutout=cutout,
+            cutout_tries=cutout_tries,
             fill=fill,
             ablate=_share_or_count(ablate),
             encoding=encoding,

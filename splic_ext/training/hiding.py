@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,13 +111,15 @@ class Hiding:
     """What is hidden of the images of a training, and what stands there instead.
 
     Boxes, with `fill`, or all but the `kept` pixels, with `fill` as encoding; or nothing. Masks are
-    functions of the seed, the epoch and the position of the image in it: nothing has a state.
+    functions of the seed, the epoch and the position of the image in it: nothing has a state. Of
+    `tries` draws of boxes the worst is learnt.
     """
 
     seed: int
     boxes: Boxes | None = None
     kept: float | None = None
     fill: Fill | None = None
+    tries: int = 1
 
     @property
     def outputs(self) -> int:
@@ -137,12 +140,34 @@ class Hiding:
                 f"{kept}; choose less"
             )
 
-    def learnt(self, images: torch.Tensor, epoch: int, part: slice) -> torch.Tensor:
-        """Return what is learnt of images (N, C, H, W) at these positions of an epoch."""
+    def learnt(
+        self,
+        images: torch.Tensor,
+        epoch: int,
+        part: slice,
+        losses: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Return what is learnt of images (N, C, H, W) at these positions of an epoch.
+
+        `losses` says how well each image is known already, if there are several tries.
+        """
         if self.boxes is None:
             return self._ablated(images, derive_seed(self.seed, "ablated", epoch), part)
+        worst = self._boxed(images, derive_seed(self.seed, "boxes", epoch), part)
+        if self.tries > 1:
+            assert losses is not None
+            most = losses(worst)
+            for number in range(1, self.tries):
+                tried = self._boxed(images, derive_seed(self.seed, "boxes", epoch, number), part)
+                found = losses(tried)
+                worst = torch.where((found > most)[:, None, None, None], tried, worst)
+                most = torch.maximum(found, most)
+        return worst
+
+    def _boxed(self, images: torch.Tensor, seed: int, part: slice) -> torch.Tensor:
+        """Return images with boxes of their own, filled."""
+        assert self.boxes is not None
         assert self.fill is not None
-        seed = derive_seed(self.seed, "boxes", epoch)
         masks = self.boxes.masks(seed, part, *images.shape[2:])
         touched = np.flatnonzero(~masks.all(axis=(1, 2, 3)))
         if not len(touched):

@@ -73,6 +73,12 @@ class Learner:
             logits: torch.Tensor = network(images.contiguous(memory_format=self._format))
         return logits
 
+    def losses(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each image, by the network as it is asked, not as it learns."""
+        with torch.no_grad():
+            logits = self.logits(self.fast.eval(), images)
+        return cross_entropy(logits.float(), labels, reduction="none")
+
     def learn(
         self, images: torch.Tensor, labels: torch.Tensor, count: int, rate: float
     ) -> tuple[float, int]:

@@ -26,6 +26,7 @@ LATER: Mapping[str, Any] = MappingProxyType(
     {
         "adversarial_warmup_epochs": 0.0,
         "cutout": None,
+        "cutout_tries": 1,
         "fill": None,
         "ablate": None,
         "encoding": None,
@@ -93,6 +94,10 @@ class TrainingOptions:
         patches [3]_. Of each image the number of boxes is 0, ..., COUNT with equal chances: so
         the network learns whole images, too. Boxes lie anywhere inside the image, and may overlap.
         Test images stay whole. Not together with `copies`, `adversarial` or `ablate`.
+    cutout_tries : int, default 1
+        Boxes are drawn so often for each image, in [1, 64], and those with the largest loss of the
+        network as it is are learnt: a certificate asks for the worst pair of masks. In the spirit
+        of Greedy Cutout [5]_, which searches among masks that cover the image.
     fill : str, optional
         A text for :func:`splic_ext.fills.fill_from_spec`: what the boxes of `cutout` are filled
         with; ``"splic"`` if it is left out.
@@ -124,6 +129,8 @@ class TrainingOptions:
        boxes of gray (T. DeVries, G. Taylor, arXiv:1708.04552, 2017).
     .. [4] A. Levine, S. Feizi, "Robustness Certificates for Sparse Adversarial Attacks by
        Randomized Ablation", AAAI 2020.
+    .. [5] A. Saha, S. Yu, M. Norouzzadeh, W.-Y. Lin, C. Mummadi, "Revisiting Image Classifier
+       Training for Improved Certified Robust Defense against Adversarial Patches", TMLR 2023.
 
     Examples
     --------
@@ -153,6 +160,7 @@ class TrainingOptions:
     adversarial: str | None = None
     adversarial_warmup_epochs: float = 0.0
     cutout: str | None = None
+    cutout_tries: int = 1
     fill: str | None = None
     ablate: int | float | None = None
     encoding: str | None = None
@@ -164,6 +172,7 @@ class TrainingOptions:
             ("batch_size", 1, MOST),
             ("crop", 0, 512),
             ("copies", 0, 2**20),
+            ("cutout_tries", 1, 64),
             ("seed", 0, 2**64 - 1),
         ):
             self._set(name, check_integer(name, getattr(self, name), low, high))
@@ -208,9 +217,10 @@ class TrainingOptions:
         """Check what is hidden, against the rest too, and complete what may be left out."""
         for name, needed, example in (
             ("fill", "cutout", "'2x9'"),
+            ("cutout_tries", "cutout", "'2x9'"),
             ("encoding", "ablate", "0.1"),
         ):
-            if getattr(self, name) is not None and getattr(self, needed) is None:
+            if getattr(self, name) != LATER[name] and getattr(self, needed) is None:
                 raise ValueError(
                     f"`{name}` needs `{needed}`, which hides what it fills; give that, such as "
                     f"{example}, or leave it out"
@@ -260,7 +270,7 @@ class TrainingOptions:
     def build_hiding(self) -> Hiding:
         """Return what `cutout` and `fill`, or `ablate` and `encoding`, describe."""
         boxes = None if self.cutout is None else Boxes.parse(self.cutout)
-        return Hiding(self.seed, boxes, self.ablate, self.build_fill())
+        return Hiding(self.seed, boxes, self.ablate, self.build_fill(), self.cutout_tries)
 
     def build_fill(self) -> Fill | None:
         """Return the fill that `fill` or `encoding` describes, if there is one."""

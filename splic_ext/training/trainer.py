@@ -119,8 +119,14 @@ class Trainer:
         part = processes.part(start, stop)
         images, labels, index = self._batch(epoch, part)
         if self.hiding.fill is not None:
+
+            def losses(hidden: torch.Tensor) -> torch.Tensor:
+                defended = self._defend(epoch, hidden, index)
+                with clock.phase("network"):
+                    return self.learner.losses(defended, labels)
+
             with clock.phase("defense"), torch.no_grad():
-                images = self.hiding.learnt(images, epoch.number, part)
+                images = self.hiding.learnt(images, epoch.number, part, losses)
         if not self.copies:
             images = self._attacked(epoch, images, labels, index, done, clock)
             images = self._defend(epoch, images, index)
