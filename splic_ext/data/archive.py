@@ -66,6 +66,8 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
             "save it with `numpy.savez(path, x=images, y=labels)`"
         )
     try:
+        if pair is not None:
+            layout_of(content[pair[0]].shape)
         labels = check_labels(content["labels" if pair is None else pair[1]])
         classes = _classes(content, labels)
         if pair is None:

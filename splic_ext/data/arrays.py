@@ -95,11 +95,10 @@ def bytes_of(images: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
 
 def _refuse(images: npt.NDArray[Any]) -> None:
     """Raise the error on floats that are not in [0, 1]."""
-    low, high = float(np.nanmin(images)), float(np.nanmax(images))
-    fix = "leave out what normalises them: networks take images in [0, 1]"
-    if not np.isfinite(images).all():
-        got, fix = "NaN or infinity", "replace them, for example with numpy.nan_to_num"
-    else:
+    got, fix = "NaN or infinity", "replace them, for example with numpy.nan_to_num"
+    if np.isfinite(images).all():
+        low, high = float(images.min()), float(images.max())
+        fix = "leave out what normalises them: networks take images in [0, 1]"
         got = f"values in [{told_apart(low, 0.0)}, {told_apart(high, 1.0)}]"
         if low >= 0 and 1.5 < high <= 255:
             fix = "divide them by 255"

@@ -159,8 +159,9 @@ def _of_pair(pair: Any, name: str, classes: tuple[str, ...] | None, limit: int |
             f"{type(images).__name__}; give `(images, labels)`, arrays or tensors"
         )
     array = array_of(images)
-    numbers = check_labels(labels, len(array) if array.ndim else None)
-    array, rounded = bytes_of(channels_first(array[:limit], layout_of(array.shape)))
+    layout = layout_of(array.shape)
+    numbers = check_labels(labels, len(array))
+    array, rounded = bytes_of(channels_first(array[:limit], layout))
     if rounded:
         warnings.warn(f"{ROUNDED} in '{name}'", stacklevel=3)
     return Dataset(name, array, numbers[:limit], classes or _numbered(numbers))
@@ -202,17 +203,19 @@ class _ItemSource(Source):
 
     def _samples(self) -> Iterator[Sample]:
         for index in range(self._limit):
-            image, label = self._item(index)
+            image, label, notes = self._item(index)
             if index == 0 and not np.array_equal(self._item(0)[0], image):
                 warnings.warn(
                     f"the data set '{self.name}' returns another image 0 when it is asked again: "
                     "leave random transforms out, since each image is taken once",
                     stacklevel=6,
                 )
+            for note in notes:
+                self.note(note, f"image {index}")
             yield Sample(f"image {index}", image, label)
 
-    def _item(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
-        """Return the pixels and the label of an item."""
+    def _item(self, index: int) -> tuple[npt.NDArray[np.uint8], int, list[str]]:
+        """Return the pixels and the label of an item, and what was lost."""
         item = self._data[index]
         image, label = _parts(item, index)
         try:
@@ -223,9 +226,7 @@ class _ItemSource(Source):
             raise ValueError(
                 f"item {index} of the data set '{self.name}' cannot be read: {reason_of(error)}"
             ) from error
-        for note in notes:
-            self.note(note, f"image {index}")
-        return pixels, label
+        return pixels, label, notes
 
 
 def _class_names(data: Any) -> tuple[str, ...] | None:
