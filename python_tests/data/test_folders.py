@@ -68,7 +68,9 @@ def test_splits(tmp_path):
     assert data.labels.tolist() == [1, 2]
     assert data.name == f"{tmp_path.name}/val"
     assert load_dataset(tmp_path / "val").classes == ("bee", "cat")
-    with pytest.raises(ValueError, match="`split` must be one of train, val, got 'test'; .* choose"):
+    with pytest.raises(
+        ValueError, match="`split` must be one of train, val, got 'test'; .* choose"
+    ):
         load_dataset(tmp_path)
 
 
@@ -136,10 +138,14 @@ def test_many_damaged_files_are_counted(folder, monkeypatch):
     root, _ = folder
     for number in range(6):
         (root / "ant" / f"b{number}.png").write_bytes(b"?")
-    with pytest.warns(UserWarning, match=r"6 of the images in .*'ant/b2.png' \([^)]*\), and 3 more"):
+    with pytest.warns(
+        UserWarning, match=r"6 of the images in .*'ant/b2.png' \([^)]*\), and 3 more"
+    ):
         assert len(load_dataset(root).unread) == 6
     monkeypatch.setattr(base_module, "MOST_UNREAD", 5)
-    with pytest.raises(ValueError, match="more than 5 files of .* cannot be read, the first is the"):
+    with pytest.raises(
+        ValueError, match="more than 5 files of .* cannot be read, the first is the"
+    ):
         load_dataset(root)
 
 
@@ -147,7 +153,9 @@ def test_nothing_readable_is_an_error(tmp_path):
     for name in ("ant/0.png", "bee/0.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"?")
-    with pytest.raises(ValueError, match=r"no image of .* can be read: the file 'ant/0.png' \(it is"):
+    with pytest.raises(
+        ValueError, match=r"no image of .* can be read: the file 'ant/0.png' \(it is"
+    ):
         load_dataset(tmp_path)
 
 
@@ -165,7 +173,7 @@ def test_other_files_are_told(folder):
     assert data.classes == ("ant", "bee", "cat")
     said = [str(warning.message) for warning in told]
     for words in (
-        "files that are no images are passed over: 1 in",
+        "files of other kinds are passed over: 1 in",
         "hidden files are passed over: 3 in",
         "files are in no folder of a class and are passed over: 1 in",
         "folders of classes hold no image: 1 in",

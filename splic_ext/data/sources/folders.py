@@ -19,7 +19,7 @@ SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation", 
 #: Folders in folders in that of a class.
 MOST_DEEP = 16
 
-_OTHERS = "files that are no images are passed over"
+_OTHERS = "files of other kinds are passed over"
 _HIDDEN = "hidden files are passed over"
 _OUTSIDE = "files are in no folder of a class and are passed over"
 

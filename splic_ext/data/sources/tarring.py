@@ -160,7 +160,9 @@ class _Stream:
 def _header(stream: _Stream) -> tarfile.TarInfo | None:
     """Return the header of the next file; None at the end."""
     block = stream.read(BLOCK)
-    if not block or not block.strip(b"\0"):
+    if not block:
+        raise TarError("it ends without the mark of its end: it is cut short")
+    if not block.strip(b"\0"):
         return None
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "replace")

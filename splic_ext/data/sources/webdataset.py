@@ -28,7 +28,7 @@ LABELS = ("label", "cls", "class", "labels", "fine_label")
 LOOKED_AT = 50
 
 _BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}|\{([^{}]*,[^{}]*)\}")
-_OTHERS = "files that are no images or labels are passed over"
+_OTHERS = "files of other kinds are passed over"
 
 
 def expand_braces(pattern: str) -> list[str] | None:
