@@ -163,7 +163,7 @@ def test_damaged_npy(tmp_path, images, labels, message):
 
 def test_npy_without_labels(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
-    with pytest.raises(FileNotFoundError, match="the labels of .*images.npy' do not exist; save"):
+    with pytest.raises(FileNotFoundError, match=r"the labels of .*images.npy' do not exist; save"):
         load_dataset(tmp_path)
 
 
@@ -216,7 +216,7 @@ def test_webdataset(tmp_path, pngs, mode, format):
     assert len(load_dataset(path, limit=2)) == 2
     source = open_source(path)
     assert source.count is None
-    with pytest.raises(TypeError, match="the length of .* is not known before it is read"):
+    with pytest.raises(TypeError, match=r"the length of .* is not known before it is read"):
         len(source)
     assert [s.key for s in source] == [f"a/{k:04}" for k in range(5)]
 
@@ -392,7 +392,7 @@ def test_archives_without_a_sample(tmp_path, pngs):
         load_dataset(path)
     (tmp_path / "empty").mkdir()
     write_tar(tmp_path / "empty" / "none.tar", [])
-    with pytest.raises(ValueError, match="no image of .*empty' can be read; check what it holds"):
+    with pytest.raises(ValueError, match=r"no image of .*empty' can be read; check what it holds"):
         load_dataset(tmp_path / "empty")
 
 
@@ -511,7 +511,7 @@ def test_bounds_of_parquet(tmp_path, pngs, arrow):
     ):
         load_dataset(path, max_bytes=2 * 10**6)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="mine.parquet' is no Parquet file that can be read: "):
+    with pytest.raises(ValueError, match=r"mine.parquet' is no Parquet file that can be read: "):
         load_dataset(path)
 
 

@@ -84,9 +84,11 @@ def bytes_of(images: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
     result, off = np.empty(images.shape, np.uint8), 0.0
     rows = max(1, CHUNK // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(images), rows):
-        values = 255 * images[start : start + rows].astype(np.float64)
-        if not (values.min(initial=0.0) >= 0 and values.max(initial=0.0) <= 255):
+        with np.errstate(all="ignore"):  # of NaN and huge numbers, which are refused
+            values = images[start : start + rows].astype(np.float64)
+        if not (values.min(initial=0.0) >= 0 and values.max(initial=0.0) <= 1):
             _refuse(images)
+        values *= 255
         levels = np.rint(values)
         off = max(off, float(np.abs(values - levels).max(initial=0.0)))
         result[start : start + rows] = levels
