@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -540,3 +541,61 @@ def test_pyarrow_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"'pyarrow', .*splic-ext\[parquet\]"):
         load_dataset(tmp_path / "mine.parquet")
+
+
+# Memory
+
+
+def large(count=100, size=200_000):
+    """Files that take 20 MB together."""
+    rng = np.random.default_rng(1)
+    return [rng.bytes(size) for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "tar.gz", "npy", "idx"])
+def test_readers_stream(tmp_path, kind):
+    """The memory that Python and NumPy take at once is that of a few images."""
+    contents, place = large(), tmp_path / "mine"
+    place.mkdir()
+    if kind == "folder":
+        for name in "ab":
+            (place / name).mkdir()
+        for index, content in enumerate(contents):
+            (place / "ab"[index % 2] / f"{index:03}.png").write_bytes(content)
+    elif kind in ("tar", "tar.gz"):
+        files = [(f"{k}.{end}", v) for k, c in enumerate(contents) for end, v in
+                 (("png", c), ("cls", b"0"))]  # fmt: skip
+        write_tar(place / f"mine.{kind}", files, "w:gz" if kind == "tar.gz" else "w")
+    else:
+        images = np.frombuffer(b"".join(contents), np.uint8).reshape(100, 400, 500)
+        if kind == "idx":
+            (place / "test-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images), 1))
+            (place / "test-labels-idx1-ubyte").write_bytes(idx(np.zeros(100)))
+        else:
+            np.save(place / "images.npy", images / np.float32(255))
+            np.save(place / "labels.npy", np.zeros(100, int))
+    contents = images = files = None
+    source = open_source(place)
+    tracemalloc.start()
+    try:
+        size = sum(len(s.image) if isinstance(s.image, bytes) else s.image.size for s in source)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size == 100 * 200_000
+    assert peak < (2_000_000 if kind in ("folder", "tar", "tar.gz", "idx") else 8_000_000)
+
+
+def test_parquet_streams(tmp_path, arrow):
+    """Page by page, of one large row group too."""
+    write_parquet(
+        arrow, tmp_path / "mine.parquet", large(400), [0] * 400, use_dictionary=False,
+        write_batch_size=8,
+    )  # fmt: skip
+    pool, before = arrow.default_memory_pool(), arrow.total_allocated_bytes()
+    most = size = 0
+    for sample in open_source(tmp_path / "mine.parquet"):
+        size += len(sample.image)
+        most = max(most, pool.bytes_allocated() - before)
+    assert size == 400 * 200_000
+    assert most < 30_000_000

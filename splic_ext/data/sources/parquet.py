@@ -16,8 +16,11 @@ __all__ = ["ParquetSource", "parquet_shards"]
 
 IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")
 
-#: Most bytes of the images that are read at a time, about; at least one row is.
-AT_ONCE = 2**24
+#: Most bytes of the images that are read at a time, about; at least one row is, and one page.
+AT_ONCE = 2**23
+
+#: Bytes of the file that are read at a time.
+BUFFER = 2**20
 
 #: Most rows that are read at a time.
 MOST_ROWS = 256
@@ -72,7 +75,9 @@ class ParquetSource(Source):
 
     def _opened(self, shard: Path) -> Any:
         try:
-            return self._parquet.ParquetFile(shard, memory_map=False, pre_buffer=False)
+            return self._parquet.ParquetFile(
+                shard, memory_map=False, pre_buffer=False, buffer_size=BUFFER
+            )
         except MemoryError:
             raise
         except Exception as error:  # of any type, from Arrow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from splic_ext.data.sources.base import Sample, Source, checked_label
 
 __all__ = ["DatasetSource", "NpySource", "is_npy_folder"]
 
-#: Images that are converted at a time.
-SOME = 64
+#: Values of images that are converted at a time; at least one image is.
+SOME = 2**18
 
 
 def is_npy_folder(folder: Path) -> bool:
@@ -53,9 +54,10 @@ class NpySource(Source):
         super().__init__(images, name, classes, len(self._images))
 
     def _samples(self) -> Iterator[Sample]:
-        for start in range(0, len(self), SOME):
+        some = max(1, SOME // max(1, math.prod(self._images.shape[1:])))
+        for start in range(0, len(self), some):
             try:
-                part = channels_first(np.asarray(self._images[start : start + SOME]), self._layout)
+                part = channels_first(np.asarray(self._images[start : start + some]), self._layout)
                 images, rounded = bytes_of(part)
             except ValueError as error:
                 raise ValueError(
