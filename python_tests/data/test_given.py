@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -306,9 +307,39 @@ def test_training_takes_them():
         expected.network.state_dict().values(), given.network.state_dict().values(), strict=True
     ):
         assert first.equal(second)
-    other = Dataset("other", test.images, test.labels, tuple("abcdefghij"))
-    with pytest.raises(ValueError, match=r"`test` must have the classes of .* got 'a' for the cla"):
+    named = [Dataset("x", part.images, part.labels, tuple("abcdefghij")) for part in (data, test)]
+    train("digits_cnn", named[0], options, test=pair[1], progress=False)  # numbers are no names
+    data, other = named[0], Dataset("y", test.images, test.labels, tuple("bacdefghij"))
+    with pytest.raises(ValueError, match=r"`test` must have the classes of .* got 'b' for the cla"):
         train("digits_cnn", data, options, test=other, progress=False)
+
+
+def test_the_adaptive_protocol_and_certificates_take_them():
+    pytest.importorskip("foolbox", reason="foolbox is not installed")
+    from helpers.evaluation import fit_digits
+
+    from splic_ext.certify import evaluate_patches
+    from splic_ext.experiments import evaluate_adaptively
+
+    digits, network = load_dataset("digits", limit=3), fit_digits()
+    pair = (digits.to_float(), digits.labels)
+    result = evaluate_adaptively(
+        network, pair, defense="tv:iterations=3", size="smoke", sections=["gradients"],
+        score_draws=1, progress=False,
+    )  # fmt: skip
+    assert len(result.select(section="gradients")) > 1
+    options = {"fills": ["gray"], "patch": 1, "masks": 2, "progress": False}
+    expected = evaluate_patches(network, digits, **options)
+    given = evaluate_patches(network, pair, **options)
+    assert given.records[0].dataset.sha256 == expected.records[0].dataset.sha256
+
+
+def test_names_of_hugging_face():
+    class Label:
+        names: ClassVar = ["ant", "bee"]
+
+    items = Items([{"img": IMAGES[0], "label": 1}], features={"img": None, "label": Label()})
+    assert as_dataset(items).classes == ("ant", "bee")
 
 
 def test_experiments_take_them():

@@ -397,6 +397,17 @@ def test_archives_without_a_sample(tmp_path, pngs):
         load_dataset(tmp_path / "empty")
 
 
+def test_archives_beside_folders_of_classes(tmp_path, pngs):
+    write_tar(tmp_path / "mine.tar", samples(pngs))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "notes.txt").write_text("text")
+    assert same(load_dataset(tmp_path))
+    (tmp_path / "ant").mkdir()
+    (tmp_path / "ant" / "0.png").write_bytes(pngs[0])
+    with pytest.raises(ValueError, match=r"holds archives, and images in the folder 'ant'; move"):
+        load_dataset(tmp_path)
+
+
 # Parquet
 
 

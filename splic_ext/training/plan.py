@@ -147,7 +147,7 @@ def _check_sizes(
     for number, (name, other) in enumerate(
         zip(data.classes, () if test is None else test.classes, strict=False)
     ):
-        if name != other:
+        if name != other and str(number) not in (name, other):  # numbers are no names
             raise ValueError(
                 f"`test` must have the classes of the training images, got {shortened(other)!r} "
                 f"for the class {number}, which is {shortened(name)!r} there; give images with "

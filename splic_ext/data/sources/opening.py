@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from splic_ext.data.cifar import CIFAR10_SPLITS
+from splic_ext.checks import printable, shortened
+from splic_ext.data.cifar import BATCHES
+from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.base import Source
-from splic_ext.data.sources.folders import FolderSource, split_folders
+from splic_ext.data.sources.folders import FolderSource, split_folders, subfolders
 from splic_ext.data.sources.idx import IdxSource, idx_files, is_idx
 from splic_ext.data.sources.parquet import ParquetSource, parquet_shards
 from splic_ext.data.sources.stored import NpySource, is_npy_folder
@@ -17,10 +19,7 @@ from splic_ext.data.sources.webdataset import (
     is_webdataset,
 )
 
-__all__ = ["BATCHES", "ONE_SPLIT", "check_one_split", "find_source", "is_tar"]
-
-#: Files of CIFAR-10, by which its folder is known.
-BATCHES = tuple(name for names in CIFAR10_SPLITS.values() for name in names)
+__all__ = ["ONE_SPLIT", "check_one_split", "find_source", "is_tar"]
 
 #: What may be asked for of what is one split, which is read in any case.
 ONE_SPLIT = ("train", "test", "extra")
@@ -67,6 +66,7 @@ def _in_folder(path: Path, split: str, max_bytes: int) -> Source | None:
         return IdxSource(_chosen(found, split, path), f"{name}/{split}", max_bytes)
     shards, several = parquet_shards(path, split)
     if shards:
+        _check_alone(path, "Parquet files")
         if not several:
             check_one_split(split, path)
         return ParquetSource(path, f"{name}/{split}" if several else name, shards, max_bytes)
@@ -89,8 +89,19 @@ def _of_one_split(path: Path, name: str, max_bytes: int) -> Source | None:
         return NpySource(path / "images.npy", name)
     shards = sorted(file for file in path.iterdir() if is_tar(file))
     if shards:
+        _check_alone(path, "archives")
         return WebDatasetSource(path, name, shards, max_bytes)
     return None
+
+
+def _check_alone(path: Path, what: str) -> None:
+    """Raise if there are images in folders of classes, too, which nobody would read."""
+    for name in subfolders(path):
+        if any(file.suffix.lower() in SUFFIXES for file in (path / name).iterdir()):
+            raise ValueError(
+                f"the folder '{path}' holds {what}, and images in the folder "
+                f"'{shortened(printable(name))}'; move one of them away, or give the path of a file"
+            )
 
 
 def _chosen(found: dict[str, Path], split: str, path: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splic_ext.checks import printable, shortened
+from splic_ext.data.cifar import BATCHES
 from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.base import MOST_CLASSES, Sample, Source, checked_label
 from splic_ext.data.sources.tarring import TarError, read_tar
@@ -64,10 +65,10 @@ def is_webdataset(path: Path, max_bytes: int = 2**31) -> bool:
     """Say whether the first files of an archive are images or labels."""
     try:
         for index, member in enumerate(read_tar(path, max_bytes)):
-            suffix = _split(member.name)[1]
+            name, suffix = _split(member.name)
             if f".{suffix}" in SUFFIXES or suffix == "cls":
                 return True
-            if index == LOOKED_AT:
+            if index == LOOKED_AT or name.rpartition("/")[2] in BATCHES:
                 break
     except (OSError, ValueError):
         return False
