@@ -19,6 +19,7 @@ from splic_ext.cli.options import (
     Device,
     Download,
     Interpolation,
+    MaxBytes,
     Quiet,
     Resize,
     Root,
@@ -132,6 +133,7 @@ def certify(
     resize: Resize = None,
     center_crop: CenterCrop = None,
     interpolation: Interpolation = "bilinear",
+    max_bytes: MaxBytes = 2**31,
     classes: Annotated[
         int | None,
         network_option(
@@ -199,6 +201,7 @@ def certify(
             resize=resize,
             center_crop=center_crop,
             interpolation=interpolation,
+            max_bytes=max_bytes,
         )
         check_dataset(data)  # of no classes there is no network
         outputs = len(data.classes) if classes is None else classes

@@ -22,6 +22,7 @@ __all__ = [
     "FailuresOnly",
     "Interpolation",
     "MaskSeed",
+    "MaxBytes",
     "OptionsFile",
     "Overwrite",
     "Preset",
@@ -111,6 +112,10 @@ CenterCrop: TypeAlias = Annotated[
 Interpolation: TypeAlias = Annotated[
     str,
     images_option(metavar="bilinear|bicubic", help="Kernel of --resize, antialiased."),
+]
+MaxBytes: TypeAlias = Annotated[
+    int,
+    images_option(min=1, help="Most bytes that the images may take, and a file unpack to."),
 ]
 Draws: TypeAlias = Annotated[
     int, run_option(min=1, help="Fresh draws of the masks for each finished image.")

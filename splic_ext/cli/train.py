@@ -17,6 +17,7 @@ from splic_ext.cli.options import (
     Device,
     Download,
     Interpolation,
+    MaxBytes,
     Quiet,
     Resize,
     Root,
@@ -143,6 +144,7 @@ def train(
     resize: Resize = None,
     center_crop: CenterCrop = None,
     interpolation: Interpolation = "bilinear",
+    max_bytes: MaxBytes = 2**31,
     epochs: Annotated[int, learning_option(min=1, help="Passes over the images.")] = 30,
     batch_size: Annotated[
         int, learning_option(min=1, help="Most images of an update, of all processes together.")
@@ -259,6 +261,7 @@ def train(
             "resize": resize,
             "center_crop": center_crop,
             "interpolation": interpolation,
+            "max_bytes": max_bytes,
         }
         images = load_dataset(dataset, split, root, limit, **given)
         scored = None

@@ -173,7 +173,7 @@ def open_source(
     >>> source = open_source("digits")
     >>> sample = next(iter(source))
     >>> len(source), sample.image.shape, source.classes[sample.label]
-    (500, (1, 8, 8), '1')
+    (500, (1, 8, 8), '0')
     """
     max_bytes = check_integer("max_bytes", max_bytes, 1, 2**63 - 1)
     if not _is_name(name_or_path):
