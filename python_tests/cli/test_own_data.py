@@ -78,8 +78,8 @@ def test_train(folder):
         ),
         (("--dataset", "scans", "--interpolation", "x"), "--interpolation must be one of bilinear"),
         (
-            ("--dataset", "scans", "--max-bytes", 99),
-            "more than the limit of 99; raise it with --max",
+            ("--dataset", "scans", "--max-bytes", 600),
+            "more than the limit of 600; raise it with --max",
         ),
         (("--dataset", "scans", "--split", "val"), "--split must be one of test, train, got 'val'"),
         (("--dataset", "scans/test/ant"), "holds no images in folders of their classes; expected"),

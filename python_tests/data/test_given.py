@@ -66,6 +66,9 @@ def test_gray_pairs_and_names():
     data = as_dataset((IMAGES[:, 0], LABELS), name="mine/test", classes=("a", "b", "c"), limit=4)
     assert repr(data) == "Dataset('mine/test': 4 images of 1 x 8 x 10, 3 classes)"
     assert as_dataset(data) is data
+    assert repr(as_dataset(data, name="new", resize=4)).startswith(
+        "Dataset('new': 4 images of 1 x 4 x"
+    )
     assert len(as_dataset(data, limit=2)) == 2
 
 
@@ -211,6 +214,18 @@ def test_sizes(options, shape, channels):
     data = as_dataset((IMAGES[:, :channels], LABELS), **options)
     assert data.images.shape == (6, channels, *shape)
     assert data.labels.tolist() == LABELS.tolist()
+
+
+def test_a_strip_that_would_grow_is_left_out():
+    pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    strip = np.zeros((1, 1, 9000), np.uint8)
+    with pytest.warns(
+        UserWarning, match=r"left out: 'image 1' \(resized it would have 90 x 810000"
+    ):
+        data = as_dataset([(IMAGES[0], 2), (strip, 1), (IMAGES[1], 0)], resize=90)
+    assert data.labels.tolist() == [2, 0]
+    with pytest.raises(ValueError, match="no image of 'arrays' can be read: 'image 0'"):
+        as_dataset((strip[None], [0]), resize=90)
 
 
 def test_resizing_is_antialiased_and_cuts_the_centre():

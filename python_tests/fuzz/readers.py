@@ -301,7 +301,7 @@ def folder_reader() -> Reader:
         if len(found) + len(found.unread) != 2:
             raise AssertionError("an image is lost")
         if found.unread:
-            raise ValueError(f"{found.unread[0]}")
+            raise ValueError(found.unread[0].told())
 
     contents = [*encoded(), *encoded("JPEG"), *encoded("BMP"), *encoded("TIFF"), *encoded("PPM")]
     return Reader("image.png", whole(*contents, *encoded("WEBP")), read)

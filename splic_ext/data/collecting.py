@@ -12,10 +12,10 @@ from splic_ext.checks import printable, shortened
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.fitting import Fitting
 from splic_ext.data.pictures import UnreadableError, decode_image
-from splic_ext.data.sources.base import Source, Unread
+from splic_ext.data.sources.base import Source
 from splic_ext.errors import ShapeError
 
-__all__ = ["Block", "collect", "warn_of"]
+__all__ = ["Block", "collect"]
 
 #: So many files that cannot be read are named in a warning.
 NAMED = 3
@@ -40,25 +40,29 @@ def collect(source: Source, *, limit: int | None, fitting: Fitting, max_bytes: i
         if len(block.labels) == limit:
             break
     if not block.labels:
-        why = f": {'; '.join(map(str, source.unread[:NAMED]))}" if source.unread else ""
+        why = "; ".join(found.told(source.unit) for found in source.unread[:NAMED])
+        why = f": {why}" if why else ""
         raise ValueError(f"no image of '{source.place}' can be read{why}; check what it holds")
-    warn_of(str(source.place), source.unread, source.notes)
+    _warn(source)
     classes = source.classes
     if classes is None:
         classes = tuple(map(str, range(max(block.labels) + 1)))
-    return Dataset(source.name, block.images(), block.labels, classes, tuple(source.unread))  # type: ignore[arg-type]
+    labels = np.array(block.labels, np.int64)
+    return Dataset(source.name, block.images(), labels, classes, tuple(source.unread))
 
 
-def warn_of(place: str, unread: Sequence[Unread], notes: Sequence[str]) -> None:
+def _warn(source: Source) -> None:
     """Warn of what is left out, and of what else is to be told."""
-    if unread:
-        more = f", and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+    count = len(source.unread)
+    if count:
+        more = f", and {count - NAMED} more" if count > NAMED else ""
+        told = ", ".join(found.told(source.unit) for found in source.unread[:NAMED])
         warnings.warn(
-            f"{len(unread)} of the images in '{place}' cannot be read and are left out: "
-            f"{', '.join(map(str, unread[:NAMED]))}{more}",
+            f"{count} of the images in '{source.place}' cannot be read and are left out: "
+            f"{told}{more}",
             stacklevel=5,
         )
-    for note in notes:
+    for note in source.notes:
         warnings.warn(note, stacklevel=5)
 
 

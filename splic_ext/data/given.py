@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -19,6 +20,7 @@ from splic_ext.data.fitting import Fitting, make_fitting
 from splic_ext.data.npz import MAX_BYTES
 from splic_ext.data.pictures import picture_pixels
 from splic_ext.data.sources.base import Sample, Source, checked_label
+from splic_ext.data.sources.stored import DatasetSource
 
 __all__ = ["DatasetLike", "Items", "as_dataset", "fit_dataset"]
 
@@ -104,6 +106,8 @@ def as_dataset(
     if limit is not None:
         limit = check_integer("limit", limit, 1, 2**63 - 1)
     if isinstance(data, Dataset):
+        if name is not None or classes is not None:
+            data = replace(data, name=name or data.name, classes=classes or data.classes)
         return fit_dataset(data if limit is None else data.first(limit), fitting, max_bytes)
     if _is_pair(data):
         made = _of_pair(data, name or "arrays", classes, limit)
@@ -124,8 +128,9 @@ def fit_dataset(data: Dataset, fitting: Fitting, max_bytes: int = MAX_BYTES) -> 
     """Return a data set whose images are resized and cut."""
     if not fitting or len(data) == 0:
         return data
-    made = collect(_OwnSource(data), limit=None, fitting=fitting, max_bytes=max_bytes)
-    return Dataset(data.name, made.images, data.labels, data.classes, data.unread)
+    source = DatasetSource(Path(data.name), data)
+    made = collect(source, limit=None, fitting=fitting, max_bytes=max_bytes)
+    return replace(made, unread=(*data.unread, *made.unread))
 
 
 def _is_array(data: Any) -> bool:
@@ -173,20 +178,6 @@ def _numbered(labels: npt.NDArray[np.int64]) -> tuple[str, ...]:
         raise ValueError(f"`labels` must be at least 0, got {labels.min()}; count from 0")
     largest = checked_label(int(labels.max(initial=-1)) if labels.size else 0, None)
     return tuple(map(str, range(largest + 1 if labels.size else 0)))
-
-
-class _OwnSource(Source):
-    """The images of a data set, which all have another size in the end."""
-
-    unit = ""
-
-    def __init__(self, data: Dataset) -> None:
-        super().__init__(Path(data.name), data.name, data.classes, len(data))
-        self._data = data
-
-    def _samples(self) -> Iterator[Sample]:
-        for index, image in enumerate(self._data.images):
-            yield Sample(f"image {index}", image, int(self._data.labels[index]))
 
 
 class _ItemSource(Source):

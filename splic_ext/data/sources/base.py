@@ -56,8 +56,9 @@ class Unread:
     key: str
     reason: str
 
-    def __str__(self) -> str:
-        return f"the file '{shortened(printable(self.key), 120)}' ({self.reason})"
+    def told(self, unit: str = "the file ") -> str:
+        """Return both for a message."""
+        return f"{unit}'{shortened(printable(self.key), 120)}' ({self.reason})"
 
 
 class Source(ABC):
@@ -121,7 +122,7 @@ class Source(ABC):
         if len(self.unread) >= MOST_UNREAD:
             raise ValueError(
                 f"more than {MOST_UNREAD:,} files of '{self.place}' cannot be read, the first is "
-                f"{self.unread[0]}; mend or remove them"
+                f"{self.unread[0].told(self.unit)}; mend or remove them"
             )
         self.unread.append(Unread(key, shortened(printable(reason), 200)))
 

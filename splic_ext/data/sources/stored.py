@@ -89,6 +89,8 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 class DatasetSource(Source):
     """A data set that is in memory already."""
 
+    unit = ""
+
     def __init__(self, place: Path, data: Dataset) -> None:
         super().__init__(place, data.name, data.classes, len(data))
         self._data = data
