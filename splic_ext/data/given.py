@@ -227,8 +227,9 @@ def _class_names(data: Any) -> tuple[str, ...] | None:
         if isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names):
             return tuple(names)
         features = getattr(data, "features", None)  # of a data set of Hugging Face
-        for key in LABEL_KEYS if isinstance(features, Mapping) else ():
-            names = getattr(features.get(key), "names", None)
+        if isinstance(features, Mapping):
+            labels = [features[key] for key in LABEL_KEYS if key in features]
+            names = getattr(labels[0], "names", None) if labels else None
             if isinstance(names, list) and names and all(isinstance(n, str) for n in names):
                 return tuple(names)
         data = getattr(data, "dataset", None)  # of a Subset

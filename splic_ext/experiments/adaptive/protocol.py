@@ -114,14 +114,14 @@ def evaluate_adaptively(
     ['clean', 'identity', 'exact', 'surrogate', 'worst of them']
     """
     amount = resolve_size(size)
-    dataset = check_dataset(dataset)
+    limit = check_integer("images", amount.images, 1)
+    dataset = check_dataset(dataset, limit)
     protected = defense_from_spec(defense)
     others = _check_surrogates(surrogates, dataset, resolve_device(device, model))
     plan = choose_sections(make_sections(defense, protected, amount, dataset, others), sections)
     folder = None if output is None else Path(output)
     check_output(folder, "", overwrite=True)
     draws = check_integer("score_draws", score_draws, 1)
-    limit = check_integer("images", amount.images, 1)
     with not_warned():
         reports = [
             evaluate(
