@@ -13,7 +13,7 @@ import numpy.typing as npt
 from splic_ext.checks import check_labels, reason_of
 from splic_ext.data.arrays import ROUNDED, bytes_of, channels_first, layout_of
 from splic_ext.data.dataset import Dataset
-from splic_ext.data.npz import check_npy
+from splic_ext.data.npz import check_npy, strictly
 from splic_ext.data.sources.base import Sample, Source, checked_label
 
 __all__ = ["DatasetSource", "NpySource", "is_npy_folder"]
@@ -73,7 +73,8 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     """Map an array of a file into memory."""
     try:
         check_npy(path)
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with strictly():
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.ndim == 0:
             raise ValueError("it holds a single value")
         return array
