@@ -20,6 +20,7 @@ OPTIONAL_PACKAGES = {
     "rich": "cli",
     "pillow": "cli",
     "scikit-image": "demo",
+    "pyarrow": "parquet",
     "torch": "tensors in and out",
 }
 

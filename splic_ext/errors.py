@@ -47,8 +47,8 @@ class MissingExtraError(ImportError):
     Attributes
     ----------
     extra : str
-        The extra of this package that installs it: "attack", "cli", "demo", "data", "report",
-        "torch" or "train".
+        The extra of this package that installs it: "attack", "cli", "demo", "data", "parquet",
+        "report", "torch" or "train".
 
     Examples
     --------

@@ -81,9 +81,13 @@ def test_channel_last_images_are_refused(channels):
 
 
 def test_channel_last_images_of_an_archive(tmp_path):
-    np.savez(tmp_path / "last.npz", x=np.zeros((2, 32, 32, 3), np.uint8), y=[0, 1])
-    with pytest.raises(ValueError, match=r"last.npz' holds no data set: .* look channel last"):
-        load_dataset(tmp_path / "last.npz")
+    images = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "last.npz", x=images, y=[0, 1])
+    found = load_dataset(tmp_path / "last.npz").images
+    assert np.array_equal(found, images.transpose(0, 3, 1, 2))
+    np.savez(tmp_path / "either.npz", x=images[:, :3, :, :], y=[0, 1])
+    with pytest.raises(ValueError, match=r"either.npz' holds .* channels first or last; make a"):
+        load_dataset(tmp_path / "either.npz")
 
 
 @pytest.mark.parametrize(
@@ -240,9 +244,9 @@ def test_download_must_be_a_bool():
 
 def test_paths_of_another_kind(tmp_path):
     (tmp_path / "notes.txt").write_text("text")
-    with pytest.raises(ValueError, match=r"notes.txt' must be a folder or archive of CIFAR-10"):
+    with pytest.raises(ValueError, match=r"notes.txt' must be a folder of classes, or a file of"):
         load_dataset(tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="holds no batch of CIFAR-10"):
+    with pytest.raises(ValueError, match="holds no images in folders of their classes"):
         load_dataset(tmp_path)
 
 

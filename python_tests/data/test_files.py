@@ -460,22 +460,24 @@ X = np.zeros((2, 1, 8, 8), np.uint8)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"x": X}, "must hold the arrays x and y, or jpeg_xz, offsets and labels, got x"),
+        ({"x": X}, "must hold the arrays x and y, images and labels, or jpeg_xz, offsets and labe"),
         ({"a": X, "y": X}, "got a, y"),
         (
-            {"x": X / 1, "y": [0, 1]},
-            r"holds no data set: `images` must be an array of uint8, got float64; convert images "
-            r"in \[0, 1\] with `np.rint\(255 \* images\).astype\(np.uint8\)`$",
+            {"x": X + 3.0, "y": [0, 1]},
+            r"holds no data set: `images` must be uint8, or floats in \[0, 1\], got values in "
+            r"\[3, 3\]; divide them by 255$",
         ),
+        ({"x": X - 3.0, "y": [0, 1]}, r"got values in \[-3, -3\]; leave out what normalises them"),
+        ({"x": np.full(X.shape, np.nan), "y": [0, 1]}, "got NaN or infinity; replace them"),
         ({"x": X.astype(int), "y": [0, 1]}, "got int64; convert it with `.astype`$"),
-        ({"x": X[0], "y": [0, 1]}, "holds no data set: `images` of a data set must have shape"),
+        ({"x": X[0, 0], "y": [0, 1]}, r"holds no data set: `images` must have shape \(N, H, W\)"),
         ({"x": X, "y": [0]}, "holds no data set: `labels` must have shape"),
         ({"x": X, "y": [0.0, 1.0]}, "holds no data set: `labels` must be integers"),
         ({"x": X, "y": [0, -1]}, "holds no data set: `labels` must be in"),
         ({"x": X, "y": [0, 1], "classes": ["a"]}, "holds no data set: `labels` must be in"),
         ({"x": X, "y": np.array([0, None])}, r"is no \.npz archive that can be read"),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_archives_that_hold_something_else(tmp_path, content, message):
     np.savez(tmp_path / "other.npz", **content)

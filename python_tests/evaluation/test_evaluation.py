@@ -376,7 +376,7 @@ def train_part():
             ValueError,
             "`surrogate` must be a network without randomness",
         ),
-        ({"dataset": (1, 2)}, TypeError, "`dataset` must be a Dataset, got tuple; make one"),
+        ({"dataset": (1, 2)}, TypeError, "`dataset` must be a Dataset, got a pair whose images"),
         ({"dataset": make_dataset(0)}, ValueError, "`dataset` must hold an image at least"),
         ({"scenario": "grey"}, ValueError, "`scenario` must be one of gray, black, white, got"),
         ({"scenario": "black"}, ValueError, "the black box needs a `surrogate`"),

@@ -29,7 +29,7 @@ from splic_ext.certify.records import (
 from splic_ext.certify.requests import PART, check_report, finished_part
 from splic_ext.certify.tables import to_markdown
 from splic_ext.certify.vote import MaskedVote, answer_images, certify_image
-from splic_ext.data import Dataset
+from splic_ext.data import DatasetLike
 from splic_ext.evaluation.inputs import one_line
 from splic_ext.fills import Fill
 from splic_ext.runs.clock import Clock
@@ -143,7 +143,7 @@ def certify_patches(
 
 def evaluate_patches(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DatasetLike,
     *,
     fills: Mapping[str, Fill | str] | Sequence[Fill | str] = ("splic",),
     patch: int | str | tuple[int, int] | list[Any] = 5,
@@ -165,7 +165,8 @@ def evaluate_patches(
     model : nn.Module
         As for :func:`certify_patches`.
     dataset : Dataset
-        Images and labels, as from :func:`splic_ext.data.load_dataset`.
+        Images and labels, as from :func:`splic_ext.data.load_dataset`; or what
+        :func:`splic_ext.data.as_dataset` takes.
     fills : mapping or sequence, default ("splic",)
         Fills, or texts such as ``splic:rank=12``; in a mapping by name.
     patch : int, str, (int, int) or list of these, default 5

@@ -24,7 +24,7 @@ from splic_ext.certify.pixel_records import PixelEvaluation
 from splic_ext.certify.pixel_tables import pixels_to_markdown
 from splic_ext.certify.requests import PART, Request, check_report, finished_part, named_encodings
 from splic_ext.checks import check_integer
-from splic_ext.data import Dataset
+from splic_ext.data import DatasetLike
 from splic_ext.evaluation.inputs import one_line
 from splic_ext.fills import Fill
 from splic_ext.masks import count_up
@@ -42,7 +42,7 @@ REPORT = "pixels.json"
 
 def evaluate_pixels(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DatasetLike,
     *,
     kept: int | float | str | list[int | float | str] | list[Any] = 0.1,
     encodings: Mapping[str, Fill | str] | Sequence[Fill | str] = ("splic",),
@@ -66,7 +66,8 @@ def evaluate_pixels(
     model : nn.Module
         As for :func:`splic_ext.certify.certify_pixels`; it must take the images of all encodings.
     dataset : Dataset
-        Images and labels, as from :func:`splic_ext.data.load_dataset`.
+        Images and labels, as from :func:`splic_ext.data.load_dataset`; or what
+        :func:`splic_ext.data.as_dataset` takes.
     kept : float, int, str or list of these, default 0.1
         What is kept: a probability such as 0.1, or a number of pixels such as 100; a list is
         certified one after the other. Texts are ``"0.1"`` or ``"100"``.

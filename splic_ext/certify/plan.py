@@ -13,7 +13,7 @@ from splic_ext.certify.masks import MaskSet, Patch, parse_patch
 from splic_ext.certify.records import CertificateReport
 from splic_ext.certify.requests import Request, named_fills
 from splic_ext.certify.vote import MaskedVote
-from splic_ext.data import Dataset
+from splic_ext.data import DatasetLike
 
 __all__ = ["PatchPlan", "Task", "make_plan"]
 
@@ -78,7 +78,7 @@ class PatchPlan:
 
 def make_plan(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DatasetLike,
     *,
     fills: Any,
     patch: Any,

@@ -14,7 +14,7 @@ from torch import nn
 
 from splic_ext.certify.ablation_draws import as_encoding
 from splic_ext.checks import check_integer
-from splic_ext.data import Dataset
+from splic_ext.data import Dataset, DatasetLike
 from splic_ext.evaluation.inputs import one_line
 from splic_ext.fills import Fill, as_fill
 from splic_ext.runs.clock import Clock, Spent
@@ -60,7 +60,7 @@ class Request:
     def of(
         cls,
         model: nn.Module,
-        dataset: Dataset,
+        dataset: DatasetLike,
         fills: dict[str, Fill],
         *,
         batch_size: int,
@@ -70,8 +70,7 @@ class Request:
         command: str | None,
     ) -> Request:
         """Check what a certification of a data set is given."""
-        check_dataset(dataset)
-        data = dataset if limit is None else dataset.first(check_integer("limit", limit, 1))
+        data = check_dataset(dataset, limit)
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"`model` must be a torch.nn.Module, got {type(model).__name__}; wrap it in one"

@@ -13,9 +13,15 @@ from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.flags import RENAMED
 from splic_ext.cli.options import (
+    DATASET_HELP,
+    SPLIT_HELP,
+    CenterCrop,
     Device,
     Download,
+    Interpolation,
+    MaxBytes,
     Quiet,
+    Resize,
     Root,
     command_line,
     images_option,
@@ -35,7 +41,7 @@ def certify(
         str,
         images_option(
             metavar="NAME|PATH",
-            help="cifar10, svhn, digits, or a path to their files or to a .npz archive.",
+            help=DATASET_HELP,
         ),
     ],
     model: Annotated[
@@ -117,14 +123,17 @@ def certify(
     split: Annotated[
         str,
         images_option(
-            help="test or train; for SVHN also extra. A .npz or .mat file is one split: it is read "
-            "in any case.",
+            help=SPLIT_HELP,
         ),
     ] = "test",
     limit: Annotated[
         int | None, images_option(min=1, help="Certify the first images only.")
     ] = None,
     download: Download = False,
+    resize: Resize = None,
+    center_crop: CenterCrop = None,
+    interpolation: Interpolation = "bilinear",
+    max_bytes: MaxBytes = 2**31,
     classes: Annotated[
         int | None,
         network_option(
@@ -183,7 +192,17 @@ def certify(
         evaluate, options = _chosen(patch, kept, against_patches, against_pixels)
         if batch_size is not None:
             options["batch_size"] = batch_size
-        data = load_dataset(dataset, split, root, limit, download=download)
+        data = load_dataset(
+            dataset,
+            split,
+            root,
+            limit,
+            download=download,
+            resize=resize,
+            center_crop=center_crop,
+            interpolation=interpolation,
+            max_bytes=max_bytes,
+        )
         check_dataset(data)  # of no classes there is no network
         outputs = len(data.classes) if classes is None else classes
         channels = None if patch else _channels(encoding or ["splic"], data.images.shape[1])

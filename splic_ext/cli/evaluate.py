@@ -11,11 +11,17 @@ import typer
 from splic_ext.cli.console import print_markdown, print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
+    DATASET_HELP,
+    SPLIT_HELP,
     BatchSize,
+    CenterCrop,
     Device,
     Download,
     Draws,
+    Interpolation,
+    MaxBytes,
     Quiet,
+    Resize,
     Root,
     Seed,
     command_line,
@@ -35,7 +41,7 @@ def evaluate(
         str,
         images_option(
             metavar="NAME|PATH",
-            help="cifar10, svhn, digits, or a path to their files or to a .npz archive.",
+            help=DATASET_HELP,
         ),
     ],
     model: Annotated[
@@ -108,14 +114,17 @@ def evaluate(
     split: Annotated[
         str,
         images_option(
-            help="test or train; for SVHN also extra. A .npz or .mat file is one split: it is read "
-            "in any case.",
+            help=SPLIT_HELP,
         ),
     ] = "test",
     limit: Annotated[
         int | None, images_option(min=1, help="Evaluate the first images only.")
     ] = None,
     download: Download = False,
+    resize: Resize = None,
+    center_crop: CenterCrop = None,
+    interpolation: Interpolation = "bilinear",
+    max_bytes: MaxBytes = 2**31,
     classes: Annotated[
         int | None,
         network_option(
@@ -180,7 +189,17 @@ def evaluate(
         from splic_ext import evaluation
         from splic_ext.runs.inputs import check_dataset
 
-        data = load_dataset(dataset, split, root, limit, download=download)
+        data = load_dataset(
+            dataset,
+            split,
+            root,
+            limit,
+            download=download,
+            resize=resize,
+            center_crop=center_crop,
+            interpolation=interpolation,
+            max_bytes=max_bytes,
+        )
         check_dataset(data)  # of no classes there is no network
         outputs = len(data.classes) if classes is None else classes
         other: Any = None

@@ -11,17 +11,23 @@ from typing import Annotated, TypeAlias
 import typer
 
 __all__ = [
+    "DATASET_HELP",
+    "SPLIT_HELP",
     "Backend",
     "BatchSize",
+    "CenterCrop",
     "Device",
     "Download",
     "Draws",
     "FailuresOnly",
+    "Interpolation",
     "MaskSeed",
+    "MaxBytes",
     "OptionsFile",
     "Overwrite",
     "Preset",
     "Quiet",
+    "Resize",
     "Root",
     "Seed",
     "Threads",
@@ -33,6 +39,16 @@ __all__ = [
 #: Options in the panels of the help that the commands on networks share.
 images_option = partial(typer.Option, rich_help_panel="Images")
 run_option = partial(typer.Option, rich_help_panel="Run")
+
+#: Of --dataset and --split, for all commands.
+DATASET_HELP = (
+    "cifar10, svhn, digits, or a path: to their files, to a folder of one folder for each class, "
+    "or to a .npz, .npy, IDX, Parquet or WebDataset (.tar) file, or a folder of these."
+)
+SPLIT_HELP = (
+    "test or train; for SVHN also extra; of your own folders their names. What has no splits is "
+    "read in any case."
+)
 
 # Of the solver
 
@@ -81,6 +97,25 @@ Root: TypeAlias = Annotated[
 ]
 Download: TypeAlias = Annotated[
     bool, images_option("--download", help="Fetch missing official files.")
+]
+Resize: TypeAlias = Annotated[
+    str | None,
+    images_option(
+        metavar="N|HxW",
+        help="Resize each image: its shorter side to N, or to a height and width.",
+    ),
+]
+CenterCrop: TypeAlias = Annotated[
+    str | None,
+    images_option(metavar="N|HxW", help="Keep the centre of each image, after --resize."),
+]
+Interpolation: TypeAlias = Annotated[
+    str,
+    images_option(metavar="bilinear|bicubic", help="Kernel of --resize, antialiased."),
+]
+MaxBytes: TypeAlias = Annotated[
+    int,
+    images_option(min=1, help="Most bytes that the images may take, and a file unpack to."),
 ]
 Draws: TypeAlias = Annotated[
     int, run_option(min=1, help="Fresh draws of the masks for each finished image.")

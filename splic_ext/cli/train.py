@@ -11,9 +11,15 @@ import typer
 from splic_ext.cli.console import print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
+    DATASET_HELP,
+    SPLIT_HELP,
+    CenterCrop,
     Device,
     Download,
+    Interpolation,
+    MaxBytes,
     Quiet,
+    Resize,
     Root,
     command_line,
     images_option,
@@ -34,8 +40,7 @@ def train(
         str,
         images_option(
             metavar="NAME|PATH",
-            help="Images to learn: cifar10, svhn, digits, or a path to their files or to a .npz "
-            "archive.",
+            help=f"Images to learn: {DATASET_HELP}",
         ),
     ],
     model: Annotated[
@@ -136,8 +141,7 @@ def train(
     split: Annotated[
         str,
         images_option(
-            help="train or test; for SVHN also extra. A .npz or .mat file is one split: it is read "
-            "in any case.",
+            help=SPLIT_HELP,
         ),
     ] = "train",
     limit: Annotated[int | None, images_option(min=1, help="Learn the first images only.")] = None,
@@ -145,6 +149,10 @@ def train(
         int | None, images_option(min=1, help="Score the first test images only.")
     ] = None,
     download: Download = False,
+    resize: Resize = None,
+    center_crop: CenterCrop = None,
+    interpolation: Interpolation = "bilinear",
+    max_bytes: MaxBytes = 2**31,
     epochs: Annotated[int, learning_option(min=1, help="Passes over the images.")] = 30,
     batch_size: Annotated[
         int, learning_option(min=1, help="Most images of an update, of all processes together.")
@@ -257,10 +265,17 @@ def train(
             encoding=encoding,
             seed=seed,
         )
-        images = load_dataset(dataset, split, root, limit, download=download)
+        given: dict[str, Any] = {
+            "download": download,
+            "resize": resize,
+            "center_crop": center_crop,
+            "interpolation": interpolation,
+            "max_bytes": max_bytes,
+        }
+        images = load_dataset(dataset, split, root, limit, **given)
         scored = None
         if test is not None:
-            scored = load_dataset(test, "test", root, test_limit, download=download)
+            scored = load_dataset(test, "test", root, test_limit, **given)
         result = training.train(
             model,
             images,

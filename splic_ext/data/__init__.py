@@ -1,8 +1,10 @@
-"""Data sets as NumPy arrays: CIFAR-10, SVHN, scikit-learn's digits, and ``.npz`` archives.
+"""Data sets as NumPy arrays: CIFAR-10, SVHN, scikit-learn's digits, and your own images.
 
-The official file formats are read as they are. Nothing is downloaded unless asked for, and
-nothing in a file is run. The extra ``data`` brings what single formats need: SciPy for SVHN,
-scikit-learn for the digits, pooch for downloads; CIFAR-10 and archives need NumPy alone.
+File formats are read as they are: folders of classes, IDX, ``.npz``, ``.npy``, Parquet and
+WebDataset. Nothing is downloaded unless asked for, and nothing in a file is run. The extra ``data``
+brings what single formats need: Pillow for image files, SciPy for SVHN, scikit-learn for the
+digits, pooch for downloads; the extra ``parquet`` brings pyarrow. Arrays need NumPy alone.
+:func:`as_dataset` takes what is in memory.
 
 >>> load_dataset("digits", limit=100).images.shape
 (100, 1, 8, 8)
@@ -12,6 +14,20 @@ from __future__ import annotations
 
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.download import OFFICIAL_FILES, OfficialFile
-from splic_ext.data.loading import DATASETS, load_dataset
+from splic_ext.data.given import DatasetLike, as_dataset
+from splic_ext.data.loading import DATASETS, load_dataset, open_source
+from splic_ext.data.sources import Sample, Source, Unread
 
-__all__ = ["DATASETS", "OFFICIAL_FILES", "Dataset", "OfficialFile", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "OFFICIAL_FILES",
+    "Dataset",
+    "DatasetLike",
+    "OfficialFile",
+    "Sample",
+    "Source",
+    "Unread",
+    "as_dataset",
+    "load_dataset",
+    "open_source",
+]

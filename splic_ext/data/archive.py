@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import warnings
 import zipfile
 from importlib import import_module
 from itertools import islice, pairwise
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.checks import check_labels, reason_of, shortened
+from splic_ext.data.arrays import ROUNDED, bytes_of, channels_first, layout_of
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
@@ -21,8 +23,11 @@ from splic_ext.optional import optional
 
 __all__ = ["load_archive"]
 
-PLAIN = {"x", "y"}
+#: Names of the arrays of images and of labels.
+PLAIN = (("x", "y"), ("images", "labels"), ("data", "labels"))
 PACKED = {"jpeg_xz", "offsets", "labels"}
+
+_KNOWN = {*(name for pair in PLAIN for name in pair), *PACKED, "classes"}
 
 #: Most memory that LZMA may take for its dictionary.
 LZMA_BYTES = 2**28
@@ -37,7 +42,8 @@ class _TooLargeError(ValueError):
 def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_BYTES) -> Dataset:
     """Read the first images of a ``.npz`` archive, as a data set that is named after the file.
 
-    It holds `x`, uint8 of shape (N, C, H, W), and `y`, integers of shape (N,); or colour images of
+    It holds `x`, uint8 or floats in [0, 1], of shape (N, C, H, W), (N, H, W, C) or (N, H, W), and
+    `y`, integers of shape (N,), or the same as `images` or `data` and `labels`; or colour images of
     one size as JPEG files: `jpeg_xz`, uint8, all files one after the other, compressed with LZMA;
     `offsets` of shape (N + 1,), where each begins, and the end; `labels` of shape (N,). `classes`,
     names of shape (K,), is optional; without it class names are numbers. Other arrays are not read.
@@ -52,19 +58,22 @@ def load_archive(path: Path, *, limit: int | None = None, max_bytes: int = MAX_B
             f"the file '{path}' is no .npz archive that can be read: {reason_of(error)}; "
             "make it anew with `numpy.savez(path, x=images, y=labels)`"
         ) from error
-    labels = content.get("y", content.get("labels"))
-    if not (content.keys() >= PLAIN or content.keys() >= PACKED):
+    pair = next((pair for pair in PLAIN if content.keys() >= set(pair)), None)
+    if pair is None and not content.keys() >= PACKED:
         raise ValueError(
-            f"the archive '{path}' must hold the arrays x and y, or jpeg_xz, offsets and labels, "
-            f"got {shortened(', '.join(names), 200) or 'none'}; "
+            f"the archive '{path}' must hold the arrays x and y, images and labels, or "
+            f"jpeg_xz, offsets and labels, got {shortened(', '.join(names), 200) or 'none'}; "
             "save it with `numpy.savez(path, x=images, y=labels)`"
         )
     try:
-        labels = check_labels(labels)
+        if pair is not None:
+            layout_of(content[pair[0]].shape)
+        labels = check_labels(content["labels" if pair is None else pair[1]])
         classes = _classes(content, labels)
-        images = (
-            content["x"][:limit] if "x" in content else _decode(content, limit, path, max_bytes)
-        )
+        if pair is None:
+            images = _decode(content, limit, path, max_bytes)
+        else:
+            images = _plain(content[pair[0]], limit, path)
         return Dataset(path.stem, images, labels[:limit], classes)
     except (MemoryError, MissingExtraError, _TooLargeError):
         raise
@@ -79,7 +88,7 @@ def _read(path: Path, max_bytes: int) -> tuple[Content, list[str]]:
     content: Content = {}
     with zipfile.ZipFile(path) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        wanted = {name: members[name] for name in members if name in PLAIN | PACKED | {"classes"}}
+        wanted = {name: members[name] for name in members if name in _KNOWN}
         _refuse(path, check_unpacked(wanted.values(), max_bytes))
         for name, member in wanted.items():
             content[name] = read_member(archive, member)
@@ -90,6 +99,14 @@ def _refuse(path: Path, problem: str | None) -> None:
     if problem is not None:
         message = f"the archive '{path}' {problem}"
         raise _TooLargeError(message)
+
+
+def _plain(images: npt.NDArray[Any], limit: int | None, path: Path) -> npt.NDArray[np.uint8]:
+    """Return images of an array, and warn if some are rounded."""
+    made, rounded = bytes_of(channels_first(images[:limit], layout_of(images.shape)))
+    if rounded:
+        warnings.warn(f"{ROUNDED} in the file '{path}'", stacklevel=5)
+    return made
 
 
 def _classes(content: Content, labels: npt.NDArray[Any] | None) -> tuple[str, ...]:

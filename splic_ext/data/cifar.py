@@ -18,7 +18,7 @@ import numpy as np
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.pickles import PickledArray, load_pickle
 
-__all__ = ["CIFAR10_CLASSES", "CIFAR10_SPLITS", "load_cifar10"]
+__all__ = ["BATCHES", "CIFAR10_CLASSES", "CIFAR10_SPLITS", "load_cifar10"]
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -30,6 +30,9 @@ CIFAR10_SPLITS = {
     "train": tuple(f"data_batch_{k}" for k in range(1, 6)),
     "test": ("test_batch",),
 }
+
+#: All of them, by which a folder or an archive is known.
+BATCHES = tuple(name for names in CIFAR10_SPLITS.values() for name in names)
 
 PIXELS = 3 * 32 * 32
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from splic_ext.checks import check_integer, check_labels
+from splic_ext.data.sources.base import Unread
 from splic_ext.errors import ShapeError
 
 __all__ = ["Dataset", "conversion"]
@@ -31,6 +32,8 @@ class Dataset:
         Indices into `classes`. Integers of other sizes, in a list or a tensor too, are converted.
     classes : tuple of str
         Names of the classes.
+    unread : tuple of Unread
+        Files that could not be read and were left out, each with its `key` and `reason`.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Dataset:
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
+    unread: tuple[Unread, ...] = ()
 
     def __post_init__(self) -> None:
         move = "permute" if _is_tensor(self.images) else "transpose"
@@ -113,7 +117,7 @@ class Dataset:
             `count` is no positive integer.
         """
         count = check_integer("count", count, 1, 2**63 - 1)
-        return Dataset(self.name, self.images[:count], self.labels[:count], self.classes)
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def to_float(self) -> npt.NDArray[np.float32]:
         """Return the images as float32 in [0, 1].

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_BYTES", "check_npy", "check_unpacked", "read_member", "too_large"]
+__all__ = ["MAX_BYTES", "check_npy", "check_unpacked", "read_member", "strictly", "too_large"]
 
 #: Most bytes that a file unpacks to, if nothing else is said; the largest of SVHN has 1.6e9.
 MAX_BYTES = 2**31
@@ -42,7 +42,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArra
     """Read an array, unless its header promises more than there is: NumPy takes the memory."""
     with archive.open(member) as stream:
         _check_header(stream, repr(member.filename), member.file_size)
-    with archive.open(member) as stream, _strictly():
+    with archive.open(member) as stream, strictly():
         array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
@@ -54,7 +54,7 @@ def check_npy(path: Path) -> None:
 
 
 @contextmanager
-def _strictly() -> Iterator[None]:
+def strictly() -> Iterator[None]:
     """Make errors of what Python and NumPy warn of in a damaged header."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -64,7 +64,7 @@ def _strictly() -> Iterator[None]:
 
 def _check_header(stream: IO[bytes], name: str, size: int) -> None:
     stream = io.BytesIO(stream.read(HEADER_BYTES))  # so that a length that lies allocates nothing
-    with _strictly():
+    with strictly():
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)

@@ -11,7 +11,7 @@ from torch import nn
 
 from splic_ext.attacks import Attack
 from splic_ext.checks import check_integer
-from splic_ext.data import Dataset
+from splic_ext.data import Dataset, DatasetLike
 from splic_ext.defenses import Defended, Defense
 from splic_ext.evaluation.guards import Asked
 from splic_ext.evaluation.inputs import (
@@ -147,7 +147,7 @@ class Plan:
 
 def make_plan(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DatasetLike,
     *,
     defenses: Any,
     attacks: Any,
@@ -163,8 +163,7 @@ def make_plan(
     command: str | None,
 ) -> Plan:
     """Check what :func:`splic_ext.evaluation.evaluate` is given, and move it to the device."""
-    check_dataset(dataset)
-    data = dataset if limit is None else dataset.first(check_integer("limit", limit, 1))
+    data = check_dataset(dataset, limit)
     chosen, tried = named_defenses(defenses), named_attacks(attacks)
     draws = check_integer("draws", draws, 1)
     seed = check_integer("seed", seed, 0, 2**64 - 1)

@@ -16,7 +16,7 @@ from torch import nn
 
 from splic_ext.atomic import write_text
 from splic_ext.attacks import Attack
-from splic_ext.data import Dataset
+from splic_ext.data import DatasetLike
 from splic_ext.defenses import Defense
 from splic_ext.defenses.randomness import masks_are_frozen
 from splic_ext.evaluation.guards import REPORT, check_output
@@ -36,7 +36,7 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DatasetLike,
     *,
     defenses: Mapping[str, Defense | str] | Sequence[Defense | str],
     attacks: Mapping[str, Attack | str] | Sequence[Attack | str] = (),
@@ -64,7 +64,8 @@ def evaluate(
     model : nn.Module
         Images (N, C, H, W) in [0, 1] to logits, in eval mode and without randomness.
     dataset : Dataset
-        Images and labels, as from :func:`splic_ext.data.load_dataset`.
+        Images and labels, as from :func:`splic_ext.data.load_dataset`; or what
+        :func:`splic_ext.data.as_dataset` takes: a pair ``(images, labels)``, a data set of torch.
     defenses : mapping or sequence
         Defences, or texts such as ``splic:recommended``; see
         :func:`splic_ext.evaluation.named_defenses`.

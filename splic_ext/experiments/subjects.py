@@ -26,13 +26,13 @@ class Subject:
     kind : {"cifar10", "svhn", "digits"}
         Whose column of the paper they belong to.
     dataset : Dataset
-        Test images.
+        Test images; or what :func:`splic_ext.data.as_dataset` takes.
     model : nn.Module, optional
         A network that was trained without a defence, in eval mode. None: one is trained.
     model_name : str, optional
         For the result; default: the name of its class.
     training : Dataset, optional
-        Training images, for what has to be trained.
+        Training images, likewise, for what has to be trained.
     """
 
     kind: str
@@ -40,6 +40,11 @@ class Subject:
     model: nn.Module | None = None
     model_name: str | None = None
     training: Dataset | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", check_dataset(self.dataset))
+        if self.training is not None:
+            object.__setattr__(self, "training", check_dataset(self.training))
 
     @property
     def name(self) -> str:
@@ -96,9 +101,7 @@ def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bo
                 f"`subjects` of {name} must be of {' or '.join(kinds)}, got "
                 f"{subject.kind!r}; leave it out"
             )
-        check_dataset(subject.dataset)
         if subject.training is not None:
-            check_dataset(subject.training)
             shared = count_shared_images(subject.dataset, subject.training)
             if shared > MOST_SHARED * len(subject.dataset):
                 raise ValueError(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from splic_ext.data import Dataset
+from splic_ext.checks import check_integer
+from splic_ext.data import Dataset, as_dataset
 from splic_ext.defenses import Defense, RandomDefense
 from splic_ext.errors import AttackError, ShapeError
 from splic_ext.runs.fingerprints import fingerprint_arrays
@@ -30,15 +31,16 @@ __all__ = [
 MOST_SHARED = 0.01
 
 
-def check_dataset(dataset: Any) -> None:
-    """Raise unless `dataset` is a Dataset that holds an image at least."""
-    if not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"`dataset` must be a Dataset, got {type(dataset).__name__}; make one with "
-            "`load_dataset`, or `Dataset(name, images, labels, classes)`"
-        )
-    if len(dataset) == 0:
+def check_dataset(dataset: Any, limit: int | None = None) -> Dataset:
+    """Return the images that something is done on, at least one, as a Dataset.
+
+    What `as_dataset` takes counts; at most the first `limit` images are asked for.
+    """
+    limit = None if limit is None else check_integer("limit", limit, 1)
+    data = as_dataset(dataset, limit=limit)
+    if len(data) == 0:
         raise ValueError("`dataset` must hold an image at least; check the file and the split")
+    return data
 
 
 def describe_dataset(dataset: Dataset) -> DatasetInfo:

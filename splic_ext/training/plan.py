@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from splic_ext.checks import shortened
 from splic_ext.data import Dataset
 from splic_ext.models import build_model, load_weights
 from splic_ext.runs.fingerprints import (
@@ -143,6 +144,15 @@ def _check_sizes(
             f"got {options.batch_size}, batches of {sizes.min()} and more; use a larger one, "
             "or fewer processes"
         )
+    for number, (name, other) in enumerate(
+        zip(data.classes, () if test is None else test.classes, strict=False)
+    ):
+        if name != other and str(number) not in (name, other):  # numbers are no names
+            raise ValueError(
+                f"`test` must have the classes of the training images, got {shortened(other)!r} "
+                f"for the class {number}, which is {shortened(name)!r} there; give images with "
+                "folders or names of the same classes"
+            )
     shared = 0 if test is None else count_shared_images(test, data)
     if test is not None and shared > MOST_SHARED * len(test):
         raise ValueError(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from splic_ext.checks import check_integer
-from splic_ext.data import Dataset
+from splic_ext.data import DatasetLike
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
 from splic_ext.runs.inputs import check_dataset, resolve_device
 from splic_ext.runs.machine import made_now
@@ -37,10 +37,10 @@ INTERVAL = 120.0
 
 def train(
     model: str | nn.Module,
-    dataset: Dataset,
+    dataset: DatasetLike,
     options: TrainingOptions = TrainingOptions(),  # noqa: B008 - frozen
     *,
-    test: Dataset | None = None,
+    test: DatasetLike | None = None,
     weights: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -62,7 +62,8 @@ def train(
         A name for :func:`splic_ext.models.build_model`, with as many outputs as the data set has
         classes; or a network from images (N, C, H, W) in [0, 1] to logits, trained in place.
     dataset : Dataset
-        Images to learn.
+        Images to learn; or what :func:`splic_ext.data.as_dataset` takes: a pair
+        ``(images, labels)``, a data set of torch.
     options : TrainingOptions, optional
     test : Dataset, optional
         Images to score behind the defence after each epoch, ablated where the training images
@@ -129,9 +130,9 @@ def train(
     >>> len(result.history), result.network.training
     (2, False)
     """
-    check_dataset(dataset)
+    dataset = check_dataset(dataset)
     if test is not None:
-        check_dataset(test)
+        test = check_dataset(test)
     if not isinstance(options, TrainingOptions):
         raise TypeError(
             f"`options` must be TrainingOptions, got {type(options).__name__}; "

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from splic_ext.checks import check_integer
-from splic_ext.data import Dataset
+from splic_ext.data import Dataset, DatasetLike
 from splic_ext.defenses import defense_from_spec
 from splic_ext.evaluation import EvaluationReport, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
@@ -30,7 +30,7 @@ __all__ = ["evaluate_adaptively"]
 
 def evaluate_adaptively(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DatasetLike,
     *,
     defense: str = "splic",
     size: str | Size = "small",
@@ -59,6 +59,8 @@ def evaluate_adaptively(
     model : nn.Module
         In eval mode.
     dataset : Dataset
+        Or what :func:`splic_ext.data.as_dataset` takes: a pair ``(images, labels)``, a data set
+        of torch.
     defense : str, default "splic"
         Text of the defence, see :func:`splic_ext.defenses.defense_from_spec`.
     size : {"smoke", "small", "full"} or Size, default "small"
@@ -112,14 +114,14 @@ def evaluate_adaptively(
     ['clean', 'identity', 'exact', 'surrogate', 'worst of them']
     """
     amount = resolve_size(size)
-    check_dataset(dataset)
+    limit = check_integer("images", amount.images, 1)
+    dataset = check_dataset(dataset, limit)
     protected = defense_from_spec(defense)
     others = _check_surrogates(surrogates, dataset, resolve_device(device, model))
     plan = choose_sections(make_sections(defense, protected, amount, dataset, others), sections)
     folder = None if output is None else Path(output)
     check_output(folder, "", overwrite=True)
     draws = check_integer("score_draws", score_draws, 1)
-    limit = check_integer("images", amount.images, 1)
     with not_warned():
         reports = [
             evaluate(

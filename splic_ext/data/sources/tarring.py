@@ -1,0 +1,195 @@
+"""Tar archives, read from the front to the end without a step back, with bounds on all sizes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from splic_ext.checks import reason_of
+
+__all__ = ["Member", "TarError", "read_tar"]
+
+BLOCK = 512
+
+#: Most bytes of a long name or of other metadata of a file in an archive.
+MOST_META = 2**16
+
+#: Files that are passed over are read in parts of this size.
+PART = 2**20
+
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_KINDS = {
+    tarfile.LNKTYPE: "a link",
+    tarfile.SYMTYPE: "a link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
+
+
+class TarError(ValueError):
+    """An archive that cannot be read on; the message says why, without its name."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of an archive. `refused` says why it is none that is read; then `read` is empty."""
+
+    name: str
+    size: int
+    refused: str | None
+    read: Callable[[], bytes]
+
+
+def read_tar(path: Path, max_bytes: int) -> Iterator[Member]:
+    """Yield the files of an archive, compressed or not; folders are passed over.
+
+    Each can be read until the next is asked for. `max_bytes` bounds what is unpacked in all of a
+    compressed archive, and each file.
+    """
+    file, packed = _opened(path)
+    with file:
+        stream = _Stream(file, max_bytes if packed else path.stat().st_size + PART, max_bytes)
+        long_name, long_size, sparse = None, None, False
+        while (info := _header(stream)) is not None:
+            if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+                text = stream.metadata(info.size)
+                if info.type == tarfile.GNUTYPE_LONGNAME:
+                    long_name = text.rstrip(b"\0").decode("utf-8", "replace")
+                continue
+            if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE):
+                values = _records(stream.metadata(info.size))
+                if info.type != tarfile.XGLTYPE:
+                    long_name = values.get("path", long_name)
+                    long_size = _size(values["size"]) if "size" in values else long_size
+                    sparse = sparse or any(name.startswith("GNU.sparse") for name in values)
+                continue
+            name = info.name if long_name is None else long_name
+            size = info.size if long_size is None else long_size
+            kind = "a sparse file" if sparse else _KINDS.get(info.type)
+            long_name, long_size, sparse = None, None, False
+            if info.type == tarfile.GNUTYPE_SPARSE:
+                raise TarError(f"'{name}' is a sparse file; write it without `--sparse`")
+            if info.type == tarfile.DIRTYPE:
+                stream.skip(size)
+                continue
+            if kind is None and info.type not in _FILES:
+                kind = "of an unknown kind"
+            data = size if kind is None or kind == "a sparse file" else 0
+            yield from _one(stream, name, data, None if kind is None else f"it is {kind}")
+
+
+def _one(stream: _Stream, name: str, size: int, refused: str | None) -> Iterator[Member]:
+    """Yield a file, and go to the end of it."""
+    left = [size]
+
+    def read() -> bytes:
+        content = stream.file(left[0])
+        left[0] = 0
+        return content
+
+    if refused is None and size > stream.max_bytes:
+        refused = f"its {size:,} bytes are more than {stream.max_bytes:,}"
+    if refused is None and (name.startswith("/") or ".." in name.split("/")):
+        refused = "its name leads out of the archive"
+    yield Member(name, size, refused, read if refused is None else bytes)
+    if left[0]:
+        stream.skip(left[0])
+
+
+def _opened(path: Path) -> tuple[IO[bytes], bool]:
+    """Open an archive, whatever it is compressed with, and say whether it is."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    kinds: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
+    kind = next((kind for start, kind in kinds.items() if magic.startswith(start)), None)
+    return path.open("rb") if kind is None else kind.open(path), kind is not None
+
+
+class _Stream:
+    """Bytes of an archive, counted, in blocks of 512."""
+
+    def __init__(self, file: IO[bytes], most: int, max_bytes: int) -> None:
+        self._file, self._left, self.max_bytes = file, most, max_bytes
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, fewer at the end alone."""
+        self._left -= size
+        if self._left < 0:
+            raise TarError(
+                f"it unpacks to more than the limit of {self.max_bytes:,} bytes; raise it with "
+                "`max_bytes`"
+            )
+        try:
+            return self._file.read(size)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise TarError(f"it cannot be unpacked: {reason_of(error, 120)}") from error
+
+    def file(self, size: int) -> bytes:
+        """Read a file and what fills its last block."""
+        content = self.read(size)
+        if len(content) < size:
+            raise TarError("it ends within a file")
+        self.read(-size % BLOCK)
+        return content
+
+    def metadata(self, size: int) -> bytes:
+        """Read what describes the next file."""
+        if not 0 <= size <= MOST_META:
+            raise TarError(f"it has a name or metadata of {size:,} bytes")
+        return self.file(size)
+
+    def skip(self, size: int) -> None:
+        """Pass over a file."""
+        left = size + -size % BLOCK
+        while left:
+            part = len(self.read(min(left, PART)))
+            if part == 0:
+                raise TarError("it ends within a file")
+            left -= part
+
+
+def _header(stream: _Stream) -> tarfile.TarInfo | None:
+    """Return the header of the next file; None at the end."""
+    block = stream.read(BLOCK)
+    if not block:
+        raise TarError("it ends without the mark of its end: it is cut short")
+    if not block.strip(b"\0"):
+        return None
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise TarError(f"it has a damaged header: {reason_of(error, 120)}") from None
+    if info.size < 0:
+        raise TarError("it has a file of negative size")
+    return info
+
+
+def _records(content: bytes) -> dict[str, str]:
+    """Return what a header of pax says."""
+    values: dict[str, str] = {}
+    at = 0
+    while at < len(content) and content[at] != 0:
+        end = content.find(b" ", at, at + 20)
+        length = content[at:end] if end > at else b""
+        if not length.isdigit() or int(length) <= end - at + 1 or at + int(length) > len(content):
+            raise TarError("it has damaged metadata")
+        record = content[end + 1 : at + int(length)].rstrip(b"\n").decode("utf-8", "replace")
+        name, _, value = record.partition("=")
+        values[name] = value
+        at += int(length)
+    return values
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise TarError("it has damaged metadata")
+    return int(text)
