@@ -1,4 +1,4 @@
-"""What is run on this project, a command each: ``nox -l`` lists them, ``nox -s tests-3.12`` runs one.
+"""What is run on this project, a command each: ``nox -l`` lists them, ``nox -s lint`` runs one.
 
 ``bash .ci/run`` runs all that a change must pass on one Python, in its own environments.
 """
@@ -43,7 +43,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def pure(session: nox.Session) -> None:
-    """Tests of the package that is installed where no compiler works."""
+    """Test the package as it is installed where no compiler works."""
     session.install("--no-cache-dir", ".", env={"CXX": "no-such-compiler"})
     install(session, "hypothesis", "pytest")
     code = "import splic_ext; assert splic_ext.available_backends() == ('numpy',)"
