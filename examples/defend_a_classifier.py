@@ -13,7 +13,7 @@ images, labels = torch.from_numpy(test.to_float()), torch.from_numpy(test.labels
 splic = "splic:rank=4,alternate=false"
 options = TrainingOptions(epochs=4, batch_size=32, crop=0, flip=False, defense=splic)
 network = train("digits_cnn", digits, options, progress=False).network.eval()
-defended = defenses.Defended(network, defenses.create_defense(splic)).eval()
+defended = defenses.Defended(network, defenses.defense_from_spec(splic)).eval()
 
 threat = attacks.ThreatModel(epsilon=0.1, steps=20, step_size=0.02)
 inputs = {

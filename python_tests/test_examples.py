@@ -25,7 +25,10 @@ EXAMPLES = {
     "complete_on_a_gpu": ((), r"mean difference \d\.\de-0[4-9]"),
     "dataloader": (("torch", "sklearn"), r"epoch 2: 512 images.+\nthe same masks in both: False\n"),
     "defend_a_classifier": (("foolbox", "safetensors", "sklearn"), r"white box( +\d+\.\d){2}\n"),
-    "evaluate_from_python": (("foolbox", "safetensors", "sklearn"), r"\nseed 0 network [0-9a-f]{12}"),
+    "evaluate_from_python": (
+        ("foolbox", "safetensors", "sklearn"),
+        r"\nseed 0 network [0-9a-f]{12}",
+    ),
 }
 
 
