@@ -24,6 +24,4 @@ print(to_markdown(report))
 again = EvaluationReport.load("evaluation/report.json")
 record = again.select(defense="splic:rank=4", attack=None)[0]
 print("clean accuracy behind SPLIC, mean over the draws:", record.mean)
-print(
-    "seed", record.seed, "network", record.model.sha256[:12], "images", record.dataset.sha256[:12]
-)
+print("seed", record.seed, "network", record.model.sha256[:12])
