@@ -27,6 +27,7 @@ LINKED = [
     *sorted(ROOT.glob("*.md")),
     *sorted(DOCS.glob("*.md")),
     *ROOT.glob("benchmarks/README.md"),
+    *ROOT.glob("examples/README.md"),
 ]
 
 FENCE = re.compile(r" *(?P<marks>```+|~~~+) *(?P<language>\w*)")

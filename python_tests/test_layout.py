@@ -27,13 +27,24 @@ FLOORS = (
     ("completion",),
     ("backends",),
     ("arrays", "masks", "data", "models"),
-    ("options", "specs", "checks", "errors", "optional", "outside", "atomic", "signals"),
+    (
+        "options",
+        "specs",
+        "checks",
+        "errors",
+        "notebook",
+        "optional",
+        "outside",
+        "atomic",
+        "signals",
+    ),
 )
 #: Who may import whom on one floor: importer, imported.
 BESIDE = {
     ("options", "specs"),
     ("options", "checks"),
     ("options", "errors"),
+    ("options", "notebook"),
     ("specs", "checks"),
     ("specs", "errors"),
     ("checks", "errors"),

@@ -14,14 +14,30 @@ from splic_ext.completion import default_threads
 
 __all__ = ["cpu_features", "cpu_name", "describe_installation"]
 
-#: Distributions that are not required, with the extra or the use that they are for.
-OPTIONAL_PACKAGES = {
-    "typer": "cli",
-    "rich": "cli",
-    "pillow": "cli",
-    "scikit-image": "demo",
-    "pyarrow": "parquet",
-    "torch": "tensors in and out",
+#: Distributions that are not required, with the extras that bring them.
+OPTIONAL_PACKAGES: dict[str, tuple[str, ...]] = {
+    "typer": ("cli",),
+    "rich": ("cli",),
+    "pillow": ("cli", "data"),
+    "scikit-image": ("demo", "certify"),
+    "torch": ("torch",),
+    "safetensors": ("torch",),
+    "scipy": ("data", "certify"),
+    "scikit-learn": ("data",),
+    "pooch": ("data",),
+    "pyarrow": ("parquet",),
+    "foolbox": ("attack",),
+    "adversarial-robustness-toolbox": ("attack",),
+    "opencv-python-headless": ("certify",),
+    "filelock": ("train",),
+    "tensorboard": ("train",),
+    "jinja2": ("report",),
+    "matplotlib": ("report",),
+    "cuda-pathfinder": ("cuda12", "cuda13"),
+    "cupy-cuda12x": ("cuda12",),
+    "nvidia-cusolver-cu12": ("cuda12",),
+    "cupy-cuda13x": ("cuda13",),
+    "nvidia-cusolver": ("cuda13",),
 }
 
 #: Instruction sets worth telling of, in the order of their age; names of Linux.
@@ -82,6 +98,7 @@ def describe_installation(version: str) -> dict[str, Any]:
             for name, info in backend_info().items()
         },
         "packages": {name: _version(name) for name in OPTIONAL_PACKAGES},
+        "extras": {name: list(extras) for name, extras in OPTIONAL_PACKAGES.items()},
     }
 
 

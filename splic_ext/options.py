@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from splic_ext.checks import Channels, check_bool, check_integer, check_number, shortened
+from splic_ext.notebook import html_table
 
 __all__ = [
     "PRESETS",
@@ -184,6 +185,19 @@ class SolverOptions:
             if getattr(self, field.name) != field.default
         )
         return f"SolverOptions({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks, which says what is changed and which preset this is."""
+        rows = [("option", "value", "default")]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            same = value == field.default
+            shown = f"`{value!r}`" if same else f"**{value!r}**"
+            rows.append((field.name, shown, "yes" if same else f"no: `{field.default!r}`"))
+        names = [f'"{name}"' for name, options in PRESETS.items() if options == self]
+        return html_table(
+            rows, caption=f"SolverOptions{', preset ' if names else ''}{''.join(names)}"
+        )
 
     @classmethod
     def preset(cls, name: str) -> SolverOptions:

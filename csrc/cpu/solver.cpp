@@ -11,6 +11,9 @@
 #include "parallel.hpp"
 #include "splic/convert.hpp"
 #include "splic/effort.hpp"
+#if defined(SPLIC_X86_KERNELS)
+#include "processor.hpp"
+#endif
 
 namespace splic {
 namespace {
@@ -24,11 +27,10 @@ constexpr std::size_t kChunkBytes = std::size_t{1} << 25;
 std::vector<const Kernels *> available_kernels() {
   std::vector<const Kernels *> found = {&baseline::kKernels};
 #if defined(SPLIC_X86_KERNELS)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+  const Processor processor;
+  if (processor.avx2())
     found.push_back(&avx2::kKernels);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+  if (processor.avx512())
     found.push_back(&avx512::kKernels);
 #endif
   return found;

@@ -13,6 +13,7 @@ import pytest
 
 import splic_ext
 from splic_ext import SolverOptions
+from splic_ext.diagnostics import cpu_features
 
 # Real CIFAR-10 images, 8 outer loops, both passes: mean and largest absolute error in [0, 1].
 # LAPACK in float32 has 1e-7 and 1e-5; algorithm.md measures 1.6e-6 and 4.6e-4 over more images.
@@ -420,6 +421,20 @@ def test_info_describes_the_build(native_cpu):
     json.dumps(info.details)
     assert splic_ext.available_backends()[0] != "numpy"
     assert "splic_ext._core" in sys.modules
+
+
+def test_instruction_sets_are_those_of_the_processor(native_cpu):
+    details = splic_ext.backend_info()["cpu"].details
+    features = cpu_features()
+    if features is None:
+        pytest.skip("this system does not tell what its processor has")
+    wanted = {
+        "baseline": set(),
+        "avx2": {"avx", "avx2", "fma"},
+        "avx512": {"avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    }
+    built = details["simd_built"].split(", ")
+    assert details["simd_available"] == [name for name in built if wanted[name] <= set(features)]
 
 
 def test_photograph(native_cpu):

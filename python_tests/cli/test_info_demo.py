@@ -9,6 +9,7 @@ from helpers.cli import FAST, FAST_OPTIONS, files_below, invoke, load
 from typer.testing import CliRunner
 
 import splic_ext
+from splic_ext import diagnostics
 from splic_ext.cli import demo as demonstration
 from splic_ext.cli.app import app
 from splic_ext.data.photos import load_photos
@@ -39,6 +40,17 @@ def test_info_gives_the_reason_of_an_absent_back_end(monkeypatch):
     assert result.exit_code == 0
     for words in (splic_ext.__version__, "numpy", "the module [x] was not built", "CPU features"):
         assert words in result.output
+
+
+def test_info_names_what_is_absent_and_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setitem(diagnostics.OPTIONAL_PACKAGES, "no-such-package", ("cli", "data"))
+    info = json.loads(invoke("info", "--json").output)
+    assert info["packages"]["no-such-package"] is None
+    assert info["extras"]["no-such-package"] == ["cli", "data"]
+    result = CliRunner().invoke(app, ["info"], env={"COLUMNS": "200"})
+    (line,) = [line for line in result.output.splitlines() if "no-such-package" in line]
+    assert "not installed" in line
+    assert "cli, data" in line
 
 
 def test_info_with_a_bad_environment(monkeypatch):

@@ -82,7 +82,9 @@ def test_names_of_files_of_a_report(tmp_path):
     assert result.returncode == 1
     assert f"{SHOWN}.json: it holds no result" in result.stderr
     assert clean(result.stderr)
-    record = next((Path(__file__).parents[2] / "results").rglob("figure12.json"))
+    record = next((Path(__file__).parents[2] / "results").rglob("figure12.json"), None)
+    if record is None:
+        pytest.skip("a source distribution is without the results")
     (tmp_path / f"{EVIL}.json").write_bytes(record.read_bytes())
     result = run_command("report", tmp_path, "-o", tmp_path / "page.html", "--title", EVIL)
     assert result.returncode == 0, result.stderr

@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 __all__ = ["table"]  # a fixture
 
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "results").is_dir(), reason="a source distribution is without the results"
+)
+
 FILES = (
     "results/adaptive/cifar10_transfer/adaptive.json",
     "results/cifar10_jpeg/figure5.json",

@@ -13,6 +13,7 @@ from splic_ext.certify.ablation_masks import MOST_DRAWS, SEEDS, Kept
 from splic_ext.checks import check_integer
 from splic_ext.evaluation.statistics import Accuracy, majority_accuracy
 from splic_ext.evaluation.tables import markdown_table
+from splic_ext.notebook import markdown_to_html
 from splic_ext.runs.clock import Spent
 from splic_ext.runs.plain import Versioned, decode, encode
 from splic_ext.runs.records import NetworkInfo, Provenance
@@ -209,6 +210,9 @@ class PixelReport(Versioned):
         rows = [(str(rho), str(accuracy)) for rho, accuracy in self.table(radii)]
         lines = markdown_table([("pixels changed", "certified accuracy"), *rows], left=0)
         return "\n".join([" ".join(line.split()), "", *lines]) + "\n"
+
+    def _repr_html_(self) -> str:
+        return markdown_to_html(self.to_markdown())
 
     def to_json(self) -> str:
         """Return the report as JSON, which :meth:`from_json` reads; a line for each record."""

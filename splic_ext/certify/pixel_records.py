@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from splic_ext.certify.ablation_records import PixelReport, PixelSeconds
+from splic_ext.notebook import InNotebook
 from splic_ext.runs.plain import Versioned, decode, encode, to_text
 from splic_ext.runs.records import DatasetInfo
 
@@ -20,7 +21,7 @@ RECORD = re.compile(r'\{\n\s+("index":[^{}]+?)\n\s+\}')
 
 
 @dataclass(frozen=True)
-class PixelEvaluation(Versioned):
+class PixelEvaluation(InNotebook, Versioned):
     """What :func:`splic_ext.certify.evaluate_pixels` returns; iterates over (name, report).
 
     Attributes

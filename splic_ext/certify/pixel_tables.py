@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from splic_ext.certify.pixel_records import PixelEvaluation
 from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.notebook import markdown_of
 
 __all__ = ["MOST_RADIUS", "pixels_to_markdown", "shown_radii"]
 
@@ -16,6 +17,7 @@ def shown_radii(found: PixelEvaluation) -> range:
     return range(min(MOST_RADIUS, found.largest_radius) + 1)
 
 
+@markdown_of.register
 def pixels_to_markdown(found: PixelEvaluation) -> str:
     """Return all reports as one Markdown table, with a line above it.
 

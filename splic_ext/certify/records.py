@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from splic_ext.evaluation.statistics import Accuracy, majority_accuracy
+from splic_ext.notebook import InNotebook
 from splic_ext.runs.clock import Spent
 from splic_ext.runs.plain import Versioned, decode, encode, to_text
 from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
@@ -207,7 +208,7 @@ def share(flags: Any) -> Accuracy:
 
 
 @dataclass(frozen=True)
-class CertificateReport(Versioned):
+class CertificateReport(InNotebook, Versioned):
     """The records of a certification.
 
     Attributes

@@ -7,6 +7,7 @@ from itertools import combinations
 from splic_ext.certify.records import CertificateReport, PatchRecord
 from splic_ext.evaluation.statistics import paired_difference
 from splic_ext.evaluation.tables import markdown_table, percent
+from splic_ext.notebook import markdown_of
 
 __all__ = ["HEADER", "PAIRED", "paired_rows", "summary", "table_rows", "to_markdown"]
 
@@ -61,6 +62,7 @@ def summary(report: CertificateReport) -> str:
     )
 
 
+@markdown_of.register
 def to_markdown(report: CertificateReport) -> str:
     """Return the report as a Markdown table with a line above it.
 

@@ -148,12 +148,15 @@ def installation_tables(info: dict[str, Any]) -> tuple[Table, ...]:
             details.append(backend["reason"])
         available = "yes" if backend["available"] else "no"
         backends.append([name, available, "\n".join(map(printable, details))])
-    packages = [[name, version or "not installed"] for name, version in info["packages"].items()]
+    packages = [
+        [name, version or "not installed", ", ".join(info["extras"][name])]
+        for name, version in info["packages"].items()
+    ]
     width = Console().width
     return (
         *tables(["splic_ext", info["version"]], general, width),
         *tables(["back end", "available", "details"], backends, width),
-        *tables(["optional package", "version"], packages, width),
+        *tables(["optional package", "version", "extra"], packages, width),
     )
 
 

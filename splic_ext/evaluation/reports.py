@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from splic_ext.evaluation.records import Record, Seconds
+from splic_ext.notebook import InNotebook
 from splic_ext.runs.plain import Versioned, decode, encode, to_text
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]
@@ -15,7 +16,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class EvaluationReport(Versioned):
+class EvaluationReport(InNotebook, Versioned):
     """The records of an evaluation.
 
     Attributes

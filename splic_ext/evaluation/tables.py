@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from splic_ext.evaluation.records import Record
 from splic_ext.evaluation.reports import EvaluationReport
 from splic_ext.evaluation.statistics import Accuracy
+from splic_ext.notebook import markdown_of
 
 __all__ = ["HEADER", "markdown_table", "percent", "summary", "table_rows", "to_markdown"]
 
@@ -67,6 +68,7 @@ def summary(report: EvaluationReport) -> str:
     )
 
 
+@markdown_of.register
 def to_markdown(report: EvaluationReport) -> str:
     """Return the report as a Markdown table with a line above it.
 

@@ -20,6 +20,7 @@ from splic_ext.experiments.results.layout import (
     rows_to_csv,
 )
 from splic_ext.experiments.results.rows import Gallery, Point, Row
+from splic_ext.notebook import markdown_to_html
 from splic_ext.runs.plain import decode, encode, not_too_deep, read_versioned
 
 __all__ = ["SCHEMA_VERSION", "ExperimentResult"]
@@ -129,6 +130,9 @@ class ExperimentResult:
             if lines:
                 parts += ["", f"## {section}", "", *lines]
         return "\n".join(parts) + "\n"
+
+    def _repr_html_(self) -> str:
+        return markdown_to_html(self.to_markdown())
 
     def to_png(self) -> bytes:
         """Return points and pictures, drawn.

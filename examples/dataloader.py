@@ -1,0 +1,40 @@
+"""Complete training images in a DataLoader: a whole batch at once, with fresh masks each time."""
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, TensorDataset, default_collate
+
+import splic_ext
+from splic_ext.data import load_dataset
+
+OPTIONS = splic_ext.SolverOptions(rank=4)
+
+
+def completed(samples):
+    """Stack samples into a batch, and complete its images.
+
+    torch's generator differs between workers and epochs, and so do the masks. One thread for each
+    worker: more would wait for each other.
+    """
+    images, labels = default_collate(samples)
+    seed = int(torch.randint(2**62, ()))
+    return splic_ext.complete(images, options=OPTIONS, seed=seed, threads=1), labels
+
+
+def main():
+    """Go through two epochs."""
+    torch.manual_seed(0)
+    digits = load_dataset("digits", "train", limit=512)
+    images, labels = torch.from_numpy(digits.to_float()), torch.from_numpy(digits.labels)
+    loader = DataLoader(
+        TensorDataset(images, labels), batch_size=128, num_workers=2, collate_fn=completed
+    )
+    epochs = [torch.cat([batch for batch, _ in loader]) for _ in range(2)]
+    for number, epoch in enumerate(epochs, 1):
+        change = np.sqrt((epoch - images).square().mean().item())
+        print(f"epoch {number}: {len(epoch)} images, RMS change {change:.3f}")
+    print("the same masks in both:", torch.equal(*epochs))
+
+
+if __name__ == "__main__":  # workers that are not forked import this file
+    main()
