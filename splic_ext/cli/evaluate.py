@@ -35,14 +35,14 @@ def evaluate(
         str,
         images_option(
             metavar="NAME|PATH",
-            help="cifar10, svhn, digits, or a path to their files or to a .npz archive.",
+            help="cifar10, svhn, digits, shapes, or a path to their files or to a .npz archive.",
         ),
     ],
     model: Annotated[
         str,
         network_option(
             metavar="NAME",
-            help="Network that is defended: resnet20, resnet56, resnet18, svhn_vgg, digits_cnn.",
+            help="Network that is defended: resnet20, resnet56, resnet18, svhn_vgg, shapes_cnn, digits_cnn.",
         ),
     ],
     weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],

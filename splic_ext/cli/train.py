@@ -34,13 +34,13 @@ def train(
         str,
         images_option(
             metavar="NAME|PATH",
-            help="Images to learn: cifar10, svhn, digits, or a path to their files or to a .npz "
+            help="Images to learn: cifar10, svhn, digits, shapes, or a path to their files or to a .npz "
             "archive.",
         ),
     ],
     model: Annotated[
         str,
-        learning_option(metavar="NAME", help="resnet20, resnet56, resnet18, svhn_vgg, digits_cnn."),
+        learning_option(metavar="NAME", help="resnet20, resnet56, resnet18, svhn_vgg, shapes_cnn, digits_cnn."),
     ],
     out: Annotated[
         Path,

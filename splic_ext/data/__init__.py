@@ -1,11 +1,11 @@
-"""Data sets as NumPy arrays: CIFAR-10, SVHN, scikit-learn's digits, and ``.npz`` archives.
+"""Data sets as NumPy arrays: CIFAR-10, SVHN, digits, drawn shapes, and ``.npz`` archives.
 
 The official file formats are read as they are. Nothing is downloaded unless asked for, and
 nothing in a file is run. The extra ``data`` brings what single formats need: SciPy for SVHN,
-scikit-learn for the digits, pooch for downloads; CIFAR-10 and archives need NumPy alone.
+scikit-learn for the digits, pooch for downloads; shapes, CIFAR-10 and archives need NumPy alone.
 
->>> load_dataset("digits", limit=100).images.shape
-(100, 1, 8, 8)
+>>> load_dataset("shapes", limit=100).images.shape
+(100, 3, 32, 32)
 """
 
 from __future__ import annotations

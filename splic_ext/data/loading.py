@@ -14,6 +14,7 @@ from splic_ext.data.dataset import Dataset
 from splic_ext.data.digits import DIGITS_SPLITS, load_digits
 from splic_ext.data.download import OFFICIAL_FILES, download_file
 from splic_ext.data.npz import MAX_BYTES
+from splic_ext.data.shapes import SHAPES_SPLITS, load_shapes
 from splic_ext.data.svhn import SVHN_SPLITS, load_svhn
 
 __all__ = ["DATASETS", "default_root", "load_dataset"]
@@ -24,6 +25,7 @@ DATASETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "cifar10": tuple(CIFAR10_SPLITS),
         "svhn": tuple(SVHN_SPLITS),
         "digits": tuple(DIGITS_SPLITS),
+        "shapes": tuple(SHAPES_SPLITS),
     }
 )
 
@@ -54,6 +56,7 @@ def load_dataset(
           ``cifar-10-batches-py`` or the archive ``cifar-10-python.tar.gz``; ``SPLIT_32x32.mat``,
           there or in the folder ``svhn``;
         - "digits": scikit-learn's, always there;
+        - "shapes": figures of ten shapes, drawn on the fly with NumPy alone;
         - a path to that folder, to that archive (``.tar.gz``), to a ``.mat`` file of SVHN, or to
           a ``.npz`` archive with images `x` and labels `y`. A path has a separator or a suffix.
     split : str, default "test"
@@ -120,6 +123,8 @@ def _check_split(split: str, splits: tuple[str, ...]) -> None:
 def _load_named(
     name: str, split: str, root: Path, limit: int | None, download: bool, max_bytes: int
 ) -> Dataset:
+    if name == "shapes":
+        return load_shapes(split, limit)
     if name == "digits":
         digits = load_digits(split)
         return digits if limit is None else digits.first(limit)

@@ -23,7 +23,7 @@ from splic_ext.experiments.results.keys import SECTIONS
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.experiments.runner import reproduce, reproduce_all
-from splic_ext.experiments.subjects import Subject, digits_subject
+from splic_ext.experiments.subjects import Subject, digits_subject, shapes_subject
 from splic_ext.experiments.tables.gray_box import TABLES, GrayBoxTable
 
 __all__ = [
@@ -46,4 +46,5 @@ __all__ = [
     "evaluate_adaptively",
     "reproduce",
     "reproduce_all",
+    "shapes_subject",
 ]
