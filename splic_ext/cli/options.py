@@ -92,7 +92,7 @@ BatchSize: TypeAlias = Annotated[int, run_option(min=1, help="Images at a time."
 Device: TypeAlias = Annotated[
     str | None, run_option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...")
 ]
-Quiet: TypeAlias = Annotated[bool, run_option("--quiet", "-q", help="No progress bar, no table.")]
+Quiet: TypeAlias = Annotated[bool, run_option("--quiet", "-q", help="No progress, no table.")]
 
 
 def command_line() -> str:

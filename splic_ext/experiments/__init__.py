@@ -18,6 +18,7 @@ with optional("`splic_ext.experiments`", "torch", "torch"):
 
 from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
 from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
+from splic_ext.experiments.lesson import Lesson, LessonRow, LessonSize, teach
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment
 from splic_ext.experiments.results.keys import SECTIONS
 from splic_ext.experiments.results.result import ExperimentResult
@@ -37,6 +38,9 @@ __all__ = [
     "ExperimentResult",
     "Gallery",
     "GrayBoxTable",
+    "Lesson",
+    "LessonRow",
+    "LessonSize",
     "Point",
     "Recipe",
     "Row",
@@ -47,4 +51,5 @@ __all__ = [
     "reproduce",
     "reproduce_all",
     "shapes_subject",
+    "teach",
 ]
