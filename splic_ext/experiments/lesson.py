@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from splic_ext.evaluation import (
 )
 from splic_ext.evaluation.weak import not_warned
 from splic_ext.experiments.results.rows import Gallery, encode_picture
+from splic_ext.optional import optional
 from splic_ext.runs.fingerprints import derive_seed
 from splic_ext.training import TrainingOptions, train
 
@@ -223,6 +225,10 @@ def teach(
             f"`size` must be a LessonSize, got {type(size).__name__}; make one with its numbers"
         )
     seed = check_integer("seed", seed, 0, 2**64 - 1)
+    with optional("`teach`", "attack", "foolbox"):  # now, and not after the trainings
+        import_module("foolbox")
+    with optional("`teach`", "report", "PIL"):
+        import_module("PIL")
     teacher = _Teacher(size, seed, progress, command)
     with teacher.phase("drawing the images"):
         data = load_dataset("shapes", "train", limit=size.images)

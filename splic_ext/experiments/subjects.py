@@ -73,13 +73,13 @@ def digits_subject(limit: int | None = None) -> Subject:
     return Subject("digits", test, training=load_dataset("digits", "train"))
 
 
-def shapes_subject(limit: int | None = None) -> Subject:
+def shapes_subject(limit: int | None = None, training: int | None = None) -> Subject:
     """Return figures of ten shapes, drawn on the fly: they need no file and no package.
 
     Parameters
     ----------
-    limit : int, optional
-        Most test images, the first ones.
+    limit, training : int, optional
+        Most test and most training images, the first ones.
 
     Returns
     -------
@@ -87,11 +87,11 @@ def shapes_subject(limit: int | None = None) -> Subject:
 
     Examples
     --------
-    >>> shapes_subject(limit=20).dataset
+    >>> shapes_subject(limit=20, training=100).dataset
     Dataset('shapes/test': 20 images of 3 x 32 x 32, 10 classes)
     """
     test = load_dataset("shapes", "test", limit=limit)
-    return Subject("shapes", test, training=load_dataset("shapes", "train"))
+    return Subject("shapes", test, training=load_dataset("shapes", "train", limit=training))
 
 
 def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bool) -> None:
