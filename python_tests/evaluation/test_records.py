@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import sys
 
 import pytest
 from helpers.evaluation import Step, make_dataset, run

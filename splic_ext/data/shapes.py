@@ -192,7 +192,7 @@ def _cover(kinds: npt.NDArray[np.int64], draws: _Draws) -> Floats:
     return np.minimum(np.maximum(cover, np.float32(0)), np.float32(1))
 
 
-def _distance(shape: str, u: Floats, v: Floats) -> Floats:  # noqa: PLR0911 - a table
+def _distance(shape: str, u: Floats, v: Floats) -> Floats:
     """Return the distance to the edge of a figure of area 2 or so, negative within."""
     f = np.float32
     wide, high = np.abs(u), np.abs(v)

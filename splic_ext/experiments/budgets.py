@@ -121,8 +121,16 @@ class Budget:
 _CNNS = ("digits_cnn", "digits_cnn", "digits_cnn", "digits_cnn")
 _DIGITS = Recipe(*_CNNS, 1297, 1297, 20, 20, 20, batch_size=32, crop=1)
 _SHAPES = Recipe(
-    *("shapes_cnn", "svhn_vgg", "svhn_vgg", "shapes_cnn"), 10_000, 5_000, 5, 12, 3, growth=6,
-    batch_size=64, crop=1, flip=True,
+    *("shapes_cnn", "svhn_vgg", "svhn_vgg", "shapes_cnn"),
+    10_000,
+    5_000,
+    5,
+    12,
+    3,
+    growth=6,
+    batch_size=64,
+    crop=1,
+    flip=True,
 )
 _VGG = Recipe(
     *("svhn_vgg", "resnet20", "resnet20", "svhn_vgg"), 20_000, 10_000, 8, 12, 3, growth=4, flip=True

@@ -79,7 +79,7 @@ def lesson_page(lesson: Lesson) -> LessonPage:
     LessonPage
     """
     lines = tuple(
-        Line(row.attacker, (percent_cell(row.plain), percent_cell(row.defended)))
+        Line(row.attacker.partition(":")[0], (percent_cell(row.plain), percent_cell(row.defended)))
         for row in lesson.rows
     )
     origin = lesson.provenance
@@ -87,7 +87,7 @@ def lesson_page(lesson: Lesson) -> LessonPage:
     return LessonPage(
         TITLE,
         Table(CAPTION, ("attacker", "without SPLIC", "with SPLIC"), lines),
-        tuple((row.attacker, row.learnt) for row in lesson.rows),
+        tuple((row.attacker, row.learnt.replace(" %", "\u00a0%")) for row in lesson.rows),
         tuple(map(show_gallery, lesson.galleries)),
         tuple(map(one_line, lesson.notes)),
         (*provenance_facts(origin), ("Time", seconds)),

@@ -133,9 +133,7 @@ class ProgressBar(Progress):
         self._bar.stop()
 
 
-def progress_of(
-    plan: Mapping[str, int], *, shown: bool, marked: Collection[str] = ()
-) -> Progress:
+def progress_of(plan: Mapping[str, int], *, shown: bool, marked: Collection[str] = ()) -> Progress:
     """Return the progress of a plan: silent, a bar on a terminal, or lines where there is none.
 
     Without Rich there are lines on a terminal, too. `marked` are the kinds that have a line for
