@@ -33,8 +33,8 @@ def of(percent, n=100):
         (
             of(98),
             of(97),
-            "Clean images are 97 % right with SPLIC and 98 % without it, too close to tell apart on "
-            "100 images.",
+            "Clean images are 97 % right with SPLIC and 98 % without it, too close to tell apart "
+            "on 100 images.",
         ),
         (of(98), of(80), "SPLIC costs 18 points on clean images."),
         (of(80), of(98), "With SPLIC clean images are even 18 points better."),

@@ -34,8 +34,8 @@ def train(
         str,
         images_option(
             metavar="NAME|PATH",
-            help="Images to learn: cifar10, svhn, digits, shapes, or a path to their files or to a .npz "
-            "archive.",
+            help="Images to learn: cifar10, svhn, digits, shapes, or a path to their files or to "
+            "a .npz archive.",
         ),
     ],
     model: Annotated[

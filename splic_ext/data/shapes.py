@@ -94,7 +94,8 @@ class _Draws:
         units = self._units[:, self._next : self._next + size].reshape(-1, *shape)
         assert units.shape[1:] == shape  # no image has so many words
         self._next += size
-        return units * np.float32(high - low) + np.float32(low)
+        numbers: Floats = units * np.float32(high - low) + np.float32(low)
+        return numbers
 
 
 def _draw(kinds: npt.NDArray[np.int64], words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
@@ -111,11 +112,12 @@ def _draw(kinds: npt.NDArray[np.int64], words: npt.NDArray[np.uint64]) -> npt.ND
     strength = draws.between(0.02, 0.12, 1, 1, 1)
     image += (draws.noise * np.float32(2 / 255) - np.float32(1)) * strength
     image = np.minimum(np.maximum(image, np.float32(0)), np.float32(1))
-    return np.rint(image * np.float32(255)).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.rint(image * np.float32(255)).astype(np.uint8)
+    return pixels
 
 
 def _colours(draws: _Draws) -> tuple[Floats, Floats]:
-    """Return the colours of ground and figure: apart in lightness, else of any hue, (N, 3, 1, 1)."""
+    """Return the colours of ground and figure, (N, 3, 1, 1): apart in lightness, else of any hue."""
     middle = draws.between(0.35, 0.65, 1, 1, 1)
     apart = draws.between(0.14, 0.28, 1, 1, 1)
     sign = np.where(draws.between(-1.0, 1.0, 1, 1, 1) < 0, np.float32(-1), np.float32(1))
@@ -143,7 +145,8 @@ def _shading(draws: _Draws) -> Floats:
     """Return a ramp from -1 to 1 or so in a random direction, (N, H, W)."""
     cosine, sine = _direction(draws)
     x, y = _places()
-    return (x * cosine + y * sine) * np.float32(1 / 16)
+    ramp: Floats = (x * cosine + y * sine) * np.float32(1 / 16)
+    return ramp
 
 
 def _texture(draws: _Draws) -> Floats:
@@ -156,13 +159,15 @@ def _texture(draws: _Draws) -> Floats:
     chequered = draws.between(-1.0, 1.0, 1, 1) < 0
     pattern = np.where(chequered, first * second, first)
     share = draws.between(0.0, 1.0, 1, 1)
-    return pattern * share + _noise(draws) * (np.float32(1) - share)
+    texture: Floats = pattern * share + _noise(draws) * (np.float32(1) - share)
+    return texture
 
 
 def _wave(phase: Floats) -> Floats:
     """Return a triangle wave of period 1 in [-1, 1]."""
     phase = phase - np.floor(phase)
-    return np.abs(phase - np.float32(0.5)) * np.float32(4) - np.float32(1)
+    wave: Floats = np.abs(phase - np.float32(0.5)) * np.float32(4) - np.float32(1)
+    return wave
 
 
 def _noise(draws: _Draws) -> Floats:
@@ -173,7 +178,8 @@ def _noise(draws: _Draws) -> Floats:
     lower, upper = values[:, cell], values[:, np.minimum(cell + 1, 6)]
     rows = lower + (upper - lower) * weight[:, None]
     left, right = rows[:, :, cell], rows[:, :, np.minimum(cell + 1, 6)]
-    return left + (right - left) * weight
+    noise: Floats = left + (right - left) * weight
+    return noise
 
 
 def _cover(kinds: npt.NDArray[np.int64], draws: _Draws) -> Floats:
@@ -189,42 +195,48 @@ def _cover(kinds: npt.NDArray[np.int64], draws: _Draws) -> Floats:
         distance[chosen] = _distance(SHAPES[kind], u[chosen], v[chosen])
     # Edges are one pixel wide, as an exact cover would have them, or out of focus.
     cover = np.float32(0.5) - distance * (size / blur)
-    return np.minimum(np.maximum(cover, np.float32(0)), np.float32(1))
+    share: Floats = np.minimum(np.maximum(cover, np.float32(0)), np.float32(1))
+    return share
 
 
 def _distance(shape: str, u: Floats, v: Floats) -> Floats:
     """Return the distance to the edge of a figure of area 2 or so, negative within."""
     f = np.float32
     wide, high = np.abs(u), np.abs(v)
+    found: Floats
     if shape == "disc":
-        return _length(u, v) - f(0.8)
-    if shape == "ring":
-        return np.abs(_length(u, v) - f(0.85)) - f(0.19)
-    if shape == "square":
-        return np.maximum(wide, high) - f(0.71)
-    if shape == "frame":
-        return np.abs(np.maximum(wide, high) - f(0.8)) - f(0.16)
-    if shape == "triangle":
-        return _sides(u, v, THIRDS)[-1] - f(0.62)
-    if shape == "cross":
-        return np.minimum(
+        found = _length(u, v) - f(0.8)
+    elif shape == "ring":
+        found = np.abs(_length(u, v) - f(0.85)) - f(0.19)
+    elif shape == "square":
+        found = np.maximum(wide, high) - f(0.71)
+    elif shape == "frame":
+        found = np.abs(np.maximum(wide, high) - f(0.8)) - f(0.16)
+    elif shape == "triangle":
+        found = _sides(u, v, THIRDS)[-1] - f(0.62)
+    elif shape == "cross":
+        found = np.minimum(
             np.maximum(wide - f(1.0), high - f(0.29)), np.maximum(high - f(1.0), wide - f(0.29))
         )
-    if shape == "star":  # within four of the five lines
-        return _sides(u, v, FIFTHS)[-2] - f(0.412)
-    if shape == "bar":
-        return np.maximum(wide - f(1.3), high - f(0.385))
-    if shape == "pair":
-        return _length(wide - f(0.75), v) - f(0.564)
-    assert shape == "crescent"
-    return np.maximum(_length(u, v) - f(1.1), f(0.9) - _length(u - f(0.6), v))
+    elif shape == "star":  # within four of the five lines
+        found = _sides(u, v, FIFTHS)[-2] - f(0.412)
+    elif shape == "bar":
+        found = np.maximum(wide - f(1.3), high - f(0.385))
+    elif shape == "pair":
+        found = _length(wide - f(0.75), v) - f(0.564)
+    else:
+        assert shape == "crescent"
+        found = np.maximum(_length(u, v) - f(1.1), f(0.9) - _length(u - f(0.6), v))
+    return found
 
 
 def _length(u: Floats, v: Floats) -> Floats:
-    return np.sqrt(u * u + v * v)
+    length: Floats = np.sqrt(u * u + v * v)
+    return length
 
 
 def _sides(u: Floats, v: Floats, normals: tuple[tuple[float, float], ...]) -> Floats:
     """Return how far a point is along each normal, in ascending order."""
     found = [u * np.float32(a) + v * np.float32(b) for a, b in normals]
-    return np.sort(np.stack(found), axis=0)
+    ordered: Floats = np.sort(np.stack(found), axis=0)
+    return ordered

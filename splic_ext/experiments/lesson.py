@@ -146,7 +146,8 @@ class _Teacher:
         """Train a network, on completed copies if there is a defence."""
         options = TrainingOptions(
             epochs=self.size.epochs, batch_size=64, crop=1, channels_last=True, defense=defense,
-            copies=0 if defense == "identity" else COPIES, seed=derive_seed(self.seed, "lesson", seed),
+            copies=0 if defense == "identity" else COPIES,
+            seed=derive_seed(self.seed, "lesson", seed),
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             result = train(

@@ -228,6 +228,7 @@ def write_report(
     >>> from splic_ext.evaluation import evaluate
     >>> from splic_ext.models import build_model
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     network, digits = build_model("digits_cnn").eval(), load_dataset("digits", limit=5)
     ...     _ = evaluate(network, digits, defenses=["usvt"], output=folder)
