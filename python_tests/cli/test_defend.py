@@ -45,7 +45,7 @@ def defended(*arguments, code=0):
 
 
 def test_table_and_page(tiny, made, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "80")
     page = tmp_path / "a.html"
     shown = defended("-o", page, "--seed", 5)
     assert tiny[0]["seed"] == 5
@@ -55,7 +55,7 @@ def test_table_and_page(tiny, made, tmp_path, monkeypatch):
         assert name in shown.stdout
     words = " ".join(re.sub(r"[│┃┡╇┩├┼┤─]", " ", shown.stdout).split())
     assert made.rows[0].learnt.split()[0] in words
-    assert len(shown.stdout.splitlines()) <= 40, "one screen"
+    assert len(shown.stdout.splitlines()) <= 36, "one screen"
     assert "time: drawing the images 0 s, training without SPLIC" in shown.stderr
     assert f"pictures: {page}" in shown.stderr
     assert page.read_text(encoding="utf-8") == lesson_page(made).to_html()

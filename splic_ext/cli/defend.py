@@ -60,7 +60,7 @@ def _tables(lesson: Lesson) -> tuple[Table, ...]:
     names = ["attacker", "without SPLIC", "with SPLIC", "what was learnt"]
     rows = [
         [
-            row.attacker,
+            row.attacker.partition(":")[0],
             *(
                 f"{100 * found.value:.0f} [{100 * found.low:.0f}-{100 * found.high:.0f}]"
                 for found in (row.plain, row.defended)

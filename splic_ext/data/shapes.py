@@ -117,7 +117,7 @@ def _draw(kinds: npt.NDArray[np.int64], words: npt.NDArray[np.uint64]) -> npt.ND
 
 
 def _colours(draws: _Draws) -> tuple[Floats, Floats]:
-    """Return the colours of ground and figure, (N, 3, 1, 1): apart in lightness, else of any hue."""
+    """Return the colours of ground and figure, apart in lightness, of any hue, (N, 3, 1, 1)."""
     middle = draws.between(0.35, 0.65, 1, 1, 1)
     apart = draws.between(0.14, 0.28, 1, 1, 1)
     sign = np.where(draws.between(-1.0, 1.0, 1, 1, 1) < 0, np.float32(-1), np.float32(1))
