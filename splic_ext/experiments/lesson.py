@@ -23,6 +23,7 @@ from splic_ext.evaluation import (
     Provenance,
     Record,
     evaluate,
+    paired_difference,
     worst_case,
 )
 from splic_ext.evaluation.weak import not_warned
@@ -275,82 +276,86 @@ def teach(
 
 
 def _rows(found: Mapping[str, tuple[Record, Record]]) -> tuple[LessonRow, ...]:
-    """Return the rows of the table; a sentence may look back at the row above."""
-    pairs = {key: (first.mean, second.mean) for key, (first, second) in found.items()}
+    """Return the rows of the table, whose sentences follow from the records."""
+    means = {key: (plain.mean, defended.mean) for key, (plain, defended) in found.items()}
+    # Behind SPLIC against without it, and against the attacker who knows less.
+    gained = {key: compare(defended, plain) for key, (plain, defended) in found.items()}
+    helped = compare(found["white"][1], found["gray"][1])
+    gray = means["gray"][1]
     return (
-        LessonRow("nobody: clean images", *pairs["clean"], _clean(*pairs["clean"])),
         LessonRow(
-            "black box: knows neither network nor SPLIC", *pairs["black"], _black(*pairs["black"])
+            "nobody: clean images", *means["clean"], _clean(*means["clean"], gained["clean"])
         ),
-        LessonRow("gray box: knows the network, not SPLIC", *pairs["gray"], _gray(*pairs["gray"])),
+        LessonRow(
+            "black box: knows neither network nor SPLIC",
+            *means["black"],
+            _black(*means["black"], gained["black"]),
+        ),
+        LessonRow(
+            "gray box: knows the network, not SPLIC",
+            *means["gray"],
+            _gray(*means["gray"], gained["gray"]),
+        ),
         LessonRow(
             "white box: knows network and SPLIC, not the next masks",
-            *pairs["white"],
-            _white(*pairs["white"], pairs["gray"][1]),
+            *means["white"],
+            _white(means["white"][1], gained["white"], gray, helped),
         ),
     )
 
 
-def compare(first: Accuracy, second: Accuracy) -> int:
-    """Return -1, 0 or 1: the first is surely lower, the 95 % intervals meet, or surely higher.
+def compare(first: Record, second: Record) -> int:
+    """Return 1 or -1 if the first is surely right more, or less, often on these images, else 0.
 
-    >>> compare(Accuracy(0.2, 0.1, 0.3, 50), Accuracy(0.5, 0.4, 0.6, 50))
-    -1
+    What counts are the votes of all draws, pair by pair, at 95 %.
     """
-    return (first.low > second.high) - (first.high < second.low)
+    difference = paired_difference(first.voted, second.voted)
+    return (difference.low > 0) - (difference.high < 0)
 
 
-def _clean(plain: Accuracy, defended: Accuracy) -> str:
-    verdict = compare(defended, plain)
-    if verdict == 0:
+def _clean(plain: Accuracy, defended: Accuracy, gained: int) -> str:
+    if gained == 0:
         return f"Clean images are {_level(plain, defended)}."
-    if verdict < 0:
+    if gained < 0:
         return f"SPLIC costs {_points(plain, defended)} on clean images."
     return f"With SPLIC clean images are even {_points(defended, plain)} better."
 
 
-def _black(plain: Accuracy, defended: Accuracy) -> str:
-    verdict = compare(defended, plain)
-    if verdict == 0:
-        return f"An attacker with a network of their own leaves {_level(plain, defended)}."
-    if verdict < 0:
-        return (
-            f"An attacker with a network of their own does {_points(plain, defended)} more harm "
-            "with SPLIC than without."
-        )
+def _black(plain: Accuracy, defended: Accuracy, gained: int) -> str:
+    who = "An attacker with a network of their own"
+    if gained == 0:
+        return f"{who} leaves {_level(plain, defended)}."
+    if gained < 0:
+        return f"{who} does {_points(plain, defended)} more harm with SPLIC than without."
+    return f"{who} does {_points(defended, plain)} less harm with SPLIC."
+
+
+def _gray(plain: Accuracy, defended: Accuracy, gained: int) -> str:
+    who = "An attacker who does not know of SPLIC"
+    if gained == 0:
+        return f"{who} leaves {_level(plain, defended)}."
+    if gained < 0:
+        return f"{who} does {_points(plain, defended)} more harm with it than without."
     return (
-        f"An attacker with a network of their own does {_points(defended, plain)} less harm with "
-        "SPLIC."
+        f"{who} leaves {_percent(defended)} right instead of {_percent(plain)}: it undoes part of "
+        "the attack."
     )
 
 
-def _gray(plain: Accuracy, defended: Accuracy) -> str:
-    verdict = compare(defended, plain)
-    if verdict == 0:
-        return f"An attacker who does not know of SPLIC leaves {_level(plain, defended)}."
-    if verdict < 0:
-        return f"SPLIC makes it worse: {_points(plain, defended)} more are lost."
-    return (
-        f"An attacker who does not know of SPLIC leaves {_percent(defended)} right instead of "
-        f"{_percent(plain)}: it undoes part of the attack."
-    )
-
-
-def _white(plain: Accuracy, defended: Accuracy, gray: Accuracy) -> str:
+def _white(defended: Accuracy, gained: int, gray: Accuracy, helped: int) -> str:
     left = f"{_percent(defended)} are left"
     if defended.high < CHANCE:
         return f"An attacker who knows of SPLIC takes it all: {left}, fewer than chance has right."
-    if compare(defended, gray) == 0:
+    if helped == 0:
         return (
             f"To know of SPLIC did not help this attacker, {left}: try harder ones before you "
             "believe it."
         )
-    if compare(defended, gray) > 0:
+    if helped > 0:
         return f"This attacker did worse than the one who knows less, {left}: the attack is weak."
     lost = f"{_points(gray, defended)} of the gray box were the attacker's ignorance"
-    if compare(defended, plain) > 0:
-        return f"Of an attacker who knows of SPLIC {left}, more than without it; {lost}."
-    return f"Of an attacker who knows of SPLIC {left}, no more than without it; {lost}."
+    than = "more" if gained > 0 else "no more"
+    return f"From an attacker who knows of SPLIC {left}, {than} than without it; {lost}."
 
 
 def _level(plain: Accuracy, defended: Accuracy) -> str:
@@ -382,6 +387,7 @@ def _notes(size: LessonSize, seed: int) -> tuple[str, ...]:
         f"white box: {size.steps} steps of 2/255 along the mean gradient of {size.eot} fresh "
         "masks, through the solver (exact) and past it (BPDA), the worse of both for each image; "
         "longer attacks can only lower what is left",
+        "whether two numbers differ is decided by the votes of the draws, image by image, at 95 %",
     )
 
 
