@@ -40,6 +40,8 @@ NETWORK = "shapes_cnn"
 SURROGATE = 1
 #: Completed copies of the training images: other masks in other epochs.
 COPIES = 3
+#: A gradient past the solver takes that many draws in the time of one through it.
+CHEAPER = 3
 #: Pictures are magnified, so that pages that do not scale them show squares.
 MAGNIFY = 3
 #: An accuracy that is surely below this is none: chance for ten classes.
@@ -57,7 +59,8 @@ class LessonSize:
     attacked : int
         Test images, the first ones.
     steps, eot : int
-        Of the attacker who knows all: steps of 2/255, and draws of the masks for each gradient.
+        Of the attacker who knows all: steps of 2/255, and draws of the masks for each
+        gradient through the solver; past it there are three times as many.
     draws : int
         Fresh draws of the masks for each finished image.
     pictures : int
@@ -245,7 +248,10 @@ def teach(
         defended = teacher.train(data, defense=DEFENSE)
     unaware = {"pgd": PGD()}
     threat = ThreatModel(steps=size.steps, step_size=2 / 255)
-    aware = {mode: EOTPGD(threat, eot=size.eot, gradient=mode) for mode in ("exact", "identity")}
+    aware = {
+        "exact": EOTPGD(threat, eot=size.eot, gradient="exact"),
+        "identity": EOTPGD(threat, eot=CHEAPER * size.eot, gradient="identity"),
+    }
     with teacher.phase("black box"):
         black = [
             teacher.evaluate(plain, test, unaware, "identity", "black", other).records,
@@ -261,7 +267,7 @@ def teach(
         # Who knows more can do what those do who know less.
         worst = worst_case([gray[1][1], *white[1:]], "worst of them")
     with teacher.phase("pictures"):
-        galleries = _galleries(teacher, plain, defended, test, unaware["pgd"], aware["exact"])
+        galleries = _galleries(teacher, plain, defended, test, unaware["pgd"], aware["identity"])
     found = {
         "clean": (gray[0][0], gray[1][0]),
         "black": (black[0][1], black[1][1]),
@@ -383,9 +389,10 @@ def _notes(size: LessonSize, seed: int) -> tuple[str, ...]:
         "masks for each finished image",
         "black and gray box: PGD of 7 steps of 2/255, on the attacker's network or on the "
         "network itself; without SPLIC there is nothing more to know, so the white box is the gray",
-        f"white box: {size.steps} steps of 2/255 along the mean gradient of {size.eot} fresh "
-        "masks, through the solver (exact) and past it (BPDA), and the gray box's attack; the "
-        "worst for each image counts, by the draws that are counted; longer attacks can only lower it",
+        f"white box: {size.steps} steps of 2/255 along the mean gradient of fresh masks, of "
+        f"{size.eot} through the solver (exact) and of {CHEAPER * size.eot} past it (BPDA), and the "
+        "gray box's attack; the worst for each image counts, by the draws that are counted; longer "
+        "attacks can only lower it",
         "whether two numbers differ is decided by the votes of the draws, image by image, at 95 %",
     )
 
