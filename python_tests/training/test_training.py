@@ -21,7 +21,9 @@ from splic_ext.training.learner import Learner
 def test_a_line_an_epoch_where_there_is_no_terminal(monkeypatch, capsys):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    result = fit("digits_cnn", digits(48), test=digits(20), epochs=2, progress=True)
+    result = fit(
+        "digits_cnn", digits(48), test=load_dataset("digits", limit=20), epochs=2, progress=True
+    )
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     for epoch, line in zip(result.history, lines, strict=True):

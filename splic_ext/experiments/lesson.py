@@ -391,8 +391,8 @@ def _notes(size: LessonSize, seed: int) -> tuple[str, ...]:
         "network itself; without SPLIC there is nothing more to know, so the white box is the gray",
         f"white box: {size.steps} steps of 2/255 along the mean gradient of fresh masks, of "
         f"{size.eot} through the solver (exact) and of {CHEAPER * size.eot} past it (BPDA), and "
-        "the gray box's attack; the worst for each image counts, by the draws that are counted; longer "
-        "attacks can only lower it",
+        "the gray box's attack; the worst for each image counts, by the draws that are counted; "
+        "longer attacks can only lower it",
         "whether two numbers differ is decided by the votes of the draws, image by image, at 95 %",
     )
 

@@ -20,8 +20,8 @@ MODELS: Mapping[str, Callable[[int, int | None], nn.Module]] = MappingProxyType(
         "cifar_resnet56": cifar_resnet56,
         "resnet18_32": resnet18_32,
         "digits_cnn": digits_cnn,
-        "svhn_vgg": svhn_vgg,
         "shapes_cnn": shapes_cnn,
+        "svhn_vgg": svhn_vgg,
     }
 )
 
