@@ -58,7 +58,12 @@ def test_table_and_page(tiny, made, tmp_path, monkeypatch):
     assert len(shown.stdout.splitlines()) <= 36, "one screen"
     assert "time: drawing the images 0 s, training without SPLIC" in shown.stderr
     assert f"pictures: {page}" in shown.stderr
-    assert page.read_text(encoding="utf-8") == lesson_page(made).to_html()
+    html = page.read_text(encoding="utf-8")
+    assert html == lesson_page(made).to_html()
+    assert html.count('src="data:image/png;base64,') == 2 + 4 + 4
+    assert not re.search(r"<script|https?:|src=.(?!data:)", html), "it needs another file"
+    for row in made.rows:
+        assert row.learnt.replace(" %", "\u00a0%") in html.replace("&#39;", "'")
 
 
 def test_quiet(tiny, tmp_path):
