@@ -18,7 +18,7 @@ __all__ = ["cpu_features", "cpu_name", "describe_installation"]
 OPTIONAL_PACKAGES: dict[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "rich": ("cli",),
-    "pillow": ("cli", "data"),
+    "pillow": ("cli", "data", "parquet"),
     "scikit-image": ("demo", "certify"),
     "torch": ("torch",),
     "safetensors": ("torch",),

@@ -112,12 +112,12 @@ def test_both_kinds_into_the_default_folder(files):
         (
             ("table3",),
             2,
-            "--digits) of table3 must not be empty; give images and a network",
+            "--digits, --shapes) of table3 must not be empty; give images and a network",
         ),
         (
             ("table4", *CIFAR10),
             2,
-            "--digits) of table4 must be of svhn or digits, got 'cifar10'",
+            "--digits, --shapes) of table4 must be of svhn or digits or shapes, got 'cifar10'",
         ),
         (
             ("table4", *SVHN[:2]),
@@ -185,11 +185,18 @@ def test_digits_at_any_budget(files):
     assert [(data.name, data.images) for data in result.datasets] == [("digits", 30)]
 
 
+def test_shapes_at_any_budget(files):
+    reproduced("figure12", "--shapes", "--limit", "30", "-q", "-o", "out")
+    result = ExperimentResult.from_json((files / "out" / "figure12.json").read_text())
+    assert result.budget == "cpu"
+    assert [(data.name, data.images) for data in result.datasets] == [("shapes", 30)]
+
+
 def test_smoke_needs_no_data(files, monkeypatch):
     shown = reproduced("figure12", "--budget", "smoke", "-o", "out")
     result = ExperimentResult.from_json((files / "out" / "figure12.json").read_text())
     assert result.budget == "smoke"
-    assert {point.dataset for point in result.points} == {"digits"}
+    assert {point.dataset for point in result.points} == {"shapes"}
     assert "result: out/figure12.json, _points.csv, .md, .png" in shown.stderr.replace(os.sep, "/")
     assert (files / "out" / "figure12.png").read_bytes()[1:4] == b"PNG"
 

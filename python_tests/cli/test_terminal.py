@@ -14,7 +14,9 @@ pytest.importorskip("typer", reason="Typer is not installed")
 from helpers.cli import FAST, command, run_command, save_png
 from PIL import Image
 
+from splic_ext.cli import console
 from splic_ext.cli.console import (
+    ConsoleReporter,
     demo_tables,
     installation_tables,
     print_markdown,
@@ -179,3 +181,19 @@ def test_help_flows(monkeypatch):
     lines = [line.strip() for line in result.stdout.split("Arguments")[0].splitlines()]
     first = next(line for line in lines if line.startswith("An image keeps"))
     assert len(first) > 80
+
+
+def test_complete_tells_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
+    now = [0.0]
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    for quiet in (False, True):
+        with ConsoleReporter(1200, quiet=quiet) as reporter:
+            for _ in range(4):
+                now[0] += 45.0
+                reporter.advance(100)
+    assert capsys.readouterr().err.splitlines() == [
+        "completing: 200 of 1,200 images, 0:07:30 left",
+        "completing: 400 of 1,200 images, 0:06:00 left",
+    ]

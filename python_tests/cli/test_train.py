@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def test_it_is_that_of_the_library(files):
     assert same_weights(
         load_weights(build_model("resnet20", outputs), files / "out" / WEIGHTS), expected.network
     )
+    assert re.search(r"^epoch 1 of 1: loss .* in test, .* s, 0:00:00 left$", result.stderr, re.M)
     assert "training accuracy" in result.stderr
     assert "test accuracy" in result.stderr
     assert "attack" in result.stderr

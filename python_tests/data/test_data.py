@@ -195,6 +195,7 @@ def test_names():
         "cifar10": ("train", "test"),
         "svhn": ("train", "test", "extra"),
         "digits": ("train", "test"),
+        "shapes": ("train", "test"),
     }
     assert set(OFFICIAL_FILES) == {(n, s) for n in ("cifar10", "svhn") for s in DATASETS[n]}
     assert all(len(file.sha256) == 64 for file in OFFICIAL_FILES.values())
@@ -222,7 +223,7 @@ def test_root_comes_from_the_environment(cifar, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("cifar100",), ValueError, "`name_or_path` must be one of cifar10, svhn, digits, or a"),
+        (("cifar100",), ValueError, "`name_or_path` must be one of cifar10, svhn, digits, shapes"),
         (("none/at/all",), FileNotFoundError, "'none/at/all' does not exist; check"),
         (("none.npz",), FileNotFoundError, "'none.npz' does not exist"),
         ((3,), TypeError, "`name_or_path` must be a string or a path, got int"),

@@ -46,7 +46,7 @@ def test_every_table_and_figure_is_there():
         ("table3", {"subjects": []}, ValueError, "`subjects` of table3 must not be empty"),
         ("table3", {"subjects": None, "budget": "cpu"}, ValueError, "must not be empty"),
         ("table1", {"subjects": [("svhn", 1)], "budget": "smoke"}, ValueError,
-         "the budget 'smoke' has no networks for svhn, only for digits; choose another"),
+         "the budget 'smoke' has no networks for svhn, only for digits, shapes; choose another"),
         ("figure5", {"draws": 0}, ValueError, "`draws` must be an integer in"),
         ("figure5", {"seed": -1}, ValueError, "`seed` must be an integer in"),
         ("figure5", {"output": __file__}, ValueError, "`output` must be a folder, got the file"),
@@ -95,10 +95,10 @@ def test_defaults_come_from_the_budget():
     assert (settings.images, settings.slow_images, settings.draws) == (20, 20, 7)
 
 
-def test_smoke_takes_digits(tmp_path):
+def test_smoke_takes_shapes(tmp_path):
     result = reproduce("figure12", budget="smoke", output=tmp_path, progress=False)
     assert result.budget == "smoke"
-    assert {point.dataset for point in result.points} == {"digits"}
+    assert {point.dataset for point in result.points} == {"shapes"}
     assert result.datasets[0].images == BUDGETS["smoke"].images
     text = (tmp_path / "figure12.json").read_text()
     assert ExperimentResult.from_json(text) == result

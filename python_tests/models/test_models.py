@@ -29,6 +29,7 @@ from splic_ext.models import (  # noqa: E402
     digits_cnn,
     load_weights,
     resnet18_32,
+    shapes_cnn,
     svhn_vgg,
 )
 
@@ -88,9 +89,12 @@ def test_no_image_at_all(name):
 
 @pytest.mark.parametrize(
     ("build", "count"),
-    [(cifar_resnet20, 269_722), (cifar_resnet56, 853_018), (resnet18_32, 11_173_962)],
-)
-def test_number_of_weights_is_that_of_the_literature(build, count):
+    [
+        (cifar_resnet20, 269_722), (cifar_resnet56, 853_018), (resnet18_32, 11_173_962),
+        (shapes_cnn, 63_258),
+    ],
+)  # fmt: skip
+def test_number_of_weights_is_that_of_the_literature_or_of_its_docstring(build, count):
     assert sum(p.numel() for p in build().parameters()) == count
 
 
@@ -113,6 +117,11 @@ def test_shortcuts_of_option_a_have_no_weights():
     assert y.shape == (2, 32, 4, 4)
     assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
     assert y[:, :8].abs().max() == y[:, 24:].abs().max() == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 48])
+def test_shapes_of_any_size(size):
+    assert shapes_cnn(4)(images("shapes_cnn", size=size)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("size", [2, 7, 8, 28])

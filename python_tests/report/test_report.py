@@ -507,7 +507,12 @@ def test_committed_results_make_a_page(tmp_path):
 
 def test_templates_are_installed():
     folder = resources.files("splic_ext.report") / "templates"
-    assert {path.name for path in folder.iterdir()} == {"page.html", "parts.html", "style.css"}
+    assert {path.name for path in folder.iterdir()} == {
+        "lesson.html",
+        "page.html",
+        "parts.html",
+        "style.css",
+    }
 
 
 def test_without_jinja(run_python):

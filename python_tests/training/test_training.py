@@ -18,6 +18,21 @@ from splic_ext.training import trainer as trainer_module
 from splic_ext.training.learner import Learner
 
 
+def test_a_line_an_epoch_where_there_is_no_terminal(monkeypatch, capsys):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    result = fit(
+        "digits_cnn", digits(48), test=load_dataset("digits", limit=20), epochs=2, progress=True
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for epoch, line in zip(result.history, lines, strict=True):
+        assert line.startswith(f"{epoch.line(2)}, 0:00:0")
+        assert f"right {100 * epoch.train_accuracy:.1f} % in training" in line
+    fit("digits_cnn", digits(48), epochs=2, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_digits_are_learnt():
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     train, test = load_dataset("digits", "train"), load_dataset("digits")

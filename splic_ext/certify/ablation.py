@@ -116,7 +116,7 @@ def certify_pixels(
     first_index : int, default 0
         Index of the first image, so that parts of a data set have masks of their own.
     progress : bool, default False
-        Show a progress bar, on a terminal and where Rich is installed.
+        Show a progress bar; where there is no terminal, or no Rich, a line a minute.
     device : str or torch.device, optional
         The network is moved there; default: the device of `model`.
     model_name, command : str, optional

@@ -95,7 +95,7 @@ def certify_patches(
     device : str or torch.device, optional
         The network is moved there; default: where it is.
     progress : bool, default False
-        Show a progress bar, on a terminal and where Rich is installed.
+        Show a progress bar; where there is no terminal, or no Rich, a line a minute.
 
     Returns
     -------

@@ -86,7 +86,7 @@ def evaluate_pixels(
     device : str or torch.device, optional
         The network is moved there; default: where it is.
     progress : bool, default True
-        Show a progress bar, on a terminal and where Rich is installed.
+        Show a progress bar; where there is no terminal, or no Rich, a line a minute.
     model_name, command : str, optional
         For the report; default: the name of the class, and nothing.
 

@@ -18,6 +18,7 @@ from splic_ext.cli.console import (
     print_tables,
     printable,
 )
+from splic_ext.cli.defend import defend
 from splic_ext.cli.demo import run_demo, save_picture
 from splic_ext.cli.evaluate import evaluate
 from splic_ext.cli.exits import exit_codes
@@ -182,9 +183,13 @@ def info(
         print_tables(*installation_tables(description))
 
 
-@app.command()
+demos = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
+
+
+@demos.callback()
 @solver_flags
 def demo(
+    context: typer.Context,
     overrides: dict[str, Any],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write.")
@@ -203,7 +208,12 @@ def demo(
     """Complete noisy photographs; write a before/after picture and print scores.
 
     The photographs come with scikit-image; nothing is downloaded.
+
+    `splic-ext demo defend` is another demonstration, with options of its own.
     """
+    if context.invoked_subcommand is not None:
+        _only_after(context)
+        return
     with exit_codes(demo, interrupted="no picture was written"):
         solver = resolve_options(preset, options, overrides)
         with save_picture(out, overwrite=overwrite) as save:
@@ -215,13 +225,24 @@ def demo(
     typer.echo(printable(f"before and after: {out}"))
 
 
+def _only_after(context: typer.Context) -> None:
+    """End with a message if options stand before the name of the other demonstration."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            command = context.invoked_subcommand
+            context.fail(f"`{name}` is of `demo` alone; give options of `{command}` after its name")
+
+
+demos.command()(defend)
+app.add_typer(demos, name="demo")
 app.command()(certify)
 app.command()(evaluate)
 app.command()(reproduce)
 app.command()(report)
 app.command()(train)
 
-for _command in app.registered_commands:
+for _command in (*app.registered_commands, *demos.registered_commands):
     # Lines of a paragraph flow into each other, whatever the width of the terminal.
     _paragraphs = (inspect.getdoc(_command.callback) or "").split("\n\n")
     _command.help = "\n\n".join(" ".join(text.split()) for text in _paragraphs)

@@ -48,7 +48,8 @@ def certify(
         str,
         network_option(
             metavar="NAME",
-            help="Network that is certified: resnet20, resnet56, resnet18, svhn_vgg, digits_cnn.",
+            help="Network that is certified: resnet20, resnet56, resnet18, svhn_vgg, shapes_cnn, "
+            "digits_cnn.",
         ),
     ],
     weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],

@@ -1,10 +1,11 @@
-"""What the commands show: a progress bar, messages and tables."""
+"""What the commands show: progress, messages and tables."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ __all__ = [
 ]
 
 
+#: Seconds between two lines in a log.
+MINUTE = 60.0
+
+
 def print_message(message: str) -> None:
     """Print one line on the standard error stream, unwrapped and unstyled."""
     print(printable(message), file=sys.stderr, flush=True)
@@ -62,9 +67,9 @@ class _SpeedColumn(ProgressColumn):
 
 
 class ConsoleReporter:
-    """A progress bar on a terminal's standard error stream; messages there in any case.
+    """A progress bar on a terminal's standard error stream, else a line a minute; messages.
 
-    If `quiet`, no bar, notes or summary; failures are told all the same, with the flags of
+    If `quiet`, no bar, lines, notes or summary; failures are told all the same, with the flags of
     `command`.
     """
 
@@ -85,7 +90,7 @@ class ConsoleReporter:
         self._task = self._progress.add_task("", total=total)
         self._total = float(total)
         self._done = 0.0
-        self._began = time.perf_counter()
+        self._began = self._told = time.monotonic()
 
     def __enter__(self) -> ConsoleReporter:
         if not self._progress.disable:
@@ -105,6 +110,10 @@ class ConsoleReporter:
         """Count images, or parts of a large one, as done."""
         self._done += images
         self._progress.update(self._task, completed=self._done)
+        now = time.monotonic()
+        if self._progress.disable and not self._quiet and now - self._told >= MINUTE:
+            self._told = now
+            self._tell_how_far(now - self._began)
 
     def note(self, path: Path, text: str) -> None:
         """Tell of a file that was read in an unexpected way, if not quiet."""
@@ -118,7 +127,7 @@ class ConsoleReporter:
     def summary(self, failed: int) -> None:
         """Print how many images were completed, and how fast."""
         if not self._quiet:
-            seconds = time.perf_counter() - self._began
+            seconds = time.monotonic() - self._began
             count = round(self._done)
             speed = count / seconds if seconds > 0 else 0.0
             more = f", {failed} {'file' if failed == 1 else 'files'} failed" if failed else ""
@@ -126,6 +135,14 @@ class ConsoleReporter:
                 f"completed {count} {'image' if count == 1 else 'images'} in {seconds:.1f} s "
                 f"({speed:.3g} images/s){more}"
             )
+
+    def _tell_how_far(self, seconds: float) -> None:
+        """Print one line for a log."""
+        left = seconds * (self._total - self._done) / self._done if self._done > 0 else 0.0
+        print_message(
+            f"completing: {int(self._done):,} of {round(self._total):,} images, "
+            f"{timedelta(seconds=round(left))} left"
+        )
 
     def _say(self, message: str) -> None:
         message = with_flags(message, self._command)

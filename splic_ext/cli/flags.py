@@ -31,7 +31,7 @@ ELSEWHERE = {
     "download": "`splic_ext.data.load_dataset(..., download=True)`",
     "max_bytes": "`splic_ext.data.load_dataset(..., max_bytes=...)`",
     "name_or_path": "the data set",
-    "subjects": "the data sets (--cifar10, --svhn, --digits)",
+    "subjects": "the data sets (--cifar10, --svhn, --digits, --shapes)",
 }
 #: Names that stay as they are: those of a SPEC or a file of options may be meant as well.
 AMBIGUOUS = {"learning_rate", "seed", *(field.name for field in fields(SolverOptions))}

@@ -42,7 +42,7 @@ run_option = partial(typer.Option, rich_help_panel="Run")
 
 #: Of --dataset and --split, for all commands.
 DATASET_HELP = (
-    "cifar10, svhn, digits, or a path: to their files, to a folder of one folder for each class, "
+    "cifar10, svhn, digits, shapes, or a path: to their files, to a folder of one folder for each class, "
     "or to a .npz, .npy, IDX, Parquet or WebDataset (.tar) file, or a folder of these."
 )
 SPLIT_HELP = (
@@ -127,7 +127,7 @@ BatchSize: TypeAlias = Annotated[int, run_option(min=1, help="Images at a time."
 Device: TypeAlias = Annotated[
     str | None, run_option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...")
 ]
-Quiet: TypeAlias = Annotated[bool, run_option("--quiet", "-q", help="No progress bar, no table.")]
+Quiet: TypeAlias = Annotated[bool, run_option("--quiet", "-q", help="No progress, no table.")]
 
 
 def command_line() -> str:

@@ -72,7 +72,14 @@ def reproduce(
         bool,
         images_option(
             "--digits",
-            help="scikit-learn's digits, which need no file. Default: for --budget smoke.",
+            help="scikit-learn's digits, which need no file.",
+        ),
+    ] = False,
+    shapes: Annotated[
+        bool,
+        images_option(
+            "--shapes",
+            help="Drawn figures, which need no file. Default: for --budget smoke.",
         ),
     ] = False,
     root: Root = None,
@@ -159,6 +166,8 @@ def reproduce(
         ]
         if digits:
             subjects.append(experiments.digits_subject(limit))
+        if shapes:
+            subjects.append(experiments.shapes_subject(limit))
         given: dict[str, Any] = {
             "budget": budget,
             "draws": draws,

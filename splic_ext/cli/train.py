@@ -45,7 +45,9 @@ def train(
     ],
     model: Annotated[
         str,
-        learning_option(metavar="NAME", help="resnet20, resnet56, resnet18, svhn_vgg, digits_cnn."),
+        learning_option(
+            metavar="NAME", help="resnet20, resnet56, resnet18, svhn_vgg, shapes_cnn, digits_cnn."
+        ),
     ],
     out: Annotated[
         Path,

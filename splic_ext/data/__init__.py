@@ -1,13 +1,14 @@
-"""Data sets as NumPy arrays: CIFAR-10, SVHN, scikit-learn's digits, and your own images.
+"""Data sets as NumPy arrays: CIFAR-10, SVHN, digits, drawn shapes, your own images.
 
 File formats are read as they are: folders of classes, IDX, ``.npz``, ``.npy``, Parquet and
 WebDataset. Nothing is downloaded unless asked for, and nothing in a file is run. The extra ``data``
 brings what single formats need: Pillow for image files, SciPy for SVHN, scikit-learn for the
-digits, pooch for downloads; the extra ``parquet`` brings pyarrow. Arrays need NumPy alone.
+digits, pooch for downloads; the extra ``parquet`` brings pyarrow. Shapes and arrays need NumPy
+alone.
 :func:`as_dataset` takes what is in memory.
 
->>> load_dataset("digits", limit=100).images.shape
-(100, 1, 8, 8)
+>>> load_dataset("shapes", limit=100).images.shape
+(100, 3, 32, 32)
 """
 
 from __future__ import annotations

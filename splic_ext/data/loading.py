@@ -18,6 +18,7 @@ from splic_ext.data.download import OFFICIAL_FILES, download_file
 from splic_ext.data.fitting import Fitting, make_fitting
 from splic_ext.data.given import fit_dataset
 from splic_ext.data.npz import MAX_BYTES
+from splic_ext.data.shapes import SHAPES_SPLITS, load_shapes
 from splic_ext.data.sources import Source
 from splic_ext.data.sources.opening import check_one_split, find_source, is_tar
 from splic_ext.data.sources.stored import DatasetSource
@@ -31,6 +32,7 @@ DATASETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "cifar10": tuple(CIFAR10_SPLITS),
         "svhn": tuple(SVHN_SPLITS),
         "digits": tuple(DIGITS_SPLITS),
+        "shapes": tuple(SHAPES_SPLITS),
     }
 )
 
@@ -62,6 +64,7 @@ def load_dataset(
           ``cifar-10-batches-py`` or the archive ``cifar-10-python.tar.gz``; ``SPLIT_32x32.mat``,
           there or in the folder ``svhn``;
         - "digits": scikit-learn's, always there;
+        - "shapes": figures of ten shapes, drawn on the fly with NumPy alone;
         - a path, which has a separator or a suffix: to such a folder, archive or ``.mat`` file;
           to a folder with one of images for each class, or for each class of each split; to a
           folder or file of IDX (MNIST), ``.npy``, ``.npz``, Parquet or WebDataset. Their layouts
@@ -202,6 +205,8 @@ def _check_split(split: str, splits: tuple[str, ...]) -> None:
 def _load_named(
     name: str, split: str, root: Path, limit: int | None, download: bool, max_bytes: int
 ) -> Dataset:
+    if name == "shapes":
+        return load_shapes(split, limit)
     if name == "digits":
         digits = load_digits(split)
         return digits if limit is None else digits.first(limit)

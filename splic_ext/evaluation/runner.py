@@ -96,7 +96,7 @@ def evaluate(
     device : str or torch.device, optional
         The networks are moved there; default: the device of `model`.
     progress : bool, default True
-        Show a progress bar, on a terminal and where Rich is installed.
+        Show a progress bar; where there is no terminal, or no Rich, a line a minute.
     model_name, surrogate_name : str, optional
         For the report; default: names of the classes.
     command : str, optional

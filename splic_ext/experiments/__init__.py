@@ -18,12 +18,13 @@ with optional("`splic_ext.experiments`", "torch", "torch"):
 
 from splic_ext.experiments.adaptive import SIZES, Size, evaluate_adaptively
 from splic_ext.experiments.budgets import BUDGETS, Budget, Recipe
+from splic_ext.experiments.lesson import Lesson, LessonRow, LessonSize, teach
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment
 from splic_ext.experiments.results.keys import SECTIONS
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Gallery, Point, Row
 from splic_ext.experiments.runner import reproduce, reproduce_all
-from splic_ext.experiments.subjects import Subject, digits_subject
+from splic_ext.experiments.subjects import Subject, digits_subject, shapes_subject
 from splic_ext.experiments.tables.gray_box import TABLES, GrayBoxTable
 
 __all__ = [
@@ -37,6 +38,9 @@ __all__ = [
     "ExperimentResult",
     "Gallery",
     "GrayBoxTable",
+    "Lesson",
+    "LessonRow",
+    "LessonSize",
     "Point",
     "Recipe",
     "Row",
@@ -46,4 +50,6 @@ __all__ = [
     "evaluate_adaptively",
     "reproduce",
     "reproduce_all",
+    "shapes_subject",
+    "teach",
 ]

@@ -120,6 +120,18 @@ class Budget:
 # Images, adversarial images; epochs, adversarial epochs, sweep epochs.
 _CNNS = ("digits_cnn", "digits_cnn", "digits_cnn", "digits_cnn")
 _DIGITS = Recipe(*_CNNS, 1297, 1297, 20, 20, 20, batch_size=32, crop=1)
+_SHAPES = Recipe(
+    *("shapes_cnn", "svhn_vgg", "svhn_vgg", "shapes_cnn"),
+    10_000,
+    5_000,
+    5,
+    12,
+    3,
+    growth=6,
+    batch_size=64,
+    crop=1,
+    flip=True,
+)
 _VGG = Recipe(
     *("svhn_vgg", "resnet20", "resnet20", "svhn_vgg"), 20_000, 10_000, 8, 12, 3, growth=4, flip=True
 )
@@ -133,6 +145,10 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
     {
         "smoke": {
             "digits": Recipe(*_CNNS, 640, 320, 6, 4, 4, batch_size=32, crop=0),
+            "shapes": replace(
+                _SHAPES, images=640, adversarial_images=128, epochs=2, adversarial_epochs=1,
+                sweep_epochs=1, growth=0, crop=0,
+            ),
         },
         "cpu": {
             "cifar10": _VGG,
@@ -141,8 +157,14 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
                 learning_rate=0.05, flip=False,
             ),
             "digits": _DIGITS,
+            "shapes": _SHAPES,
         },
-        "gpu": {"cifar10": _RESNET, "svhn": replace(_RESNET, flip=False), "digits": _DIGITS},
+        "gpu": {
+            "cifar10": _RESNET,
+            "svhn": replace(_RESNET, flip=False),
+            "digits": _DIGITS,
+            "shapes": _SHAPES,
+        },
     }
 )  # fmt: skip
 

@@ -62,7 +62,9 @@ class Experiment:
 
 
 #: Of experiments that train dozens of networks.
-_SOME = MappingProxyType({"smoke": ("digits",), "cpu": ("svhn", "digits"), "gpu": KINDS})
+_SOME = MappingProxyType(
+    {"smoke": ("digits", "shapes"), "cpu": ("svhn", "digits", "shapes"), "gpu": KINDS}
+)
 
 
 def _gray_box(name: str) -> Experiment:

@@ -17,7 +17,7 @@ from splic_ext.experiments.registry import EXPERIMENTS, Experiment
 from splic_ext.experiments.results.drawing import require_matplotlib
 from splic_ext.experiments.results.keys import SMOKE
 from splic_ext.experiments.results.result import ExperimentResult
-from splic_ext.experiments.subjects import Subject, check_subjects, digits_subject
+from splic_ext.experiments.subjects import Subject, check_subjects, shapes_subject
 
 __all__ = ["reproduce", "reproduce_all"]
 
@@ -50,7 +50,7 @@ def reproduce(
         "ranking".
     subjects : sequence of Subject, optional
         A section of the result for each, named after its data set. Default, for the budget
-        "smoke" alone: scikit-learn's digits.
+        "smoke" alone: drawn shapes.
     budget : {"smoke", "cpu", "gpu"} or Budget, optional
         How much is run: networks, images, steps. Default: "cpu"; "table3", "table4" and
         "frontier" then take all images and 10 draws.
@@ -153,10 +153,10 @@ def reproduce_all(
 
 
 def _default_subjects(budget: Budget | None) -> list[Subject]:
-    """Return scikit-learn's digits for the budget "smoke", and nothing for others."""
+    """Return drawn shapes for the budget "smoke", and nothing for others."""
     if budget is None or budget.name != SMOKE:
         return []
-    return [digits_subject()]
+    return [shapes_subject(training=BUDGETS[SMOKE].recipes["shapes"].images)]
 
 
 def _prepare(

@@ -11,10 +11,10 @@ from torch import nn
 from splic_ext.data import Dataset, load_dataset
 from splic_ext.runs.inputs import MOST_SHARED, check_dataset, count_shared_images
 
-__all__ = ["KINDS", "Subject", "check_subjects", "digits_subject"]
+__all__ = ["KINDS", "Subject", "check_subjects", "digits_subject", "shapes_subject"]
 
-#: Whose column of the paper images may belong to; "digits" are in none.
-KINDS = ("cifar10", "svhn", "digits")
+#: Whose column of the paper images may belong to; "digits" and "shapes" are in none.
+KINDS = ("cifar10", "svhn", "digits", "shapes")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Subject:
 
     Parameters
     ----------
-    kind : {"cifar10", "svhn", "digits"}
+    kind : {"cifar10", "svhn", "digits", "shapes"}
         Whose column of the paper they belong to.
     dataset : Dataset
         Test images; or what :func:`splic_ext.data.as_dataset` takes.
@@ -76,6 +76,27 @@ def digits_subject(limit: int | None = None) -> Subject:
     """
     test = load_dataset("digits", "test", limit=limit)
     return Subject("digits", test, training=load_dataset("digits", "train"))
+
+
+def shapes_subject(limit: int | None = None, training: int | None = None) -> Subject:
+    """Return figures of ten shapes, drawn on the fly: they need no file and no package.
+
+    Parameters
+    ----------
+    limit, training : int, optional
+        Most test and most training images, the first ones.
+
+    Returns
+    -------
+    Subject
+
+    Examples
+    --------
+    >>> shapes_subject(limit=20, training=100).dataset
+    Dataset('shapes/test': 20 images of 3 x 32 x 32, 10 classes)
+    """
+    test = load_dataset("shapes", "test", limit=limit)
+    return Subject("shapes", test, training=load_dataset("shapes", "train", limit=training))
 
 
 def check_subjects(name: str, kinds: Sequence[str], subjects: Any, *, trains: bool) -> None:

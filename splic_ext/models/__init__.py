@@ -19,7 +19,7 @@ with optional("`splic_ext.models`", "torch", "torch"):
 from splic_ext.models.layers import Normalize
 from splic_ext.models.registry import ALIASES, MODELS, build_model
 from splic_ext.models.resnet import ResNet, cifar_resnet20, cifar_resnet56, resnet18_32
-from splic_ext.models.small import DigitsCNN, SmallVGG, digits_cnn, svhn_vgg
+from splic_ext.models.small import DigitsCNN, ShapesCNN, SmallVGG, digits_cnn, shapes_cnn, svhn_vgg
 from splic_ext.models.weights import load_weights
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DigitsCNN",
     "Normalize",
     "ResNet",
+    "ShapesCNN",
     "SmallVGG",
     "build_model",
     "cifar_resnet20",
@@ -35,5 +36,6 @@ __all__ = [
     "digits_cnn",
     "load_weights",
     "resnet18_32",
+    "shapes_cnn",
     "svhn_vgg",
 ]

@@ -9,7 +9,7 @@ from torch import nn
 
 from splic_ext.checks import shortened
 from splic_ext.models.resnet import cifar_resnet20, cifar_resnet56, resnet18_32
-from splic_ext.models.small import digits_cnn, svhn_vgg
+from splic_ext.models.small import digits_cnn, shapes_cnn, svhn_vgg
 
 __all__ = ["ALIASES", "MODELS", "build_model"]
 
@@ -20,6 +20,7 @@ MODELS: Mapping[str, Callable[[int, int | None], nn.Module]] = MappingProxyType(
         "cifar_resnet56": cifar_resnet56,
         "resnet18_32": resnet18_32,
         "digits_cnn": digits_cnn,
+        "shapes_cnn": shapes_cnn,
         "svhn_vgg": svhn_vgg,
     }
 )
@@ -59,7 +60,7 @@ def build_model(name: str, num_classes: int = 10, channels: int | None = None) -
     Examples
     --------
     >>> sorted(MODELS)
-    ['cifar_resnet20', 'cifar_resnet56', 'digits_cnn', 'resnet18_32', 'svhn_vgg']
+    ['cifar_resnet20', 'cifar_resnet56', 'digits_cnn', 'resnet18_32', 'shapes_cnn', 'svhn_vgg']
     >>> build_model("cifar_resnet20", num_classes=7).linear.out_features
     7
     >>> build_model("cifar_resnet20", channels=6).conv1.in_channels

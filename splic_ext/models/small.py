@@ -1,4 +1,4 @@
-"""Small plain networks: a CNN for gray digits, and a VGG for house numbers."""
+"""Small plain networks: for gray digits, for house numbers (a VGG), and for drawn shapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from splic_ext.checks import check_integer
 from splic_ext.errors import ShapeError
 from splic_ext.models.layers import MAX_CLASSES, Normalize, constants_for
 
-__all__ = ["DigitsCNN", "SmallVGG", "digits_cnn", "svhn_vgg"]
+__all__ = ["DigitsCNN", "ShapesCNN", "SmallVGG", "digits_cnn", "shapes_cnn", "svhn_vgg"]
 
 SVHN_MEAN, SVHN_STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 
@@ -110,6 +110,42 @@ class SmallVGG(nn.Module):
         return logits
 
 
+class ShapesCNN(nn.Module):
+    """Four convolutions for colour images of any size; see :func:`shapes_cnn`.
+
+    Parameters
+    ----------
+    num_classes : int, default 10
+        Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `num_classes` or `channels` is no positive integer.
+    """
+
+    def __init__(self, num_classes: int = 10, channels: int | None = None) -> None:
+        super().__init__()
+        num_classes = check_integer("num_classes", num_classes, 1, MAX_CLASSES)
+        mean, std = constants_for(channels, (0.5,) * 3, (0.25,) * 3)
+        self.normalize = Normalize(mean, std)
+        layers: list[nn.Module] = []
+        inputs = len(mean)
+        for planes, stride in ((16, 2), (32, 2), (64, 1), (64, 2)):
+            layers.append(nn.Conv2d(inputs, planes, 3, stride, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(planes), nn.ReLU()]
+            inputs = planes
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.classifier = nn.Linear(4 * inputs, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (N, num_classes), of images (N, C, H, W) in [0, 1]."""
+        logits: Tensor = self.classifier(self.features(self.normalize(images)))
+        return logits
+
+
 def digits_cnn(num_classes: int = 10, channels: int | None = None) -> DigitsCNN:
     """Return a small CNN for gray digits, 8 x 8 or 28 x 28; it trains on a CPU in seconds.
 
@@ -137,6 +173,39 @@ def digits_cnn(num_classes: int = 10, channels: int | None = None) -> DigitsCNN:
     torch.Size([2, 10])
     """
     return DigitsCNN(num_classes, channels)
+
+
+def shapes_cnn(num_classes: int = 10, channels: int | None = None) -> ShapesCNN:
+    """Return a small CNN for drawn shapes, 32 x 32 in colour: 63,258 weights.
+
+    Convolutions of 16, 32, 64, 64 channels, each with batch normalisation and ReLU, three of them
+    of stride 2; then the averages of the four quarters, and a linear layer. On
+    ``load_dataset("shapes")`` it learns in seconds on a CPU.
+
+    Parameters
+    ----------
+    num_classes : int, default 10
+        Number of outputs.
+    channels : int, optional
+        See :func:`splic_ext.models.build_model`.
+
+    Returns
+    -------
+    ShapesCNN
+        With random weights. Inputs (N, 3, H, W) of any size in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        `num_classes` or `channels` is no positive integer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> shapes_cnn()(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    return ShapesCNN(num_classes, channels)
 
 
 def svhn_vgg(num_classes: int = 10, channels: int | None = None) -> SmallVGG:

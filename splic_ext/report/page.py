@@ -6,15 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from splic_ext import __version__
-from splic_ext.atomic import atomic_path
-from splic_ext.checks import printable
 from splic_ext.experiments import EXPERIMENTS
 from splic_ext.experiments.results.keys import ADAPTIVE
-from splic_ext.optional import optional
 from splic_ext.report.benchmarks import benchmark_entry, search_entry
 from splic_ext.report.certificates import patches_entry, pixels_entry, proved
 from splic_ext.report.entries import address, evaluation_entry, result_entry
@@ -22,6 +19,7 @@ from splic_ext.report.sources import Collection, NoResultError, Unread, collect,
 from splic_ext.report.summary import Summary, parts_of, summarize
 from splic_ext.report.trainings import training_entry
 from splic_ext.report.views import Entry, one_line
+from splic_ext.report.writing import check_target, page_file, render
 
 __all__ = ["Page", "make_page", "write_report"]
 
@@ -110,16 +108,7 @@ class Page:
         MissingExtraError
             Jinja is not installed.
         """
-        with optional("`splic_ext.report`", "report", "jinja2"):
-            from jinja2 import Environment, PackageLoader, StrictUndefined
-        templates = Environment(
-            loader=PackageLoader("splic_ext.report"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return printable(templates.get_template("page.html").render(page=self), keep="\t\n")
+        return render("page.html", self)
 
 
 def make_page(found: Collection, *, title: str | None = None) -> Page:
@@ -239,6 +228,7 @@ def write_report(
     >>> from splic_ext.evaluation import evaluate
     >>> from splic_ext.models import build_model
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     network, digits = build_model("digits_cnn").eval(), load_dataset("digits", limit=5)
     ...     _ = evaluate(network, digits, defenses=["usvt"], output=folder)
@@ -246,25 +236,15 @@ def write_report(
     >>> [entry.title for entry in page.entries]
     ['Evaluation of DigitsCNN on digits, gray box']
     """
-    target = Path(output)
-    if target.is_dir():
-        raise ValueError(f"`output` must be a file, got the folder '{target}'; name a file in it")
+    target = check_target(output)
     found = collect(paths)
     if not found:
         raise NoResultError(found.paths, found.unread)
-    try:
-        with atomic_path(target, overwrite=overwrite) as temporary:
-            page = make_page(found, title=title)
-            if not page.entries:
-                raise NoResultError(found.paths, page.unread)
-            temporary.write_bytes(page.to_html().encode())
-    except OSError as error:
-        if error.errno is None:  # it exists, and says so
-            raise
-        raise OSError(
-            f"the page cannot be written to '{target}': {error.strerror or error}; make room or "
-            "name another file"
-        ) from error
+    with page_file(target, overwrite=overwrite) as save:
+        page = make_page(found, title=title)
+        if not page.entries:
+            raise NoResultError(found.paths, page.unread)
+        save(page.to_html())
     return page
 
 

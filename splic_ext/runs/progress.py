@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Progress", "ProgressBar", "progress_of"]
+from splic_ext.checks import printable
+
+__all__ = ["MINUTE", "Progress", "ProgressBar", "ProgressLines", "progress_of"]
+
+#: Seconds between two lines in a log.
+MINUTE = 60.0
 
 
 @dataclass
@@ -57,6 +65,9 @@ class Progress:
             left += max(0, images - count) * speed
         return left
 
+    def milestone(self, text: str) -> None:
+        """Hear of a part that is finished, such as an epoch: a log has a line for it."""
+
     def __enter__(self) -> Progress:
         return self
 
@@ -64,19 +75,40 @@ class Progress:
         """Do nothing."""
 
 
-class ProgressBar(Progress):
-    """Shows itself on a terminal's standard error stream, where Rich is installed."""
+class ProgressLines(Progress):
+    """Tells the standard error stream how far it is: a line a minute, and one for a milestone.
 
-    def __init__(self, plan: Mapping[str, int]) -> None:
+    For logs, notebooks and all else that is no terminal. Of the kinds `marked` there are
+    milestones alone.
+    """
+
+    def __init__(self, plan: Mapping[str, int], marked: Collection[str] = ()) -> None:
         super().__init__(plan)
-        self._bar: Any = None
-        try:
-            rich: Any = import_module("rich.progress")
-            console = import_module("rich.console").Console(stderr=True)
-        except ModuleNotFoundError:
-            return
-        if not console.is_terminal:
-            return
+        self._marked, self._told = marked, time.monotonic()
+
+    def advance(self, kind: str, images: int, seconds: float) -> None:
+        """Count images as done, and tell of it if the last line is a minute old."""
+        super().advance(kind, images, seconds)
+        if kind not in self._marked and time.monotonic() - self._told >= MINUTE:
+            left = _clock(self.time_left or 0.0)
+            self._tell(f"{kind}: {self.done:,} of {self.total:,} images in all, {left} left")
+
+    def milestone(self, text: str) -> None:
+        """Tell of a part that is finished, and of the time left."""
+        self._tell(f"{text}, {_clock(self.time_left or 0.0)} left")
+
+    def _tell(self, text: str) -> None:
+        self._told = time.monotonic()
+        with suppress(OSError, ValueError):  # a log that is full or closed ends no computation
+            print(printable(text), file=sys.stderr, flush=True)
+
+
+class ProgressBar(Progress):
+    """A bar on the terminal of a console of Rich."""
+
+    def __init__(self, plan: Mapping[str, int], console: Any) -> None:
+        super().__init__(plan)
+        rich: Any = import_module("rich.progress")
         self._bar = rich.Progress(
             rich.TextColumn("{task.description}", markup=False),
             rich.BarColumn(),
@@ -89,27 +121,37 @@ class ProgressBar(Progress):
     def advance(self, kind: str, images: int, seconds: float) -> None:
         """Count images as done, and show it."""
         super().advance(kind, images, seconds)
-        if self._bar is not None:
-            left = f"{_clock(self.time_left or 0.0)} left"
-            self._bar.update(self._task, completed=self.done, left=left, description=kind)
+        left = f"{_clock(self.time_left or 0.0)} left"
+        self._bar.update(self._task, completed=self.done, left=left, description=kind)
 
     def __enter__(self) -> ProgressBar:
-        if self._bar is not None:
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.stop()
 
 
-def progress_of(plan: Mapping[str, int], *, shown: bool) -> Progress:
-    """Return the progress of a plan, with a bar or without."""
-    return ProgressBar(plan) if shown else Progress(plan)
+def progress_of(plan: Mapping[str, int], *, shown: bool, marked: Collection[str] = ()) -> Progress:
+    """Return the progress of a plan: silent, a bar on a terminal, or lines where there is none.
+
+    Without Rich there are lines on a terminal, too. `marked` are the kinds that have a line for
+    each milestone instead of one a minute.
+    """
+    if not shown:
+        return Progress(plan)
+    try:
+        console: Any = import_module("rich.console").Console(stderr=True)
+    except ModuleNotFoundError:
+        console = None
+    if console is None or not console.is_terminal:
+        return ProgressLines(plan, marked)
+    return ProgressBar(plan, console)
 
 
 def _clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -79,6 +79,19 @@ class EpochRecord:
     learning_rate: float
     seconds: EpochSeconds
 
+    def line(self, epochs: int) -> str:
+        """Return the epoch as a line of a log.
+
+        >>> EpochRecord(3, 30, 0.5, 0.25, 0.1, EpochSeconds(network=2.0)).line(30)
+        'epoch 3 of 30: loss 30, right 50.0 % in training, 25.0 % in test, 2.0 s'
+        """
+        test = "" if self.test_accuracy is None else f", {100 * self.test_accuracy:.1f} % in test"
+        return (
+            f"epoch {self.epoch} of {epochs}: loss {self.loss:.3g}, "
+            f"right {100 * self.train_accuracy:.1f} % in training{test}, "
+            f"{self.seconds.total:.1f} s"
+        )
+
 
 @dataclass(frozen=True)
 class TrainingRecord(Versioned):

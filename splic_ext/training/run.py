@@ -82,7 +82,7 @@ def train(
     threads : int, optional
         Most threads of torch and of the solver, for this call. Default: as they are set.
     progress : bool, default True
-        Show a progress bar, on a terminal and where Rich is installed.
+        Show a progress bar; where there is no terminal, or no Rich, a line for each epoch.
     command : str, optional
         For the record: the command line.
     overwrite : bool, default False
@@ -203,7 +203,7 @@ def _train(trainer: Trainer, folder: TrainingFolder, shown: bool) -> None:
     if options.copies and plan.cache is not None:
         copies = Copies(plan.cache, plan.data, options, plan.processes, plan.device)
         work["copies"] = copies.count * len(plan.data)
-    with progress_of(work, shown=shown) as trainer.progress:
+    with progress_of(work, shown=shown, marked=("training", "testing")) as trainer.progress:
         _count(trainer)
         if copies is not None:
             with _explained(f"to defend {BLOCK} images at a time", "`copies=0`, or another device"):
@@ -221,7 +221,9 @@ def _update(trainer: Trainer, folder: TrainingFolder, board: Board) -> None:
     with _explained(f"for batches of {size} images", "a smaller `batch_size`"):
         for ended in trainer.updates():
             if ended:
-                board.add(trainer.position.history[-1])
+                epoch = trainer.position.history[-1]
+                board.add(epoch)
+                trainer.progress.milestone(epoch.line(trainer.options.epochs))
             if ended or time.monotonic() - saved > INTERVAL:
                 _save(trainer, folder)
                 saved = time.monotonic()

@@ -89,7 +89,7 @@ TABLES: Mapping[str, GrayBoxTable] = {
     ),
     "table4": GrayBoxTable(
         "Table 4: SVHN, gray box, with and without total variation",
-        ("svhn", "digits"),
+        ("svhn", "digits", "shapes"),
         ("fgsm", "pgd", "cw"),
         {
             key: METHODS[key]
