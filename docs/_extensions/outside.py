@@ -1,7 +1,7 @@
 """Links that lead out of the folder of the pages: to the code host, or to copies in the site.
 
 Pages link to code, tests and results by relative paths, as they are read on a code host. Where
-`repository` of `conf.py` is set, the site links there. Otherwise a file is offered as a download,
+`repository` of `conf.py` is set, the site links there, except to files that it has as pages (`included`). Otherwise a file is offered as a download,
 and a folder is named without a link.
 """
 
@@ -41,11 +41,21 @@ class OutsideLinks(SphinxTransform):
             if not place.exists() or source in place.parents:
                 continue
             path = place.relative_to(root).as_posix()
-            if self.config.repository:
+            if path in self.config.included:
+                new: nodes.Element = addnodes.pending_xref(
+                    "",
+                    *node.children,
+                    refdomain="std",
+                    reftype="doc",
+                    reftarget=f"/{self.config.included[path]}",
+                    refexplicit=True,
+                    refdoc=self.env.docname,
+                )
+            elif self.config.repository:
                 kind = "tree" if place.is_dir() else "blob"
                 url = f"{self.config.repository}/{kind}/main/{path}"
                 url += f"#{parts.fragment}" if parts.fragment else ""
-                new: nodes.Element = nodes.reference("", "", *node.children, refuri=url)
+                new = nodes.reference("", "", *node.children, refuri=url)
             elif place.is_dir():
                 new = nodes.inline("", "", *node.children)
             else:
@@ -59,5 +69,6 @@ class OutsideLinks(SphinxTransform):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the transform."""
     app.add_config_value("repository", "", "env")
+    app.add_config_value("included", {}, "env")
     app.add_transform(OutsideLinks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
