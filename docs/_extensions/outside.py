@@ -1,8 +1,8 @@
 """Links that lead out of the folder of the pages: to the code host, or to copies in the site.
 
-Pages link to code, tests and results by relative paths, as they are read on a code host. Where
-`repository` of `conf.py` is set, the site links there, except to files that it has as pages (`included`). Otherwise a file is offered as a download,
-and a folder is named without a link.
+Pages link to code, tests and results by relative paths, as they are read on a code host. A file
+that is a page of the site (`included` of `conf.py`) is linked there, others at `repository`. Where
+that is not set, a file is offered as a download, and a folder is named without a link.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class OutsideLinks(SphinxTransform):
                 continue
             else:
                 place = Path(os.path.normpath(page.parent / parts.path))
+                if not place.exists():  # in a file of the root that a page includes
+                    place = root / parts.path
             if not place.exists() or source in place.parents:
                 continue
             path = place.relative_to(root).as_posix()
