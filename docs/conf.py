@@ -28,17 +28,18 @@ extensions = [
     "numpydoc",
     "sphinx_design",
     "commands",
-    "constants",
+    "docstrings",
     "mathml",
     "outside",
 ]
 exclude_patterns = ["_extensions", "_static", "_templates"]
 templates_path = ["_templates"]
 nitpicky = True
+smartquotes = False  # they would join the two hyphens of a flag
 
 # Pages
 
-myst_enable_extensions = ["attrs_block", "colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline", "colon_fence"]
 myst_heading_anchors = 4  # links lead to headings by the names that code hosts give them
 
 # Reference
@@ -46,6 +47,7 @@ myst_heading_anchors = 4  # links lead to headings by the names that code hosts 
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
+python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings have shapes and ranges, too
 numpydoc_show_class_members = False
