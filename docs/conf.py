@@ -1,4 +1,4 @@
-"""How the site is made of these pages: `sphinx-build -W --keep-going docs build/site`."""
+"""How the site is made of these pages, by `make docs`."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import splic_ext
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 NEEDED = ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme", "sphinx_design")
+LINKED = ("benchmarks", "csrc", "docs", "python_tests", "results", "splic_ext")
 ABSENT = [name for name in (*NEEDED, "torch", "typer", "art") if not importlib.util.find_spec(name)]
 
 pytestmark = [
@@ -38,11 +39,14 @@ def sphinx(source, target):
 
 
 def checkout(folder):
-    """Return a folder with a copy of the pages, and all else beside it as it is here."""
+    """Copy the pages and what they link to: the site's own pages of the API are written there."""
+    kept = shutil.ignore_patterns("generated", "__pycache__", "*.so", "work")
     for path in ROOT.iterdir():
-        if path != DOCS and not path.name.startswith("."):
-            (folder / path.name).symlink_to(path)
-    return shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("generated"))
+        if path.is_file():
+            shutil.copy(path, folder)
+        elif path.name in LINKED:
+            shutil.copytree(path, folder / path.name, ignore=kept)
+    return folder / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +97,7 @@ def test_a_wrong_page_is_a_failure(tmp_path):
     docs.mkdir()
     for name in ("conf.py", "_extensions", "_static", "_templates"):
         (docs / name).symlink_to(DOCS / name)
-    (tmp_path / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     page = docs / "index.md"
     page.write_text("# Title\n\n[data](../data.txt) and [folder](../data)\n", encoding="utf-8")
     (tmp_path / "data").mkdir()
