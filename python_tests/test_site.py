@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.browser import open_chromium
 
 import splic_ext
 
@@ -89,6 +90,39 @@ def test_nothing_is_fetched_from_elsewhere(site):
         assert not re.findall(r"<(?:script|img|iframe)[^>]* src=\"https?:", source)
         assert not re.findall(r"<link[^>]* rel=\"stylesheet\"[^>]* href=\"https?:", source)
     assert "<math" in source
+
+
+#: Text and pictures of an article that end right of the window, and cannot be scrolled to.
+CUT_OFF = """
+() => {
+  const scrolls = (e) => e && (["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+    || (e.tagName !== "ARTICLE" && scrolls(e.parentElement)));
+  const cut = [];
+  for (const element of document.querySelectorAll(".bd-article *")) {
+    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    if (!own && element.tagName !== "IMG") continue;
+    const range = document.createRange();
+    range.selectNode(element);
+    if (range.getBoundingClientRect().right > window.innerWidth + 1 && !scrolls(element))
+      cut.push([element.tagName, element.textContent.slice(0, 40)]);
+  }
+  return cut;
+}
+"""
+SHOWN = (
+    *("index", "tutorial", "results", "concepts", "architecture", "errors", "command_line"),
+    *("generated/splic_ext.attacks", "generated/splic_ext.defenses.Bilateral"),
+)
+
+
+def test_pages_fit_a_phone(site):
+    with open_chromium() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        cut = {}
+        for name in SHOWN:
+            page.goto((site / f"{name}.html").as_uri())
+            cut[name] = page.evaluate(CUT_OFF)
+    assert not {name: found for name, found in cut.items() if found}
 
 
 def test_a_wrong_page_is_a_failure(tmp_path):
