@@ -111,7 +111,7 @@ CUT_OFF = """
 """
 SHOWN = (
     *("index", "tutorial", "results", "concepts", "architecture", "errors", "command_line"),
-    *("generated/splic_ext.attacks", "generated/splic_ext.defenses.Bilateral"),
+    *("generated/splic_ext.attacks", "generated/splic_ext.training.TrainingOptions"),
 )
 
 
