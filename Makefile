@@ -1,6 +1,7 @@
 # What keeps the library right, in the long form; docs/reliability.md says what each looks for.
 #
 #   make fuzz-readers|fuzz-solver|asan|tsan|kill|soak [PYTHON=.venv/bin/python]
+#   make docs builds the site of the pages, build/site/index.html
 #
 # PYTHON has the packages of the extra `test`; CMake and a C++ compiler are needed. What is tested is
 # this checkout, built below build/, whatever is installed.
@@ -32,7 +33,9 @@ pytest = -m pytest -q -p no:cacheprovider --rootdir $(here) -c $(here)/pyproject
 preload = LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
   ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 
-.PHONY: fuzz-readers fuzz-solver asan tsan kill soak
+.PHONY: docs fuzz-readers fuzz-solver asan tsan kill soak
+docs:
+	$(python) -m sphinx -W --keep-going -d build/doctrees docs build/site
 fuzz-readers:
 	$(call package,plain)
 	$(call run,plain) SPLIC_FUZZ_SECONDS=$(SECONDS) SPLIC_FUZZ_FOLDER=$(here)/fuzz-failures \

@@ -22,10 +22,10 @@ MISSING = "the tests run without the documentation beside them"
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason=MISSING)
 
-PAGES = [*ROOT.glob("README.md"), *sorted(DOCS.glob("*.md"))]
+PAGES = [*ROOT.glob("README.md"), *sorted(DOCS.rglob("*.md"))]
 LINKED = [
     *sorted(ROOT.glob("*.md")),
-    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
     *ROOT.glob("benchmarks/README.md"),
     *ROOT.glob("examples/README.md"),
 ]

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from helpers.browser import open_chromium
 from helpers.report import digits, make_result, make_row, write
 
 from splic_ext.report import write_report
 
-browsers = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed; it comes with the extra 'test'"
-)
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1360, "height": 900}
 
 #: Relative luminance by WCAG 2, of a colour as the browser computes it.
@@ -49,13 +43,8 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH")
-    with browsers.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

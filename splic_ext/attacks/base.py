@@ -127,7 +127,8 @@ class Attack:
         Parameters
         ----------
         model : nn.Module
-            A network from images in [0, 1] to logits, or a :class:`Defended` one; in eval mode.
+            A network from images in [0, 1] to logits, or a
+            :class:`~splic_ext.defenses.Defended` one; in eval mode.
         images : tensor of shape (N, C, H, W), float32 or float64
             In [0, 1], on the device of the network.
         labels : tensor of shape (N,), int64
@@ -148,7 +149,8 @@ class Attack:
         ------
         TypeError, ValueError
             An argument of the wrong kind or shape, or out of its range; a network in train mode,
-            or with a random defence that is not that of an outermost :class:`Defended`.
+            or with a random defence that is not that of an outermost
+            :class:`~splic_ext.defenses.Defended`.
         AttackError
             Gradients that are 0 for all images, or NaN.
         """

@@ -255,7 +255,7 @@ class EOTPGD(_MeanGradient):
         ``"identity"``, ``"exact"`` and others that they accept. None leaves each as it is set:
         SPLIC and ME-Net's three are set to the identity unless you say otherwise.
     loss : {"ce", "dlr"}, default "ce"
-        Cross-entropy, or difference-of-logits ratio (see :func:`splic_ext.attacks.losses.dlr`).
+        Cross-entropy, or difference-of-logits ratio (`dlr` of ``splic_ext.attacks.losses``).
 
     Raises
     ------

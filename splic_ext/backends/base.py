@@ -33,7 +33,7 @@ class CompletionInfo:
         0 where every matrix of the pass was left alone for want of an anchor.
     residual : ndarray of shape (N, P), float64
         Last ``||X_t - X_{t-1}||_F / (m n)`` in units of the data range; the largest likewise. A
-        back end stops and says infinity where it exceeds :data:`DIVERGED`.
+        back end stops and says infinity where it exceeds 1e6.
     delta : ndarray of shape (N, P), float64
         Last smoothing parameter in units of the data range; the largest likewise.
     seconds : ndarray of shape (N,), float64

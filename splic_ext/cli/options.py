@@ -42,8 +42,8 @@ run_option = partial(typer.Option, rich_help_panel="Run")
 
 #: Of --dataset and --split, for all commands.
 DATASET_HELP = (
-    "cifar10, svhn, digits, shapes, or a path: to their files, to a folder of one folder for each class, "
-    "or to a .npz, .npy, IDX, Parquet or WebDataset (.tar) file, or a folder of these."
+    "cifar10, svhn, digits, shapes, or a path: to their files, to a folder of one folder for each "
+    "class, or to a .npz, .npy, IDX, Parquet or WebDataset (.tar) file, or a folder of these."
 )
 SPLIT_HELP = (
     "test or train; for SVHN also extra; of your own folders their names. What has no splits is "

@@ -34,7 +34,7 @@ class DefensePreprocessor(PreprocessorPyTorch):
     Raises
     ------
     TypeError
-        `defense` is no :class:`Defense`.
+        `defense` is no :class:`~splic_ext.defenses.Defense`.
     MissingExtraError
         On import of the module: ART is not installed.
 

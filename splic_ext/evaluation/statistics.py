@@ -287,7 +287,7 @@ def majority_accuracy(voted: Flags) -> Accuracy:
     Parameters
     ----------
     voted : sequence of bool, shape (N,)
-        As :func:`count_votes` returns it.
+        As `count_votes` returns it.
 
     Returns
     -------

@@ -52,7 +52,7 @@ class TVInpainting(Fill):
     Notes
     -----
     Native code and NumPy, which is used where that was not built, give the same bits. Threads are
-    those of :func:`splic_ext.completion.default_threads`; they share images.
+    as many as `splic_ext.complete` takes; they share images.
 
     References
     ----------

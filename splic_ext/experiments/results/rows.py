@@ -222,7 +222,7 @@ class Gallery:
     rows, columns : tuple of str
         What stands at the left of each row, and above each column.
     images : tuple of tuple of str
-        PNG files in base64, row by row, as :func:`encode_picture` makes them; an empty string
+        PNG files in base64, row by row, as `encode_picture` makes them; an empty string
         where there is none.
     captions : tuple of tuple of str
         What stands below each, such as what a network takes it for.
