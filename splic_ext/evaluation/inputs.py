@@ -12,7 +12,7 @@ from torch import nn
 
 from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.attacks.target import in_train_mode
-from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
+from splic_ext.defenses import Defense, RandomDefense, as_defense
 from splic_ext.models import build_model, load_weights
 from splic_ext.runs.inputs import check_logits, unfit_weights
 
@@ -45,8 +45,8 @@ def named_defenses(defenses: Any) -> dict[str, Defense]:
     Parameters
     ----------
     defenses : mapping, sequence or str
-        Defences, or texts for :func:`splic_ext.defenses.defense_from_spec`. In a mapping the keys
-        are the names; otherwise a text names itself, and a defence has its repr as name.
+        Defences, plain modules, or texts; see :func:`splic_ext.defenses.as_defense`. In a mapping
+        the keys are the names; otherwise a text names itself, and a defence has its repr as name.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def named_defenses(defenses: Any) -> dict[str, Defense]:
     >>> list(named_defenses(["identity", "tv:weight=0.2"]))
     ['identity', 'tv:weight=0.2']
     """
-    found = _named("defenses", defenses, Defense, defense_from_spec)
+    found = _named("defenses", defenses, Defense, nn.Module, as_defense)
     if not found:
         raise ValueError("`defenses` must not be empty; use ['identity'] to go without defence")
     return found
@@ -93,18 +93,23 @@ def named_attacks(attacks: Any) -> dict[str, Attack]:
     >>> list(named_attacks({"one step": "fgsm"}))
     ['one step']
     """
-    return _named("attacks", attacks, Attack, attack_from_spec)
+    return _named("attacks", attacks, Attack, Attack, _as_attack)
+
+
+def _as_attack(attack: Attack | str) -> Attack:
+    return attack_from_spec(attack) if isinstance(attack, str) else attack
 
 
 def _named(
-    parameter: str, given: Any, kind: type[Kind], build: Callable[[str], Kind]
+    parameter: str, given: Any, kind: type[Kind], taken: Any, build: Callable[[Any], Kind]
 ) -> dict[str, Kind]:
-    if isinstance(given, (str, kind)):
+    """Return what `build` makes of texts and of what is `taken`, by name."""
+    if isinstance(given, (str, taken)):
         given = [given]
     if isinstance(given, Mapping):
         pairs = list(given.items())
     elif isinstance(given, Sequence):
-        pairs = [(item if isinstance(item, str) else one_line(item), item) for item in given]
+        pairs = [(item if isinstance(item, str) else None, item) for item in given]
     else:
         raise TypeError(
             f"`{parameter}` must be a list or a dict, got {type(given).__name__}; "
@@ -112,6 +117,14 @@ def _named(
         )
     found: dict[str, Kind] = {}
     for name, item in pairs:
+        if not isinstance(item, (str, taken)):
+            raise TypeError(
+                f"`{parameter}` must hold texts or {kind.__name__} objects, got "
+                f"{type(item).__name__} as {one_line(item) if name is None else name!r}; build it "
+                "first"
+            )
+        made = build(item)
+        name = one_line(made) if name is None else name
         if not isinstance(name, str) or not name:
             raise TypeError(f"`{parameter}` must have names as keys, got {name!r}; use strings")
         if name in found:
@@ -119,12 +132,7 @@ def _named(
                 f"`{parameter}` has {name!r} twice; leave one out, or give each a name of its own, "
                 "in a dict"
             )
-        if not isinstance(item, (str, kind)):
-            raise TypeError(
-                f"`{parameter}` must hold texts or {kind.__name__} objects, got "
-                f"{type(item).__name__} as {name!r}; build it first"
-            )
-        found[name] = build(item) if isinstance(item, str) else item
+        found[name] = made
     return found
 
 

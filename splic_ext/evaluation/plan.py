@@ -21,13 +21,13 @@ from splic_ext.evaluation.inputs import (
     named_defenses,
     one_line,
 )
-from splic_ext.evaluation.weak import weak_notes
+from splic_ext.evaluation.weak import check_derivatives, weak_notes
 from splic_ext.runs.fingerprints import (
     code_fingerprint,
     derive_seed,
     fingerprint,
     fingerprint_arrays,
-    fingerprint_module,
+    fingerprint_own,
     fingerprint_weights,
     package_versions,
 )
@@ -78,7 +78,7 @@ class Plan:
     weak: tuple[str, ...]
     #: What determines every part: code, versions, kind of device.
     environment: dict[str, Any]
-    #: SHA-256 of classes, reprs and weights.
+    #: SHA-256 of classes, reprs and weights, and of code that is not of this library.
     model_sha256: str
     surrogate_sha256: str | None
     defense_sha256: dict[str, str]
@@ -182,6 +182,8 @@ def make_plan(
     for name, defense in chosen.items():
         defense.to(place)
         mask_seeds[name] = seeds if is_random(name, defense, few) else seeds[:1]
+    if scenario == "white":
+        check_derivatives(chosen, tried, few)
     return Plan(
         model=model,
         surrogate=surrogate,
@@ -204,9 +206,9 @@ def make_plan(
             "device": place.type,
             "versions": package_versions(),
         },
-        model_sha256=fingerprint_module(model),
-        surrogate_sha256=None if surrogate is None else fingerprint_module(surrogate),
-        defense_sha256={name: fingerprint_module(defense) for name, defense in chosen.items()},
+        model_sha256=fingerprint_own(model),
+        surrogate_sha256=None if surrogate is None else fingerprint_own(surrogate),
+        defense_sha256={name: fingerprint_own(defense) for name, defense in chosen.items()},
     )
 
 

@@ -17,7 +17,6 @@ from torch import nn
 from splic_ext.atomic import write_text
 from splic_ext.attacks import Attack
 from splic_ext.data import Dataset
-from splic_ext.defenses import Defense
 from splic_ext.defenses.randomness import masks_are_frozen
 from splic_ext.evaluation.guards import REPORT, check_output
 from splic_ext.evaluation.inputs import one_line
@@ -38,7 +37,7 @@ def evaluate(
     model: nn.Module,
     dataset: Dataset,
     *,
-    defenses: Mapping[str, Defense | str] | Sequence[Defense | str],
+    defenses: Mapping[str, nn.Module | str] | Sequence[nn.Module | str],
     attacks: Mapping[str, Attack | str] | Sequence[Attack | str] = (),
     scenario: str = "gray",
     surrogate: nn.Module | None = None,
@@ -66,8 +65,8 @@ def evaluate(
     dataset : Dataset
         Images and labels, as from :func:`splic_ext.data.load_dataset`.
     defenses : mapping or sequence
-        Defences, or texts such as ``splic:recommended``; see
-        :func:`splic_ext.evaluation.named_defenses`.
+        Defences, plain modules from images to images, or texts such as ``splic:recommended`` and
+        ``mine.py:Median``; see :func:`splic_ext.evaluation.named_defenses`.
     attacks : mapping or sequence, optional
         Attacks, or texts such as ``pgd:steps=40``; none: clean images only.
     scenario : {"gray", "black", "white"}, default "gray"
