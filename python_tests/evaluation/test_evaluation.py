@@ -444,7 +444,7 @@ def test_an_attack_that_was_none_is_not_scored():
 
 
 def test_a_message_of_a_defence_passes_through():
-    with pytest.raises(ValueError, match="`images` must be finite and lie in"):
+    with pytest.raises(ValueError, match="`Outside` must return images in"):
         run(defenses={"splic": defenses.Compose(Outside(), defenses.USVT())})
 
 

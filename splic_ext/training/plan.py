@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from splic_ext.data import Dataset
+from splic_ext.defenses import Defense, Identity, as_defense
 from splic_ext.models import build_model, load_weights
 from splic_ext.runs.fingerprints import (
     TRAINING_CODE,
     code_fingerprint,
     derive_seed,
     fingerprint,
+    fingerprint_own,
+    fingerprint_source,
     fingerprint_weights,
     package_versions,
 )
@@ -45,6 +48,8 @@ class Plan:
     data: Dataset
     test: Dataset | None
     options: TrainingOptions
+    #: On the device; that of the options, or an object that was given in its place.
+    defense: Defense
     #: Folder of the defended copies.
     cache: Path | None
     device: torch.device
@@ -69,8 +74,10 @@ def make_plan(
     processes: Processes,
     command: str | None,
     weights: str | os.PathLike[str] | None = None,
+    defense: nn.Module | None = None,
 ) -> Plan:
     """Build the network if it is a name, and check that all of it goes together."""
+    chosen = _defense(options, defense).to(device)
     if isinstance(model, str):
         torch.manual_seed(derive_seed(options.seed, "weights"))
         outputs = options.build_hiding().outputs
@@ -92,7 +99,7 @@ def make_plan(
             options.build_hiding().check_size(*part.images.shape[2:])
     if options.copies and cache is None:
         raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
-    _try(network, options, device, [part for part in (data, test) if part is not None])
+    _try(network, options, chosen, device, [part for part in (data, test) if part is not None])
     processes.spread([*network.parameters(), *network.buffers()])
     known = weights is None and isinstance(model, str)  # they follow from the seed
     first = None if known else fingerprint_weights(network)
@@ -104,6 +111,7 @@ def make_plan(
         data=data,
         test=test,
         options=options,
+        defense=chosen,
         cache=cache,
         device=device,
         processes=processes,
@@ -116,6 +124,7 @@ def make_plan(
             "initialisation": first,
             "data set": dataset_info.sha256,
             "test set": None if test_info is None else test_info.sha256,
+            **_own_code(network, chosen, given=defense is not None),
         },
         environment={
             "versions": package_versions(),
@@ -125,6 +134,35 @@ def make_plan(
             "processes": processes.count,
         },
     )
+
+
+def _defense(options: TrainingOptions, given: nn.Module | None) -> Defense:
+    """Return the defence of the options, or the object that was given in its place."""
+    if given is None:
+        return options.build_defense()
+    if options.defense != "identity":
+        raise ValueError(
+            f"`defense` contradicts the `defense` of the options, {options.defense!r}; give one "
+            "of them"
+        )
+    made = as_defense(given)
+    if options.build_hiding().outputs > 1 and not isinstance(made, Identity):
+        raise ValueError(
+            f"`defense` must be left out with the `encoding` {options.encoding!r}, whose results "
+            "are no images; leave it out, or use another encoding"
+        )
+    return made
+
+
+def _own_code(network: nn.Module, defense: Defense, *, given: bool) -> dict[str, str]:
+    """Return what tells trainings apart by code that is not of this library, if there is any."""
+    found = {}
+    source = fingerprint_source(network)
+    if source is not None:
+        found["code of the network"] = source
+    if given or fingerprint_source(defense) is not None:
+        found["defence" if given else "code of the defence"] = fingerprint_own(defense)
+    return found
 
 
 def _check_sizes(
@@ -152,10 +190,14 @@ def _check_sizes(
 
 
 def _try(
-    network: nn.Module, options: TrainingOptions, device: torch.device, parts: list[Dataset]
+    network: nn.Module,
+    options: TrainingOptions,
+    defense: Defense,
+    device: torch.device,
+    parts: list[Dataset],
 ) -> None:
     """Raise unless fill, defence and network take two images of each data set."""
-    defense, hiding = options.build_defense().to(device), options.build_hiding()
+    hiding = options.build_hiding()
     for data in parts:
         few = torch.from_numpy(data.first(2).to_float()).to(device)
         few = hiding.scored(few, slice(0, len(few)))

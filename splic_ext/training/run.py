@@ -40,6 +40,7 @@ def train(
     dataset: Dataset,
     options: TrainingOptions = TrainingOptions(),  # noqa: B008 - frozen
     *,
+    defense: nn.Module | None = None,
     test: Dataset | None = None,
     weights: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -64,6 +65,10 @@ def train(
     dataset : Dataset
         Images to learn.
     options : TrainingOptions, optional
+    defense : Defense or nn.Module, optional
+        A defence as an object, in place of the text in `options`, which must then be
+        ``"identity"``; a plain module from images to images is taken as one. Another object, or
+        other code of its class, makes another training.
     test : Dataset, optional
         Images to score behind the defence after each epoch, ablated where the training images
         are; they decide nothing.
@@ -155,7 +160,7 @@ def train(
         processes = join_processes(place)
         with _own_randomness(place):
             plan = make_plan(
-                model, dataset, test, options, copies, place, processes, command, weights
+                model, dataset, test, options, copies, place, processes, command, weights, defense
             )
             files = TrainingFolder(folder, plan.identity, plan.environment)
             return _result(plan, files, overwrite, progress and processes.first)
@@ -200,7 +205,9 @@ def _train(trainer: Trainer, folder: TrainingFolder, shown: bool) -> None:
     plan, options, work = trainer.plan, trainer.options, trainer.work()
     copies = None
     if options.copies and plan.cache is not None:
-        copies = Copies(plan.cache, plan.data, options, plan.processes, plan.device)
+        copies = Copies(
+            plan.cache, plan.data, options, plan.processes, plan.device, plan.defense
+        )
         work["copies"] = copies.count * len(plan.data)
     with progress_of(work, shown=shown) as trainer.progress:
         _count(trainer)
@@ -243,7 +250,7 @@ def _finish(trainer: Trainer, folder: TrainingFolder) -> TrainingResult:
     record = TrainingRecord(
         key=fingerprint(plan.identity),
         options=options,
-        defense_repr=repr(options.build_defense()),
+        defense_repr=repr(plan.defense),
         attack=None if attack is None else attack.to_dict(),
         fill_repr=None if hiding.fill is None else repr(hiding.fill),
         model=NetworkInfo(plan.name, fingerprint_weights(network)),
