@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from splic_ext import __version__
+from splic_ext.cli.attack import attack
 from splic_ext.cli.certify import certify
 from splic_ext.cli.console import (
     ConsoleReporter,
@@ -215,6 +216,7 @@ def demo(
     typer.echo(printable(f"before and after: {out}"))
 
 
+app.command()(attack)
 app.command()(certify)
 app.command()(evaluate)
 app.command()(reproduce)

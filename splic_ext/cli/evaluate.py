@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from splic_ext.cli.console import print_markdown, print_message, print_tables
+from splic_ext.cli.attack import show_protocol
+from splic_ext.cli.console import print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.options import (
     BatchSize,
@@ -73,25 +74,21 @@ def evaluate(
         str | None,
         run_option(
             metavar="adaptive",
-            help="Instead of --attack and --scenario: all ways to attack the one --defense: "
-            "gradients, losses, steps, queries. Writes adaptive.json, .csv and .md into --out, and "
-            "replaces what is there.",
+            help="The old form of `splic-ext attack`, which goes with the next release.",
         ),
     ] = None,
     size: Annotated[
         str | None,
         run_option(
             metavar="smoke|small|full",
-            help="Of the protocol: images, steps, draws. small, the default, is for two cores, "
-            "full for a GPU.",
+            help="Of the protocol; see `splic-ext attack`.",
         ),
     ] = None,
     section: Annotated[
         list[str] | None,
         run_option(
             metavar="NAME",
-            help="Only this section of the protocol: gradients, still, draws, losses, steps, "
-            "radius, queries, transfer, surrogates, parts, broken. Repeatable.",
+            help="Of the protocol; see `splic-ext attack`.",
         ),
     ] = None,
     out: Annotated[
@@ -200,6 +197,11 @@ def evaluate(
         if protocol is not None:
             from splic_ext.experiments import evaluate_adaptively
 
+            if not quiet:
+                print_message(
+                    "note: `evaluate --protocol adaptive` is now `splic-ext attack`, with the same "
+                    "flags; the old form goes with the next release"
+                )
             adaptive = evaluate_adaptively(
                 network,
                 data,
@@ -223,12 +225,8 @@ def evaluate(
                 surrogate_name=surrogate,
                 **given,
             )
-    if adaptive is not None:
-        if as_json:
-            typer.echo(adaptive.to_json())
-        elif not quiet:
-            print_markdown(adaptive.to_markdown())
-            print_message(f"result: {out}/{adaptive.name}.json, .csv, .md")
+    if adaptive is not None and out is not None:
+        show_protocol(adaptive, out, as_json=as_json, quiet=quiet)
         return
     if as_json:
         typer.echo(report.to_json())
