@@ -82,8 +82,8 @@ def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
 def parse_parameters(rest: str, text: str, name: str) -> dict[str, Value]:
     """Read the part ``key=value,key=value`` of a specification `text` after its `name`.
 
-    >>> parse_parameters("size=3, mode=reflect", "mine.py:Median:size=3, mode=reflect", "mine.py:Median")
-    {'size': 3, 'mode': 'reflect'}
+    >>> parse_parameters("size=3, mode=near", "mine.py:Blur:size=3, mode=near", "mine.py:Blur")
+    {'size': 3, 'mode': 'near'}
     """
     shown = shortened(repr(text))
     parameters: dict[str, Value] = {}

@@ -73,7 +73,7 @@ class Dots(nn.Module):
     def forward(self, images):
         noise = {
             "torch": lambda: torch.rand_like(images),
-            "numpy": lambda: torch.from_numpy(np.random.rand(*images.shape)).float(),
+            "numpy": lambda: torch.from_numpy(np.random.rand(*images.shape)).float(),  # noqa: NPY002
             "python": lambda: random.random(),
             "own": lambda: torch.from_numpy(self.own.random(images.shape)).float(),
         }[self.source]()
@@ -115,7 +115,11 @@ class Raw(defenses.Defense):
 
 
 WRONG = [
-    ("shape", ValueError, r"must return images of the shape that it got, \(\d, 3, 8, 8\), got \(\d,"),
+    (
+        "shape",
+        ValueError,
+        r"must return images of the shape that it got, \(\d, 3, 8, 8\), got \(\d,",
+    ),
     ("count", ValueError, "of the shape that it got"),
     ("bytes", TypeError, r"of the dtype that it got, torch.float32 in \[0, 1\], got torch.uint8"),
     ("double", TypeError, "of the dtype that it got.*got torch.float64; convert them back"),
@@ -167,7 +171,7 @@ def test_a_deterministic_module():
 @pytest.mark.parametrize("source", ["torch", "numpy", "python"])
 def test_randomness_is_found_and_repeated(source):
     defense = as_defense(Dots(source))
-    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    before = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     assert is_random("x", defense, IMAGES)
     with defenses.seeded_masks(3):
         first, second = defense(IMAGES), defense(IMAGES)
@@ -180,8 +184,8 @@ def test_randomness_is_found_and_repeated(source):
         assert torch.equal(defense(IMAGES[2:], index=2), whole[2:]), "the draw of an image is its"
         order = torch.tensor([3, 1])
         assert torch.equal(defense(IMAGES[order], index=order), whole[order])
-    torch.testing.assert_close(states[1], np.random.get_state()[1], rtol=0, atol=0)
-    assert states[2] == random.getstate()
+    assert np.array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
+    assert before[1] == random.getstate()
     seeded = ModuleDefense(Dots(source), seed=7)
     before = torch.get_rng_state()
     assert torch.equal(seeded(IMAGES), seeded(IMAGES))
@@ -276,7 +280,7 @@ def test_registered_names(names):
     defenses.register_defense("dots", Dots)
     defenses.register_defense("dots", Dots)
     assert defense_from_spec("tv+dots:source=torch").parts[1].title == "Dots"
-    with pytest.raises(ValueError, match="must be one of splic, .*, dots, got 'median'"):
+    with pytest.raises(ValueError, match=r"must be one of splic, .*, dots, got 'median'"):
         defense_from_spec("median")
     for name, kind, error, message in (
         ("tv", Dots, ValueError, "must not be taken, got 'tv', which is splic_ext.defenses.filte"),
@@ -304,16 +308,20 @@ def test_entry_points(names, monkeypatch, mine, tmp_path):
     assert "dim" in metadata.entry_points(group=registry_module.ENTRY_POINTS).names
     assert torch.allclose(defense_from_spec("dim:share=1")(IMAGES), IMAGES)
     assert isinstance(defense_from_spec("tv"), defenses.TotalVariation)
-    with pytest.raises(ValueError, match="'lost' of the entry point 'no_such_module:Dim' cannot b"):
+    with pytest.raises(
+        ValueError, match=r"'lost' of the entry point 'no_such_module:Dim' cannot b"
+    ):
         defense_from_spec("lost")
-    with pytest.raises(TypeError, match="'odd' of the entry .* must be a class or a function, got"):
+    with pytest.raises(
+        TypeError, match=r"'odd' of the entry .* must be a class or a function, got"
+    ):
         defense_from_spec("odd")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (Dots, "`defense` must be .*, got the class Dots; call the class"),
+        (Dots, "`defense` must be .*, got the class Dots; call it"),
         (3, "got int; wrap a function in a module"),
         (lambda images: images, "got function; wrap a function in a module"),
     ],
@@ -321,7 +329,7 @@ def test_entry_points(names, monkeypatch, mine, tmp_path):
 def test_what_is_no_defence(given, message):
     with pytest.raises(TypeError, match=message):
         as_defense(given)
-    with pytest.raises(TypeError, match="`module` must be a plain torch.nn.Module, got"):
+    with pytest.raises(TypeError, match="`module` must be a plain torch"):
         ModuleDefense(given)
 
 

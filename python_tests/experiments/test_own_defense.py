@@ -67,8 +67,14 @@ def test_a_median_filter(network, mine):
     for row in (*result.select(section="steps"), *result.select(section="losses and step rules")):
         if row.attack not in ("clean", "worst of them"):
             assert json.loads(row.parameters)["gradient"] == "exact", "its own derivative"
-    assert "left out: masks held still, as the defence draws nothing, so that it" in result.to_markdown()
-    assert any(n.startswith("left out: without its parts, as the defence has no SPLIC") for n in result.notes)
+    assert (
+        "left out: masks held still, as the defence draws nothing, so that it"
+        in result.to_markdown()
+    )
+    assert any(
+        n.startswith("left out: without its parts, as the defence has no SPLIC")
+        for n in result.notes
+    )
     assert result.notes[-1].startswith("verdict: weakest gradient: ")
     assert "strongest attack: '" in result.notes[-1]
 
@@ -138,16 +144,22 @@ def test_without_a_derivative_the_protocol_goes_on_by_bpda(network, defense, rea
         result = attacked(network, defense, sections=["gradients", "steps"])
     rows = result.select(section="gradients")
     assert [row.attack for row in rows] == ["clean", "identity"]
-    assert any(note.startswith(f"the gradient exact is left out: {reason};") for note in result.notes)
+    assert any(
+        note.startswith(f"the gradient exact is left out: {reason};") for note in result.notes
+    )
 
 
 def test_a_defence_without_any_gradient(network):
-    with pytest.raises(ValueError, match="`Stubborn` must have a gradient to attack by, got none: "):
+    with pytest.raises(
+        ValueError, match="`Stubborn` must have a gradient to attack by, got none: "
+    ):
         attacked(network, Stubborn())
 
 
 def test_an_attack_by_a_missing_derivative_is_refused_at_the_start(network, tmp_path):
-    with pytest.raises(AttackError, match="'eot-pgd' finds no gradient through 'x': its derivative"):
+    with pytest.raises(
+        AttackError, match="'eot-pgd' finds no gradient through 'x': its derivative"
+    ):
         evaluate(
             network, DIGITS, defenses={"x": Rounded()}, attacks=["eot-pgd"], scenario="white",
             output=tmp_path, progress=False,

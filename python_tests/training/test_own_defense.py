@@ -58,7 +58,9 @@ def test_other_code_is_another_training(mine):
     again = fit(defense="mine.py:Dim", output="out")
     assert timeless(again) == timeless(first)
     mine.write_text(FILE.replace("self.share * images", "1 - self.share * images"))
-    with pytest.raises(ValueError, match="is of another training: .*, or another defence or other"):
+    with pytest.raises(ValueError, match=r"another training: .*, or another defence or other"):
+        ValueError, match=r"is of another training: .*, or another defence or other"
+    ):
         fit(defense="mine.py:Dim", output="out")
     changed = fit(defense="mine.py:Dim", output="out", overwrite=True)
     assert not same_weights(first.network, changed.network)
@@ -129,11 +131,15 @@ class Half(nn.Module):
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="`defense` contradicts the `defense` of the options, 'tv'"):
+    with pytest.raises(
+        ValueError, match="`defense` contradicts the `defense` of the options, 'tv'"
+    ):
         train(make_network(), make_data(), TrainingOptions(**FAST, defense="tv"), defense=Noise())
     with pytest.raises(ValueError, match="`Half` must return images of the shape that it got"):
         given(Half())
-    with pytest.raises(TypeError, match="`defense` must be a Defense, .* got the class Noise; call"):
+    with pytest.raises(
+        TypeError, match=r"`defense` must be a Defense, .* got the class Noise; call"
+    ):
         given(Noise)
     options = TrainingOptions(**FAST, ablate=0.5, encoding="null")
     with pytest.raises(ValueError, match="`defense` must be left out with the `encoding` 'null'"):

@@ -128,7 +128,7 @@ class ModuleDefense(RandomDefense):
                 answers.append(self._ask(images))
                 drawn = before != _states(images.device)
         slack = 0.0 if images.device.type == "cpu" else 1e-5
-        if not torch.allclose(*answers[1:], rtol=0.0, atol=slack, equal_nan=True):
+        if not torch.allclose(answers[1], answers[2], rtol=0.0, atol=slack, equal_nan=True):
             raise ValueError(
                 f"the defence `{self.title}` must draw from the generators of torch, NumPy or "
                 "Python, got other images after the same seeds: its results cannot be repeated; "

@@ -263,10 +263,10 @@ def as_defense(defense: Any, parameter: str = "defense") -> Defense:
     if isinstance(defense, nn.Module):
         return ModuleDefense(defense)
     got = defense.__name__ if isinstance(defense, type) else type(defense).__name__
-    fix = "call the class" if isinstance(defense, type) else "wrap a function in a module"
+    fix = "wrap a function in a module, and use Compose(...) for several"
     raise TypeError(
         f"`{parameter}` must be a Defense, a torch.nn.Module or a text, got "
-        f"{'the class ' if isinstance(defense, type) else ''}{got}; {fix}"
+        f"{f'the class {got}; call it' if isinstance(defense, type) else f'{got}; {fix}'}"
     )
 
 

@@ -117,7 +117,8 @@ def _tried(defense: Defense, images: torch.Tensor) -> torch.Tensor:
         return images
     if not _own(defense):
         with seeded_masks(0):
-            return defense(images, index=0)
+            passed: torch.Tensor = defense(images, index=0)
+        return passed
     title, shape = title_of(defense), tuple(images.shape)
     with seeded_masks(0), frozen_masks():
         raw = _raw(defense, images, 0)
@@ -146,7 +147,8 @@ def _raw(defense: Defense, images: torch.Tensor, index: Index) -> torch.Tensor:
     """Return what the class itself returns, before it is clipped and converted."""
     plain = type(defense).defend is Defense.defend  # a class with a `forward` of its own
     try:
-        return defense(images, index=index) if plain else defense.defend(images, index)
+        raw: torch.Tensor
+        raw = defense(images, index=index) if plain else defense.defend(images, index)
     except (TypeError, ValueError, NotImplementedError) as error:
         if isinstance(error, ShapeError) or str(error).startswith("the defence `"):
             raise
@@ -155,6 +157,7 @@ def _raw(defense: Defense, images: torch.Tensor, index: Index) -> torch.Tensor:
         raise
     except Exception as error:  # of any type: it is the code of others
         raise failed(title_of(defense), images, error) from error
+    return raw
 
 
 def _check_values(title: str, raw: torch.Tensor) -> None:

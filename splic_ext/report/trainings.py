@@ -43,8 +43,7 @@ def training_entry(path: str, record: TrainingRecord) -> Entry:
         key=address("training", path),
         title=one_line(f"Training of {record.model.name} on {data.name}"),
         subtitle=one_line(
-            f"{data.images:,} images behind {behind}{changed}; "
-            f"{len(record.history)} epochs"
+            f"{data.images:,} images behind {behind}{changed}; {len(record.history)} epochs"
         ),
         path=path,
         facts=(

@@ -123,7 +123,7 @@ _INNER = {*vars(nn.Module()), "_token", "_text", "underived", "random"} - {"trai
 
 
 def _told(value: Any, depth: int) -> Any:
-    """Return a value as what JSON can hold, without addresses; an object by class and attributes."""
+    """Return a value as what JSON can hold, without addresses: an object by its attributes."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
@@ -158,7 +158,7 @@ def fingerprint_source(module: Any) -> str | None:
     """
     if isinstance(module, nn.Module):
         held = [value for part in module.modules() for value in vars(part).values()]
-        objects = [type(part) for part in module.modules()]
+        objects: list[Any] = [type(part) for part in module.modules()]
     else:
         held = [module, *getattr(module, "__dict__", {}).values()]
         objects = [type(module)]

@@ -205,9 +205,7 @@ def _train(trainer: Trainer, folder: TrainingFolder, shown: bool) -> None:
     plan, options, work = trainer.plan, trainer.options, trainer.work()
     copies = None
     if options.copies and plan.cache is not None:
-        copies = Copies(
-            plan.cache, plan.data, options, plan.processes, plan.device, plan.defense
-        )
+        copies = Copies(plan.cache, plan.data, options, plan.processes, plan.device, plan.defense)
         work["copies"] = copies.count * len(plan.data)
     with progress_of(work, shown=shown) as trainer.progress:
         _count(trainer)

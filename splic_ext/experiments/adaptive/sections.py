@@ -194,7 +194,5 @@ def choose_sections(plan: Sequence[Section], words: Sequence[str] | None) -> Seq
             known = ", ".join(SECTIONS)
             raise ValueError(f"`sections` must be among {known}, got {word!r}; choose another")
         if word not in able:
-            raise ValueError(
-                f"`sections` has {word!r}, which needs {NEEDS[word]}, or leave it out"
-            )
+            raise ValueError(f"`sections` has {word!r}, which needs {NEEDS[word]}, or leave it out")
     return [section for section in plan if section.key in words]
