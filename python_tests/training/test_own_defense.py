@@ -59,8 +59,6 @@ def test_other_code_is_another_training(mine):
     assert timeless(again) == timeless(first)
     mine.write_text(FILE.replace("self.share * images", "1 - self.share * images"))
     with pytest.raises(ValueError, match=r"another training: .*, or another defence or other"):
-        ValueError, match=r"is of another training: .*, or another defence or other"
-    ):
         fit(defense="mine.py:Dim", output="out")
     changed = fit(defense="mine.py:Dim", output="out", overwrite=True)
     assert not same_weights(first.network, changed.network)

@@ -9,7 +9,17 @@ import typer
 
 from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
-from splic_ext.cli.networks import Classes, Model, Surrogate, SurrogateWeights, Weights, load
+from splic_ext.cli.networks import (
+    Classes,
+    Mean,
+    Model,
+    Std,
+    Surrogate,
+    SurrogateWeights,
+    Weights,
+    load,
+    load_surrogate,
+)
 from splic_ext.cli.options import (
     BatchSize,
     Device,
@@ -39,7 +49,6 @@ def attack(
         ),
     ],
     model: Model,
-    weights: Weights,
     defense: Annotated[
         str,
         run_option(
@@ -58,6 +67,9 @@ def attack(
             "work, for finished parts, which the same command takes up again.",
         ),
     ],
+    weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
     size: Annotated[
         str,
         run_option(
@@ -112,21 +124,17 @@ def attack(
         ),
         notes_on_stderr(),
     ):
-        if (surrogate is None) != (surrogate_weights is None):
-            raise ValueError("--surrogate and --surrogate-weights belong together; give both")
         from splic_ext.experiments import evaluate_adaptively
 
         data = load_dataset(dataset, split, root, limit, download=download)
-        surrogates = None
-        if surrogate is not None and surrogate_weights is not None:
-            surrogates = {surrogate: load(surrogate, surrogate_weights, data, classes)}
+        other = load_surrogate(surrogate, surrogate_weights, data, classes)
         result = evaluate_adaptively(
-            load(model, weights, data, classes),
+            load(model, weights, data, classes, mean, std),
             data,
             defense=defense,
             size=size,
             sections=section or None,
-            surrogates=surrogates,
+            surrogates=None if surrogate is None else {surrogate: other},
             score_draws=draws,
             seed=seed,
             batch_size=batch_size,

@@ -12,6 +12,7 @@ import typer
 from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.flags import RENAMED
+from splic_ext.cli.networks import Classes, Mean, Model, Std, Weights, load
 from splic_ext.cli.options import (
     Device,
     Download,
@@ -25,7 +26,6 @@ from splic_ext.data import load_dataset
 
 __all__ = ["certify"]
 
-network_option = partial(typer.Option, rich_help_panel="Networks")
 patch_option = partial(typer.Option, rich_help_panel="Against patches")
 pixel_option = partial(typer.Option, rich_help_panel="Against changed pixels")
 
@@ -38,14 +38,10 @@ def certify(
             help="cifar10, svhn, digits, or a path to their files or to a .npz archive.",
         ),
     ],
-    model: Annotated[
-        str,
-        network_option(
-            metavar="NAME",
-            help="Network that is certified: resnet20, resnet56, resnet18, svhn_vgg, digits_cnn.",
-        ),
-    ],
-    weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],
+    model: Model,
+    weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
     patch: Annotated[
         list[str] | None,
         patch_option(
@@ -125,13 +121,7 @@ def certify(
         int | None, images_option(min=1, help="Certify the first images only.")
     ] = None,
     download: Download = False,
-    classes: Annotated[
-        int | None,
-        network_option(
-            min=1,
-            help="Outputs of the network. Default: the classes of the data set.",
-        ),
-    ] = None,
+    classes: Classes = None,
     batch_size: Annotated[
         int | None,
         run_option(
@@ -169,7 +159,6 @@ def certify(
     ):
         from splic_ext.certify.pixel_tables import pixels_to_markdown
         from splic_ext.certify.tables import to_markdown
-        from splic_ext.evaluation import load_network
         from splic_ext.runs.inputs import check_dataset
 
         against_patches = {"fills": fill, "masks": masks, "patches": patches}
@@ -185,10 +174,9 @@ def certify(
             options["batch_size"] = batch_size
         data = load_dataset(dataset, split, root, limit, download=download)
         check_dataset(data)  # of no classes there is no network
-        outputs = len(data.classes) if classes is None else classes
         channels = None if patch else _channels(encoding or ["splic"], data.images.shape[1])
         report = evaluate(
-            load_network(model, weights, outputs, channels),
+            load(model, weights, data, classes, mean, std, channels),
             data,
             **options,
             output=out,

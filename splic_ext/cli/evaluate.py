@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,17 @@ import typer
 from splic_ext.cli.attack import show_protocol
 from splic_ext.cli.console import print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.networks import (
+    Classes,
+    Mean,
+    Model,
+    Std,
+    Surrogate,
+    SurrogateWeights,
+    Weights,
+    load,
+    load_surrogate,
+)
 from splic_ext.cli.options import (
     BatchSize,
     Device,
@@ -28,8 +38,6 @@ from splic_ext.data import load_dataset
 
 __all__ = ["evaluate"]
 
-network_option = partial(typer.Option, rich_help_panel="Networks")
-
 
 def evaluate(
     dataset: Annotated[
@@ -39,14 +47,7 @@ def evaluate(
             help="cifar10, svhn, digits, or a path to their files or to a .npz archive.",
         ),
     ],
-    model: Annotated[
-        str,
-        network_option(
-            metavar="NAME",
-            help="Network that is defended: resnet20, resnet56, resnet18, svhn_vgg, digits_cnn.",
-        ),
-    ],
-    weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],
+    model: Model,
     defense: Annotated[
         list[str],
         run_option(
@@ -55,6 +56,9 @@ def evaluate(
             "Repeatable; identity is none.",
         ),
     ],
+    weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
     attack: Annotated[
         list[str] | None,
         run_option(
@@ -113,24 +117,9 @@ def evaluate(
         int | None, images_option(min=1, help="Evaluate the first images only.")
     ] = None,
     download: Download = False,
-    classes: Annotated[
-        int | None,
-        network_option(
-            min=1,
-            help="Outputs of the networks. Default: the classes of the data set.",
-        ),
-    ] = None,
-    surrogate: Annotated[
-        str | None,
-        network_option(
-            metavar="NAME",
-            help="For the black box: the network that is attacked. For the protocol: one more to "
-            "transfer from, such as an adversarially trained one.",
-        ),
-    ] = None,
-    surrogate_weights: Annotated[
-        Path | None, network_option(metavar="FILE", help="Weights of --surrogate.")
-    ] = None,
+    classes: Classes = None,
+    surrogate: Surrogate = None,
+    surrogate_weights: SurrogateWeights = None,
     draws: Draws = 10,
     seed: Seed = 0,
     batch_size: BatchSize = 100,
@@ -161,8 +150,6 @@ def evaluate(
         ),
         notes_on_stderr(),
     ):
-        if (surrogate is None) != (surrogate_weights is None):
-            raise ValueError("--surrogate and --surrogate-weights belong together; give both")
         if protocol is None and (size is not None or section):
             raise ValueError(
                 "--size and --section are those of --protocol adaptive; add it, or leave them out"
@@ -175,15 +162,10 @@ def evaluate(
                 "--attack and --scenario"
             )
         from splic_ext import evaluation
-        from splic_ext.runs.inputs import check_dataset
 
         data = load_dataset(dataset, split, root, limit, download=download)
-        check_dataset(data)  # of no classes there is no network
-        outputs = len(data.classes) if classes is None else classes
-        other: Any = None
-        if surrogate is not None and surrogate_weights is not None:
-            other = evaluation.load_network(surrogate, surrogate_weights, outputs)
-        network = evaluation.load_network(model, weights, outputs)
+        other = load_surrogate(surrogate, surrogate_weights, data, classes)
+        network = load(model, weights, data, classes, mean, std)
         given: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
@@ -197,11 +179,6 @@ def evaluate(
         if protocol is not None:
             from splic_ext.experiments import evaluate_adaptively
 
-            if not quiet:
-                print_message(
-                    "note: `evaluate --protocol adaptive` is now `splic-ext attack`, with the same "
-                    "flags; the old form goes with the next release"
-                )
             adaptive = evaluate_adaptively(
                 network,
                 data,
@@ -227,6 +204,11 @@ def evaluate(
             )
     if adaptive is not None and out is not None:
         show_protocol(adaptive, out, as_json=as_json, quiet=quiet)
+        if not quiet:
+            print_message(
+                "note: `evaluate --protocol adaptive` is now `splic-ext attack`, with the same "
+                "flags; the old form goes with the next release"
+            )
         return
     if as_json:
         typer.echo(report.to_json())

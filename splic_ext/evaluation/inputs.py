@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,14 +12,12 @@ from torch import nn
 from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.attacks.target import in_train_mode
 from splic_ext.defenses import Defense, RandomDefense, as_defense
-from splic_ext.models import build_model, load_weights
 from splic_ext.runs.inputs import check_logits, unfit_weights
 
 __all__ = [
     "SCENARIOS",
     "check_network",
     "check_scenario",
-    "load_network",
     "named_attacks",
     "named_defenses",
     "one_line",
@@ -189,42 +186,3 @@ def check_network(
             f"{'holds a random defence' if held else 'returns other logits in each call'}; "
             "pass defences as `defenses`, and switch off dropout and the like"
         )
-
-
-def load_network(
-    name: str,
-    weights: str | os.PathLike[str],
-    num_classes: int = 10,
-    channels: int | None = None,
-) -> nn.Module:
-    """Return a network with its weights, in evaluation mode.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`splic_ext.models.MODELS`.
-    weights : path
-        A file for :func:`splic_ext.models.load_weights`.
-    num_classes : int, default 10
-        Number of outputs.
-    channels : int, optional
-        See :func:`splic_ext.models.build_model`; the record of a training has them.
-
-    Returns
-    -------
-    nn.Module
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError, MissingExtraError
-        As :func:`splic_ext.models.build_model` and :func:`splic_ext.models.load_weights`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     torch.save(build_model("digits_cnn").state_dict(), f"{folder}/digits.pt")
-    ...     load_network("digits_cnn", f"{folder}/digits.pt").training
-    False
-    """
-    return load_weights(build_model(name, num_classes, channels), weights).eval()

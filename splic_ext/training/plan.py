@@ -13,7 +13,10 @@ from torch import nn
 
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, Identity, as_defense
+from splic_ext.evaluation.networks import check_own_network
 from splic_ext.models import build_model, load_weights
+from splic_ext.models.own import normalized, own_model
+from splic_ext.outside import split_place
 from splic_ext.runs.fingerprints import (
     TRAINING_CODE,
     code_fingerprint,
@@ -75,17 +78,26 @@ def make_plan(
     command: str | None,
     weights: str | os.PathLike[str] | None = None,
     defense: nn.Module | None = None,
+    normalization: tuple[Any, Any] = (None, None),
 ) -> Plan:
     """Build the network if it is a name, and check that all of it goes together."""
     chosen = _defense(options, defense).to(device)
     if isinstance(model, str):
         torch.manual_seed(derive_seed(options.seed, "weights"))
         outputs = options.build_hiding().outputs
-        channels = None if outputs == 1 else outputs * data.images.shape[1]
-        network = build_model(model, len(data.classes), channels)
+        all_channels = outputs * data.images.shape[1]
+        channels = None if outputs == 1 else all_channels
+        build = build_model if split_place(model) is None else own_model
+        network = build(model, len(data.classes), channels)
+        network = normalized(network, *normalization, model, all_channels)
         if weights is not None:
             load_weights(network, weights)
     else:
+        if normalization != (None, None):
+            raise ValueError(
+                "`mean` and `std` are for a model given by its place, got a network; put "
+                "`splic_ext.models.Normalized` around it"
+            )
         if weights is not None:
             raise ValueError(
                 "`weights` are for a model given by name, got a network; load them into it with "
@@ -93,6 +105,8 @@ def make_plan(
             )
         network = model
     network.to(device)
+    if isinstance(model, str) and channels is None and split_place(model) is not None:
+        check_own_network(model, network.eval(), data, len(data.classes))
     _check_sizes(data, test, options, processes)
     for part in (data, test):
         if part is not None:
@@ -101,8 +115,8 @@ def make_plan(
         raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
     _try(network, options, chosen, device, [part for part in (data, test) if part is not None])
     processes.spread([*network.parameters(), *network.buffers()])
-    known = weights is None and isinstance(model, str)  # they follow from the seed
-    first = None if known else fingerprint_weights(network)
+    known = weights is None and isinstance(model, str) and split_place(model) is None
+    first = None if known else fingerprint_weights(network)  # else they follow from the seed
     dataset_info = describe_dataset(data)
     test_info = None if test is None else describe_dataset(test)
     return Plan(

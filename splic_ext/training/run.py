@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ def train(
     defense: nn.Module | None = None,
     test: Dataset | None = None,
     weights: str | os.PathLike[str] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     output: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
@@ -60,8 +62,9 @@ def train(
     Parameters
     ----------
     model : str or nn.Module
-        A name for :func:`splic_ext.models.build_model`, with as many outputs as the data set has
-        classes; or a network from images (N, C, H, W) in [0, 1] to logits, trained in place.
+        A name for :func:`splic_ext.models.build_model`, or a place for
+        :func:`splic_ext.models.own_model`, with as many outputs as the data set has classes; or a
+        network from images (N, C, H, W) in [0, 1] to logits, trained in place.
     dataset : Dataset
         Images to learn.
     options : TrainingOptions, optional
@@ -75,6 +78,9 @@ def train(
     weights : path, optional
         A file for :func:`splic_ext.models.load_weights`, with what a network given by name begins
         with, instead of random weights: fine-tuning. Other weights make another training.
+    mean, std : float or sequence of float, optional
+        Of a model given by its place that does not normalise itself: one number, or one for each
+        channel, on the scale of [0, 1].
     output : path, optional
         Folder for the weights, the record, the checkpoint and logs for TensorBoard. None: nothing
         is written, and nothing can be resumed.
@@ -160,7 +166,17 @@ def train(
         processes = join_processes(place)
         with _own_randomness(place):
             plan = make_plan(
-                model, dataset, test, options, copies, place, processes, command, weights, defense
+                model,
+                dataset,
+                test,
+                options,
+                copies,
+                place,
+                processes,
+                command,
+                weights,
+                defense,
+                (mean, std),
             )
             files = TrainingFolder(folder, plan.identity, plan.environment)
             return _result(plan, files, overwrite, progress and processes.first)
