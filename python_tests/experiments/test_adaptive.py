@@ -343,7 +343,7 @@ def test_chosen_sections(network, adaptive):
     assert result.notes[1:-1] == (
         "not the whole protocol, left out: gradients, draws for each gradient, losses and step "
         "rules, steps, queries, transfer from the network without the defence, transfer from other "
-        "networks, without its parts, known to be broken",
+        "networks, attacks of others, without its parts, known to be broken",
     )
 
 

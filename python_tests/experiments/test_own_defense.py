@@ -59,7 +59,7 @@ def sections(result):
 def test_a_median_filter(network, mine):
     """Deterministic: nothing is drawn, and the derivative is there."""
     result = attacked(network, "mine.py:Median:size=3", mine.parent / "out")
-    absent = {"still", "draws", "surrogates", "parts"}
+    absent = {"still", "draws", "surrogates", "others", "parts"}
     assert sections(result) == [t for key, t in SECTIONS.items() if key not in absent]
     rows = result.select(section="gradients")
     assert [row.attack for row in rows] == ["clean", "identity", "exact", "worst of them"]
@@ -92,7 +92,7 @@ def test_a_random_resize_and_pad(network, mine):
     for words in ("Adaptive attacks on mine.py:ResizePad", "masks held still", "verdict: weakest"):
         assert words in result.stdout
     found = ExperimentResult.from_json(Path("out/adaptive.json").read_text())
-    absent = {"surrogates", "parts"}
+    absent = {"surrogates", "others", "parts"}
     assert sections(found) == [t for key, t in SECTIONS.items() if key not in absent]
     assert {row.draws for row in found.select(section="gradients")} == {2}
     assert {row.draws for row in found.select(section="masks held still")} == {1}

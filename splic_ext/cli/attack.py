@@ -78,12 +78,21 @@ def attack(
             "cores, full for a GPU.",
         ),
     ] = "small",
+    other: Annotated[
+        list[str] | None,
+        run_option(
+            "--attack",
+            metavar="SPEC",
+            help="One more attack on the defended network, such as that of another library as "
+            "file.py:function:epsilon=8/255. Repeatable.",
+        ),
+    ] = None,
     section: Annotated[
         list[str] | None,
         run_option(
             metavar="NAME",
             help="Only this section: gradients, still, draws, losses, steps, radius, queries, "
-            "transfer, surrogates, parts, broken. Repeatable.",
+            "transfer, surrogates, others, parts, broken. Repeatable.",
         ),
     ] = None,
     root: Root = None,
@@ -127,14 +136,15 @@ def attack(
         from splic_ext.experiments import evaluate_adaptively
 
         data = load_dataset(dataset, split, root, limit, download=download)
-        other = load_surrogate(surrogate, surrogate_weights, data, classes)
+        replaced = load_surrogate(surrogate, surrogate_weights, data, classes)
         result = evaluate_adaptively(
             load(model, weights, data, classes, mean, std),
             data,
             defense=defense,
             size=size,
             sections=section or None,
-            surrogates=None if surrogate is None else {surrogate: other},
+            surrogates=None if surrogate is None else {surrogate: replaced},
+            attacks=other or (),
             score_draws=draws,
             seed=seed,
             batch_size=batch_size,

@@ -17,7 +17,7 @@ from splic_ext.defenses.base import Defense, Index
 from splic_ext.defenses.randomness import RandomDefense
 from splic_ext.errors import ShapeError
 
-__all__ = ["ModuleDefense", "check_result", "failed"]
+__all__ = ["ModuleDefense", "check_result", "failed", "kept_generators", "seed_generators"]
 
 
 class ModuleDefense(RandomDefense):
@@ -101,9 +101,9 @@ class ModuleDefense(RandomDefense):
             return self._ask(images)
         seed, indices = self.draw(), image_indices(index, len(images))
         rows = []
-        with _kept(images.device):
+        with kept_generators(images.device):
             for row, place in enumerate(indices):
-                _seed(images.device, seed, int(place))
+                seed_generators(images.device, seed, int(place))
                 rows.append(self._ask(images[row : row + 1]))
         return torch.cat(rows)
 
@@ -120,10 +120,10 @@ class ModuleDefense(RandomDefense):
 
     def _is_random(self, images: torch.Tensor) -> bool:
         """Say whether the module draws; refuse it if the same seeds give other results."""
-        with torch.no_grad(), _kept(images.device):
+        with torch.no_grad(), kept_generators(images.device):
             answers = []
             for _ in range(3):  # the first call may set something up
-                _seed(images.device, 0, 0)
+                seed_generators(images.device, 0, 0)
                 before = _states(images.device)
                 answers.append(self._ask(images))
                 drawn = before != _states(images.device)
@@ -175,7 +175,7 @@ def failed(title: str, images: torch.Tensor, error: Exception) -> ValueError:
 
 
 @contextmanager
-def _kept(device: torch.device) -> Iterator[None]:
+def kept_generators(device: torch.device) -> Iterator[None]:
     """Put the generators of torch, NumPy and Python back afterwards."""
     ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - what modules use
     devices = [device] if device.type == "cuda" else []
@@ -187,7 +187,7 @@ def _kept(device: torch.device) -> Iterator[None]:
         np.random.set_state(numpys)  # noqa: NPY002
 
 
-def _seed(device: torch.device, seed: int, index: int) -> None:
+def seed_generators(device: torch.device, seed: int, index: int) -> None:
     """Seed all three generators for one image."""
     words = np.random.SeedSequence([seed, index]).generate_state(4)
     whole = int(words[0]) << 32 | int(words[1])

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.attacks import Attack, attack_from_spec
+from splic_ext.attacks import Attack, as_attack
 from splic_ext.attacks.target import in_train_mode
 from splic_ext.defenses import Defense, RandomDefense, as_defense
 from splic_ext.runs.inputs import check_logits, unfit_weights
@@ -60,7 +60,9 @@ def named_defenses(defenses: Any) -> dict[str, Defense]:
     >>> list(named_defenses(["identity", "tv:weight=0.2"]))
     ['identity', 'tv:weight=0.2']
     """
-    found = _named("defenses", defenses, Defense, nn.Module, as_defense)
+    found = _named(
+        "defenses", defenses, Defense, lambda item: isinstance(item, nn.Module), as_defense
+    )
     if not found:
         raise ValueError("`defenses` must not be empty; use ['identity'] to go without defence")
     return found
@@ -72,8 +74,8 @@ def named_attacks(attacks: Any) -> dict[str, Attack]:
     Parameters
     ----------
     attacks : mapping, sequence or str
-        Attacks, or texts such as ``pgd:steps=40``; see
-        :func:`splic_ext.attacks.attack_from_spec`. Names as in :func:`named_defenses`.
+        Attacks, functions of model, images and labels, or texts such as ``pgd:steps=40``; see
+        :func:`splic_ext.attacks.as_attack`. Names as in :func:`named_defenses`.
 
     Returns
     -------
@@ -90,18 +92,24 @@ def named_attacks(attacks: Any) -> dict[str, Attack]:
     >>> list(named_attacks({"one step": "fgsm"}))
     ['one step']
     """
-    return _named("attacks", attacks, Attack, Attack, _as_attack)
+    return _named("attacks", attacks, Attack, _is_attack, as_attack)
 
 
-def _as_attack(attack: Attack | str) -> Attack:
-    return attack_from_spec(attack) if isinstance(attack, str) else attack
+def _is_attack(item: Any) -> bool:
+    return isinstance(item, Attack) or (
+        callable(item) and not isinstance(item, (type, nn.Module, Mapping, Sequence))
+    )
 
 
 def _named(
-    parameter: str, given: Any, kind: type[Kind], taken: Any, build: Callable[[Any], Kind]
+    parameter: str,
+    given: Any,
+    kind: type[Kind],
+    taken: Callable[[Any], bool],
+    build: Callable[[Any], Kind],
 ) -> dict[str, Kind]:
     """Return what `build` makes of texts and of what is `taken`, by name."""
-    if isinstance(given, (str, taken)):
+    if isinstance(given, str) or taken(given):
         given = [given]
     if isinstance(given, Mapping):
         pairs = list(given.items())
@@ -114,7 +122,7 @@ def _named(
         )
     found: dict[str, Kind] = {}
     for name, item in pairs:
-        if not isinstance(item, (str, taken)):
+        if not isinstance(item, str) and not taken(item):
             raise TypeError(
                 f"`{parameter}` must hold texts or {kind.__name__} objects, got "
                 f"{type(item).__name__} as {one_line(item) if name is None else name!r}; build it "

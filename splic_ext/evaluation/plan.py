@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from splic_ext.attacks import Attack
+from splic_ext.attacks import Attack, Within, WorstCase
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defended, Defense
@@ -28,6 +28,7 @@ from splic_ext.runs.fingerprints import (
     fingerprint,
     fingerprint_arrays,
     fingerprint_own,
+    fingerprint_source,
     fingerprint_weights,
     package_versions,
 )
@@ -213,9 +214,22 @@ def make_plan(
 
 
 def describe_attack(attack: Attack) -> dict[str, Any]:
-    """Return the class and all parameters of an attack."""
+    """Return the class and all parameters of an attack, and the code of one that is not ours."""
     kind = type(attack)
-    return {"class": f"{kind.__module__}.{kind.__qualname__}", **attack.to_dict()}
+    told = {"class": f"{kind.__module__}.{kind.__qualname__}", **attack.to_dict()}
+    parts = [attack, *_inner(attack)]
+    if any(fingerprint_source(part) is not None for part in parts):
+        told["source"] = [fingerprint_own(part) for part in parts]
+    return told
+
+
+def _inner(attack: Attack) -> Iterator[Attack]:
+    """Yield the attacks that an attack is made of."""
+    if isinstance(attack, (Within, WorstCase)):
+        for part in attack.attacks if isinstance(attack, WorstCase) else (attack.attack,):
+            if part is not None:
+                yield part
+                yield from _inner(part)
 
 
 def _batch(data: Dataset, start: int, stop: int, device: torch.device) -> Batch:

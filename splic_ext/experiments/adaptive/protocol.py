@@ -14,7 +14,8 @@ from splic_ext.checks import check_integer
 from splic_ext.data import Dataset
 from splic_ext.evaluation import EvaluationReport, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
-from splic_ext.evaluation.inputs import check_network
+from splic_ext.evaluation.inputs import check_network, named_attacks
+from splic_ext.evaluation.runner import AnyAttack
 from splic_ext.evaluation.weak import WEAK, is_weak, not_warned
 from splic_ext.experiments.adaptive.protected import Protected
 from splic_ext.experiments.adaptive.sections import (
@@ -42,6 +43,7 @@ def evaluate_adaptively(
     size: str | Size = "small",
     sections: Sequence[str] | None = None,
     surrogates: Mapping[str, nn.Module] | None = None,
+    attacks: Mapping[str, AnyAttack] | Sequence[AnyAttack] = (),
     score_draws: int = 10,
     seed: int = 0,
     batch_size: int = 100,
@@ -78,6 +80,9 @@ def evaluate_adaptively(
     surrogates : mapping, optional
         Title -> network in eval mode: its adversarial images are transferred. Give one that was
         trained adversarially, for example.
+    attacks : mapping or sequence, optional
+        More attacks on the defended network, such as those of other libraries: functions of model,
+        images and labels; see :func:`splic_ext.evaluation.named_attacks`.
     score_draws : int, default 10
         Fresh draws of the masks for each finished image.
     seed, batch_size, device, progress, model_name, command
@@ -130,7 +135,7 @@ def evaluate_adaptively(
     others = _check_surrogates(surrogates, dataset, place)
     few = torch.from_numpy(dataset.first(4).to_float()).to(place)
     protected = Protected.of(defense, few)
-    whole = make_sections(protected, amount, dataset, others)
+    whole = make_sections(protected, amount, dataset, others, named_attacks(attacks))
     plan = choose_sections(whole, sections)
     folder = None if output is None else Path(output)
     check_output(folder, "", overwrite=True)

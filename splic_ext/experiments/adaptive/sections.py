@@ -47,6 +47,7 @@ NEEDS: Mapping[str, str] = {
     "still": "a defence that draws masks; give one",
     "draws": "a defence that draws masks; give one",
     "surrogates": "other networks; give `surrogates`",
+    "others": "attacks of others; give `attacks`",
     "parts": "a defence that has SPLIC; give one",
 }
 #: And why it is left out.
@@ -54,6 +55,7 @@ REASONS: Mapping[str, str] = {
     "still": "the defence draws nothing, so that it would be 'gradients' again",
     "draws": "the defence draws nothing",
     "surrogates": "no other networks were given",
+    "others": "none were given",
     "parts": "the defence has no SPLIC",
 }
 
@@ -72,13 +74,18 @@ class Section:
 
 
 def make_sections(
-    protected: Protected, size: Size, dataset: Dataset, surrogates: Mapping[str, nn.Module]
+    protected: Protected,
+    size: Size,
+    dataset: Dataset,
+    surrogates: Mapping[str, nn.Module],
+    others: Mapping[str, Attack],
 ) -> list[Section]:
     """Return all sections in which there is something to do."""
     full_rank = min(dataset.images.shape[2:])
     sections = chain(
         _white_box(protected, size),
         _transfer({protected.name: protected.defense}, size, surrogates),
+        [Section("others", {protected.name: protected.defense}, others)] if others else [],
         _controls(protected, size, full_rank),
     )
     return [section for section in sections if section.defenses]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 from splic_ext.experiments.results.keys import CLEAN, SECTIONS, WORST
@@ -10,7 +11,17 @@ from splic_ext.experiments.results.rows import Row
 __all__ = ["verdict"]
 
 #: Sections that attack the defence itself in the ball of 8/255, masks and all.
-COUNTED = ("gradients", "draws", "losses", "steps", "radius", "queries", "transfer", "surrogates")
+COUNTED = (
+    "gradients",
+    "draws",
+    "losses",
+    "steps",
+    "radius",
+    "queries",
+    "transfer",
+    "surrogates",
+    "others",
+)
 #: The attack of the section "radius" in that ball.
 NEAR = "8/255"
 
@@ -27,6 +38,7 @@ def verdict(rows: Sequence[Row], method: str) -> list[str]:
         for row in own
         if row.attack not in (CLEAN, WORST)
         and (titles[row.section] != "radius" or row.attack == NEAR)
+        and (titles[row.section] != "others" or _is_near(row))
     ]
     if not attacked:
         return []
@@ -49,6 +61,12 @@ def verdict(rows: Sequence[Row], method: str) -> list[str]:
     clean = next((row.mean.value for row in own if row.attack == CLEAN), None)
     before = "" if clean is None else f"; on clean images {_percent(clean)}"
     return [f"verdict: {'; '.join(told)}{before}. Other attacks may leave less"]
+
+
+def _is_near(row: Row) -> bool:
+    """Say whether an attack of others is known to stay in the ball."""
+    told = json.loads(row.parameters or "{}")
+    return told.get("norm") == "linf" and told.get("epsilon", 1.0) <= 8 / 255 + 1e-9
 
 
 def _listed(words: Iterable[str]) -> str:
