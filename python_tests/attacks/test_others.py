@@ -93,7 +93,7 @@ def test_a_radius_is_kept_to(mine):
     assert record.threat == {"norm": "linf", "epsilon": 0.5}
     tight = FunctionAttack(function=noise, radius=ThreatModel(epsilon=0.001))
     with pytest.raises(
-        ValueError, match="the attack 'x' must stay within 0.001 in linf, got a cha"
+        ValueError, match=r"the attack 'x' must stay within 0.001 in linf, got a cha"
     ):
         run(attacks={"x": tight})
 

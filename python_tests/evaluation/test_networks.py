@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from helpers.cli import invoke
 from helpers.evaluation import make_dataset
@@ -88,24 +90,24 @@ def test_weights_and_normalisation(mine):
 @pytest.mark.parametrize(
     ("place", "changes", "error", "message"),
     [
-        ("resnet20", {}, ValueError, "`weights` must be given for the network 'resnet20', which is"),
-        ("resnet20", {"mean": 0.5, "std": 0.5}, ValueError, "are for networks of your own, got 're"),
-        ("mine.py:Net", {"mean": 0.5}, ValueError, "`mean` and `std` belong together, got `mean` al"),
-        ("mine.py:Net", {"mean": [0.5] * 2, "std": 1.0}, ValueError, "must have one value for each"),
+        ("resnet20", {}, ValueError, "`weights` must be given for the network 'resnet20', which i"),
+        ("resnet20", {"mean": 0.5, "std": 0.5}, ValueError, "are for networks of your own, got 'r"),
+        ("mine.py:Net", {"mean": 0.5}, ValueError, "`mean` and `std` belong together, got `mean` "),
+        ("mine.py:Net", {"mean": [0.5] * 2, "std": 1.0}, ValueError, "must have one value for eac"),
         ("mine.py:Net", {"mean": 0.5, "std": 0.0}, ValueError, "`std` must be"),
-        ("mine.py:Net", {"mean": [0, 0], "std": [1, 1]}, ValueError, "must take images .* ShapeErro"),
+        ("mine.py:Net", {"mean": [0, 0], "std": [1, 1]}, ValueError, "must take images .* ShapeEr"),
         ("mine.py:no", {}, ValueError, "'mine.py' has no network 'no'; it has Net, "),
         ("none.py:Net", {}, ValueError, "the file 'none.py' of a network cannot be read"),
         ("lost.module:Net", {}, ValueError, "there is no module 'lost' for the network"),
-        ("mine.py:none", {}, TypeError, "the network 'mine.py:none' must be a torch.nn.Module, got"),
+        ("mine.py:none", {}, TypeError, "the network 'mine.py:none' must be a torch.nn.Module, go"),
         ("mine.py:broken", {}, ValueError, "cannot be made: OSError: no file of weights; give oth"),
-        ("mine.py:nn", {}, TypeError, "must be a class or a function that returns a network, got mo"),
+        ("mine.py:nn", {}, TypeError, "must be a class or a function that returns a network, got "),
         ("mine.py:ready:width=1", {}, TypeError, "got Net with parameters; name such a one"),
-        ("mine.py:Net:depth=1", {}, TypeError, "cannot be called with depth, num_classes: got an u"),
+        ("mine.py:Net:depth=1", {}, TypeError, "cannot be called with depth, num_classes: got an "),
         ("mine.py:Net:side=9", {}, ValueError,
-         r"must take images of shape \(N, C, H, W\) = \(4, 3, 8, 8\), got RuntimeError: .*other im"),
+         r"must take images of shape \(N, C, H, W\) = \(4, 3, 8, 8\), got RuntimeError: .*other i"),
         ("mine.py:Net:num_classes=1000", {}, ValueError,
-         r"'mine.py:Net:num_classes=1000' must return logits of shape \(N, classes\) = \(4, 4\), g"),
+         r"'mine.py:Net:num_classes=1000' must return logits of shape \(N, classes\) = \(4, 4\), "),
         ("mine.py:maps", {}, ValueError, r"= \(4, 4\), got \(4, 4, 6, 6\); give it a parameter"),
         ("mine.py:Net", {"weights": "none.pt"}, FileNotFoundError, "'none.pt' does not exist"),
     ],
@@ -139,7 +141,7 @@ def test_the_command_evaluates_and_its_parts_know_the_code(mine, tmp_path):
     [
         (("--model", "resnet20"), 2, "--weights must be given for the network 'resnet20'"),
         (("--model", "mine.py:Net", "--mean", "0.5"), 2, "--mean and --std belong together, got"),
-        (("--model", "mine.py:Net", "--mean", "a", "--std", "1"), 2, "--mean must be one number, or"),
+        (("--model", "mine.py:Net", "--mean", "a", "--std", "1"), 2, "--mean must be one number, "),
         (("--model", "mine.py:Net:num_classes=3"), 2, "must return logits of shape (N, classes)"),
         (("--model", "mine.py:Net", "--surrogate", "resnet20"), 2, "belong together; give both"),
     ],
@@ -184,8 +186,7 @@ def test_training(mine):
     with pytest.raises(ValueError, match="are for a model given by its place, got a network; put"):
         train(first.network, mine, options, mean=0.5, std=0.5, progress=False)
     text = FILE.replace("flatten(1)", "relu().flatten(1)")
-    with open("mine.py", "w", encoding="utf-8") as file:
-        file.write(text)
+    Path("mine.py").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="is of another training: another network"):
         train("mine.py:Net", mine, options, mean=0.5, std=0.25, output="out", progress=False)
 

@@ -51,10 +51,10 @@ def _none(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch
 class FunctionAttack(Attack):
     """A function of one's own, or of another library, as an attack.
 
-    It gets the network in eval mode, which stays as it is, behind its defence in a white box; images
-    and labels on its device. The generators of torch, NumPy and Python are seeded by the seed of the attack while it
-    runs, and put back. No radius is known of it, so that the size of the change is recorded and
-    judges it; unless `radius` says what it must keep to.
+    It gets the network in eval mode, which stays as it is, behind its defence in a white box, and
+    images and labels on its device. The generators of torch, NumPy and Python are seeded by the
+    seed of the attack while it runs, and put back. No radius is known of it, so that the size of
+    the change is recorded and judges it; unless `radius` says what it must keep to.
 
     Parameters
     ----------

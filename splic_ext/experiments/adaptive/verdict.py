@@ -66,7 +66,7 @@ def verdict(rows: Sequence[Row], method: str) -> list[str]:
 def _is_near(row: Row) -> bool:
     """Say whether an attack of others is known to stay in the ball."""
     told = json.loads(row.parameters or "{}")
-    return told.get("norm") == "linf" and told.get("epsilon", 1.0) <= 8 / 255 + 1e-9
+    return told.get("norm") == "linf" and bool(told.get("epsilon", 1.0) <= 8 / 255 + 1e-9)
 
 
 def _listed(words: Iterable[str]) -> str:
