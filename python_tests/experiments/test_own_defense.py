@@ -16,7 +16,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch import nn  # noqa: E402
 
-from splic_ext.attacks import AttackError  # noqa: E402
+from splic_ext.attacks import AttackError, FunctionAttack, ThreatModel  # noqa: E402
 from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.defenses import Defense, RandomDefense  # noqa: E402
 from splic_ext.evaluation import evaluate  # noqa: E402
@@ -200,3 +200,21 @@ def test_refused_at_the_start(network, defense, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         attacked(network, defense, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def invert(model, images, labels):
+    return 1 - images
+
+
+def test_attacks_of_others_count_if_they_keep_to_the_ball(network):
+    near = FunctionAttack(function=lambda m, x, y: x, radius=ThreatModel(epsilon=8 / 255))
+    chosen = {"sections": ["gradients", "others"], "defense": nn.Identity()}
+    result = attacked(network, attacks={"near": near, "far": invert}, **chosen)
+    rows = result.select(section="attacks of others")
+    assert [row.attack for row in rows] == ["clean", "near", "far"]
+    far = next(row for row in rows if row.attack == "far")
+    assert far.mean.value < rows[0].mean.value
+    assert "'far'" not in result.notes[-1], "it leaves the ball"
+    assert "weakest gradient: " in result.notes[-1]
+    with pytest.raises(ValueError, match="has 'others', which needs attacks of others; give"):
+        attacked(network, **chosen)
