@@ -10,7 +10,7 @@ import re
 
 from splic_ext.checks import shortened
 
-__all__ = ["Value", "parse_spec", "parse_value", "split_spec"]
+__all__ = ["Value", "parse_parameters", "parse_spec", "parse_value", "split_spec"]
 
 #: What a parameter may be.
 Value = int | float | bool | str | None
@@ -75,9 +75,19 @@ def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
             f"the specification {shown} must begin with a name, got {shortened(repr(name))}; "
             "write it like 'pgd' or 'pgd:steps=40'"
         )
+    parameters = parse_parameters(rest, text, name) if colon else {}
+    return name.lower().replace("_", "-"), parameters
+
+
+def parse_parameters(rest: str, text: str, name: str) -> dict[str, Value]:
+    """Read the part ``key=value,key=value`` of a specification `text` after its `name`.
+
+    >>> parse_parameters("size=3, mode=near", "mine.py:Blur:size=3, mode=near", "mine.py:Blur")
+    {'size': 3, 'mode': 'near'}
+    """
+    shown = shortened(repr(text))
     parameters: dict[str, Value] = {}
-    items = _split(rest, ",", ":") if colon else []
-    for i, item in enumerate(items):
+    for i, item in enumerate(_split(rest, ",", ":")):
         key, equals, value = (part.strip() for part in _partition(item))
         if i == 0 and not equals and key:
             key, equals, value = SHORT, "=", key
@@ -90,7 +100,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
         if key in parameters:
             raise ValueError(f"the specification {shown} gives `{key}` twice; give it once")
         parameters[key] = _read(key, value, shown)
-    return name.lower().replace("_", "-"), parameters
+    return parameters
 
 
 def _hide(text: str, before: str = "") -> str:
@@ -166,9 +176,9 @@ def parse_value(text: str) -> Value:
 def split_spec(text: str) -> list[str]:
     """Split ``a+b``, one thing after the other, into its parts.
 
-    A plus sign counts if a name follows: that of an exponent, ``1e+3``, does not, nor does one
-    in quotation marks.
+    A plus sign counts if a name or a path follows: that of an exponent, ``1e+3``, does not, nor
+    does one in quotation marks.
     """
     if not isinstance(text, str):
         parse_spec(text)
-    return [part.strip() for part in _split(text, r"\+(?![0-9.])")]
+    return [part.strip() for part in _split(text, r"\+(?![0-9]|\.[0-9])")]

@@ -20,7 +20,7 @@ def test_every_defence_has_a_name():
         if isinstance(getattr(defenses, name), type)
         and issubclass(getattr(defenses, name), defenses.Defense)
     }
-    others = {defenses.Defense, defenses.RandomDefense, defenses.Compose}
+    others = {defenses.Defense, defenses.RandomDefense, defenses.Compose, defenses.ModuleDefense}
     assert kinds - others == set(DEFENSES.values())
 
 

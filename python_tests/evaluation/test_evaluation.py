@@ -401,7 +401,7 @@ def train_part():
         ({"defenses": ["tv", "tv"]}, ValueError, "`defenses` has 'tv' twice; leave one out, or"),
         ({"defenses": ["median"]}, ValueError, "defence name must be one of"),
         ({"defenses": {"noise": Noise()}}, ValueError, "the defence 'noise' returns other images"),
-        ({"defenses": {"x": NotANumber()}}, ValueError, "the defence 'x' returns NaN or infinity"),
+        ({"defenses": {"x": NotANumber()}}, ValueError, "`NotANumber` must return finite images"),
         ({"attacks": ["magic"]}, ValueError, "attack name must be one of"),
         ({"attacks": [defenses.Identity()]}, TypeError, "texts or Attack objects, got Identity as"),
         ({"attacks": [Wild()]}, ValueError, r"stay within 0.0313725 in linf, got .* 0.0352941"),
@@ -444,7 +444,7 @@ def test_an_attack_that_was_none_is_not_scored():
 
 
 def test_a_message_of_a_defence_passes_through():
-    with pytest.raises(ValueError, match="`images` must be finite and lie in"):
+    with pytest.raises(ValueError, match="`Outside` must return images in"):
         run(defenses={"splic": defenses.Compose(Outside(), defenses.USVT())})
 
 

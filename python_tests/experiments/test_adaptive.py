@@ -340,10 +340,10 @@ def test_chosen_sections(network, adaptive):
     result = attacked(network, sections=["radius", "still"])
     chosen = [row for row in adaptive[1].rows if row.section in ("radius", "masks held still")]
     assert numbers(result.rows) == numbers(chosen), "a section depends on others"
-    assert result.notes[1:] == (
+    assert result.notes[1:-1] == (
         "not the whole protocol, left out: gradients, draws for each gradient, losses and step "
         "rules, steps, queries, transfer from the network without the defence, transfer from other "
-        "networks, without its parts, known to be broken",
+        "networks, attacks of others, without its parts, known to be broken",
     )
 
 
@@ -371,7 +371,8 @@ def test_chosen_sections(network, adaptive):
         ({"score_draws": 1.5}, TypeError, "`score_draws` must be an integer, got 1.5"),
         ({"seed": -1}, ValueError, "`seed` must be an integer in"),
         ({"defense": "median"}, ValueError, "defence name must be one of splic"),
-        ({"defense": 3}, TypeError, "a specification must be a string"),
+        ({"defense": 3}, TypeError, "`defense` must be a Defense, a torch.nn.Module or a text"),
+        ({"sections": ["still"], "defense": "tv"}, ValueError, "needs a defence that draws masks"),
         ({"output": __file__}, ValueError, "`output` must be a folder, got the file"),
     ],
 )  # fmt: skip

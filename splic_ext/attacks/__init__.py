@@ -25,7 +25,14 @@ from splic_ext.attacks.base import Attack
 from splic_ext.attacks.fixed import FGSM, PGD, CarliniWagner
 from splic_ext.attacks.gradient import APGD, BPDA, EOTPGD
 from splic_ext.attacks.hardlabel import HopSkipJump
-from splic_ext.attacks.registry import ATTACKS, attack_from_dict, attack_from_spec, create_attack
+from splic_ext.attacks.own import FunctionAttack
+from splic_ext.attacks.registry import (
+    ATTACKS,
+    as_attack,
+    attack_from_dict,
+    attack_from_spec,
+    create_attack,
+)
 from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel
 from splic_ext.attacks.within import Within
@@ -41,11 +48,13 @@ __all__ = [
     "Attack",
     "AttackError",
     "CarliniWagner",
+    "FunctionAttack",
     "HopSkipJump",
     "Square",
     "ThreatModel",
     "Within",
     "WorstCase",
+    "as_attack",
     "attack_from_dict",
     "attack_from_spec",
     "create_attack",

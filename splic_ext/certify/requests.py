@@ -23,6 +23,7 @@ from splic_ext.runs.fingerprints import (
     code_fingerprint,
     fingerprint,
     fingerprint_module,
+    fingerprint_own,
     fingerprint_source,
     fingerprint_weights,
     package_versions,
@@ -91,7 +92,7 @@ class Request:
                 "device": place.type,
                 "versions": package_versions(),
             },
-            model_sha256=fingerprint_module(model),
+            model_sha256=fingerprint_own(model),
             fill_sha256={
                 name: fingerprint({"fill": fingerprint_module(f), "source": fingerprint_source(f)})
                 for name, f in fills.items()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from splic_ext import __version__
+from splic_ext.cli.attack import attack
 from splic_ext.cli.certify import certify
 from splic_ext.cli.console import (
     ConsoleReporter,
@@ -236,6 +237,7 @@ def _only_after(context: typer.Context) -> None:
 
 demos.command()(defend)
 app.add_typer(demos, name="demo")
+app.command()(attack)
 app.command()(certify)
 app.command()(evaluate)
 app.command()(reproduce)

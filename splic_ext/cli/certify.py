@@ -12,17 +12,18 @@ import typer
 from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.flags import RENAMED
+from splic_ext.cli.networks import Classes, Mean, Model, Std, Weights, load
 from splic_ext.cli.options import (
-    DATASET_HELP,
-    SPLIT_HELP,
     CenterCrop,
     Device,
     Download,
+    Images,
     Interpolation,
     MaxBytes,
     Quiet,
     Resize,
     Root,
+    Split,
     command_line,
     images_option,
     run_option,
@@ -31,28 +32,16 @@ from splic_ext.data import load_dataset
 
 __all__ = ["certify"]
 
-network_option = partial(typer.Option, rich_help_panel="Networks")
 patch_option = partial(typer.Option, rich_help_panel="Against patches")
 pixel_option = partial(typer.Option, rich_help_panel="Against changed pixels")
 
 
 def certify(
-    dataset: Annotated[
-        str,
-        images_option(
-            metavar="NAME|PATH",
-            help=DATASET_HELP,
-        ),
-    ],
-    model: Annotated[
-        str,
-        network_option(
-            metavar="NAME",
-            help="Network that is certified: resnet20, resnet56, resnet18, svhn_vgg, shapes_cnn, "
-            "digits_cnn.",
-        ),
-    ],
-    weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],
+    dataset: Images,
+    model: Model,
+    weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
     patch: Annotated[
         list[str] | None,
         patch_option(
@@ -121,12 +110,7 @@ def certify(
         ),
     ] = None,
     root: Root = None,
-    split: Annotated[
-        str,
-        images_option(
-            help=SPLIT_HELP,
-        ),
-    ] = "test",
+    split: Split = "test",
     limit: Annotated[
         int | None, images_option(min=1, help="Certify the first images only.")
     ] = None,
@@ -135,13 +119,7 @@ def certify(
     center_crop: CenterCrop = None,
     interpolation: Interpolation = "bilinear",
     max_bytes: MaxBytes = 2**31,
-    classes: Annotated[
-        int | None,
-        network_option(
-            min=1,
-            help="Outputs of the network. Default: the classes of the data set.",
-        ),
-    ] = None,
+    classes: Classes = None,
     batch_size: Annotated[
         int | None,
         run_option(
@@ -179,7 +157,6 @@ def certify(
     ):
         from splic_ext.certify.pixel_tables import pixels_to_markdown
         from splic_ext.certify.tables import to_markdown
-        from splic_ext.evaluation import load_network
         from splic_ext.runs.inputs import check_dataset
 
         against_patches = {"fills": fill, "masks": masks, "patches": patches}
@@ -205,10 +182,9 @@ def certify(
             max_bytes=max_bytes,
         )
         check_dataset(data)  # of no classes there is no network
-        outputs = len(data.classes) if classes is None else classes
         channels = None if patch else _channels(encoding or ["splic"], data.images.shape[1])
         report = evaluate(
-            load_network(model, weights, outputs, channels),
+            load(model, weights, data, classes, mean, std, channels),
             data,
             **options,
             output=out,

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from splic_ext.cli.console import print_markdown, print_message, print_tables
+from splic_ext.cli.attack import show_protocol
+from splic_ext.cli.console import print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.networks import (
+    Classes,
+    Mean,
+    Model,
+    Std,
+    Surrogate,
+    SurrogateWeights,
+    Weights,
+    load,
+    load_surrogate,
+)
 from splic_ext.cli.options import (
-    DATASET_HELP,
-    SPLIT_HELP,
     BatchSize,
     CenterCrop,
     Device,
     Download,
     Draws,
+    Images,
     Interpolation,
     MaxBytes,
     Quiet,
     Resize,
     Root,
     Seed,
+    Split,
     command_line,
     images_option,
     run_option,
@@ -33,26 +44,10 @@ from splic_ext.data import load_dataset
 
 __all__ = ["evaluate"]
 
-network_option = partial(typer.Option, rich_help_panel="Networks")
-
 
 def evaluate(
-    dataset: Annotated[
-        str,
-        images_option(
-            metavar="NAME|PATH",
-            help=DATASET_HELP,
-        ),
-    ],
-    model: Annotated[
-        str,
-        network_option(
-            metavar="NAME",
-            help="Network that is defended: resnet20, resnet56, resnet18, svhn_vgg, shapes_cnn, "
-            "digits_cnn.",
-        ),
-    ],
-    weights: Annotated[Path, network_option(metavar="FILE", help="Weights of --model.")],
+    dataset: Images,
+    model: Model,
     defense: Annotated[
         list[str],
         run_option(
@@ -61,6 +56,9 @@ def evaluate(
             "Repeatable; identity is none.",
         ),
     ],
+    weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
     attack: Annotated[
         list[str] | None,
         run_option(
@@ -80,25 +78,21 @@ def evaluate(
         str | None,
         run_option(
             metavar="adaptive",
-            help="Instead of --attack and --scenario: all ways to attack the one --defense: "
-            "gradients, losses, steps, queries. Writes adaptive.json, .csv and .md into --out, and "
-            "replaces what is there.",
+            help="The old form of `splic-ext attack`, which goes with the next release.",
         ),
     ] = None,
     size: Annotated[
         str | None,
         run_option(
             metavar="smoke|small|full",
-            help="Of the protocol: images, steps, draws. small, the default, is for two cores, "
-            "full for a GPU.",
+            help="Of the protocol; see `splic-ext attack`.",
         ),
     ] = None,
     section: Annotated[
         list[str] | None,
         run_option(
             metavar="NAME",
-            help="Only this section of the protocol: gradients, still, draws, losses, steps, "
-            "radius, queries, transfer, surrogates, parts, broken. Repeatable.",
+            help="Of the protocol; see `splic-ext attack`.",
         ),
     ] = None,
     out: Annotated[
@@ -112,12 +106,7 @@ def evaluate(
         ),
     ] = None,
     root: Root = None,
-    split: Annotated[
-        str,
-        images_option(
-            help=SPLIT_HELP,
-        ),
-    ] = "test",
+    split: Split = "test",
     limit: Annotated[
         int | None, images_option(min=1, help="Evaluate the first images only.")
     ] = None,
@@ -126,24 +115,9 @@ def evaluate(
     center_crop: CenterCrop = None,
     interpolation: Interpolation = "bilinear",
     max_bytes: MaxBytes = 2**31,
-    classes: Annotated[
-        int | None,
-        network_option(
-            min=1,
-            help="Outputs of the networks. Default: the classes of the data set.",
-        ),
-    ] = None,
-    surrogate: Annotated[
-        str | None,
-        network_option(
-            metavar="NAME",
-            help="For the black box: the network that is attacked. For the protocol: one more to "
-            "transfer from, such as an adversarially trained one.",
-        ),
-    ] = None,
-    surrogate_weights: Annotated[
-        Path | None, network_option(metavar="FILE", help="Weights of --surrogate.")
-    ] = None,
+    classes: Classes = None,
+    surrogate: Surrogate = None,
+    surrogate_weights: SurrogateWeights = None,
     draws: Draws = 10,
     seed: Seed = 0,
     batch_size: BatchSize = 100,
@@ -174,8 +148,6 @@ def evaluate(
         ),
         notes_on_stderr(),
     ):
-        if (surrogate is None) != (surrogate_weights is None):
-            raise ValueError("--surrogate and --surrogate-weights belong together; give both")
         if protocol is None and (size is not None or section):
             raise ValueError(
                 "--size and --section are those of --protocol adaptive; add it, or leave them out"
@@ -188,7 +160,6 @@ def evaluate(
                 "--attack and --scenario"
             )
         from splic_ext import evaluation
-        from splic_ext.runs.inputs import check_dataset
 
         data = load_dataset(
             dataset,
@@ -201,12 +172,8 @@ def evaluate(
             interpolation=interpolation,
             max_bytes=max_bytes,
         )
-        check_dataset(data)  # of no classes there is no network
-        outputs = len(data.classes) if classes is None else classes
-        other: Any = None
-        if surrogate is not None and surrogate_weights is not None:
-            other = evaluation.load_network(surrogate, surrogate_weights, outputs)
-        network = evaluation.load_network(model, weights, outputs)
+        other = load_surrogate(surrogate, surrogate_weights, data, classes)
+        network = load(model, weights, data, classes, mean, std)
         given: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
@@ -243,12 +210,13 @@ def evaluate(
                 surrogate_name=surrogate,
                 **given,
             )
-    if adaptive is not None:
-        if as_json:
-            typer.echo(adaptive.to_json())
-        elif not quiet:
-            print_markdown(adaptive.to_markdown())
-            print_message(f"result: {out}/{adaptive.name}.json, .csv, .md")
+    if adaptive is not None and out is not None:
+        show_protocol(adaptive, out, as_json=as_json, quiet=quiet)
+        if not quiet:
+            print_message(
+                "note: `evaluate --protocol adaptive` is now `splic-ext attack`, with the same "
+                "flags; the old form goes with the next release"
+            )
         return
     if as_json:
         typer.echo(report.to_json())

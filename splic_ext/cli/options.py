@@ -20,6 +20,7 @@ __all__ = [
     "Download",
     "Draws",
     "FailuresOnly",
+    "Images",
     "Interpolation",
     "MaskSeed",
     "MaxBytes",
@@ -30,6 +31,7 @@ __all__ = [
     "Resize",
     "Root",
     "Seed",
+    "Split",
     "Threads",
     "command_line",
     "images_option",
@@ -88,6 +90,8 @@ FailuresOnly: TypeAlias = Annotated[
 
 # Of data sets, networks and attacks
 
+Images: TypeAlias = Annotated[str, images_option(metavar="NAME|PATH", help=DATASET_HELP)]
+Split: TypeAlias = Annotated[str, images_option(help=SPLIT_HELP)]
 Root: TypeAlias = Annotated[
     Path | None,
     images_option(

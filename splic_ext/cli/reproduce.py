@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["reproduce"]
 
+#: Kind of images -> the network that --KIND-weights are of.
+USUAL = {"cifar10": "resnet20", "svhn": "svhn_vgg"}
+
 
 def reproduce(
     name: Annotated[
@@ -51,6 +54,14 @@ def reproduce(
             "trained.",
         ),
     ] = None,
+    cifar10_model: Annotated[
+        str | None,
+        images_option(
+            metavar="PLACE",
+            help="Your own network in place of the ResNet-20: file.py:function or "
+            "package.module:function, with --cifar10-weights if it needs them.",
+        ),
+    ] = None,
     cifar10_train: Annotated[
         str | None,
         images_option(
@@ -64,6 +75,9 @@ def reproduce(
     ] = None,
     svhn_weights: Annotated[
         Path | None, images_option(metavar="FILE", help="Weights of a small VGG, likewise.")
+    ] = None,
+    svhn_model: Annotated[
+        str | None, images_option(metavar="PLACE", help="Your own network, likewise.")
     ] = None,
     svhn_train: Annotated[
         str | None, images_option(metavar="NAME|PATH", help="SVHN training images, likewise.")
@@ -156,12 +170,12 @@ def reproduce(
         trains = name == "all" or (chosen is not None and chosen.trains)
         subjects = [
             subject
-            for kind, network, places, weights, training in (
-                ("cifar10", "resnet20", cifar10, cifar10_weights, cifar10_train),
-                ("svhn", "svhn_vgg", svhn, svhn_weights, svhn_train),
+            for kind, own, places, weights, training in (
+                ("cifar10", cifar10_model, cifar10, cifar10_weights, cifar10_train),
+                ("svhn", svhn_model, svhn, svhn_weights, svhn_train),
             )
             for subject in _subjects(
-                kind, network, places or [], weights, training, root, limit, trains
+                kind, own, places or [], weights, training, root, limit, trains
             )
         ]
         if digits:
@@ -194,7 +208,7 @@ def reproduce(
 
 def _subjects(
     kind: str,
-    network: str,
+    own: str | None,
     places: list[str],
     weights: Path | None,
     training: str | None,
@@ -203,22 +217,24 @@ def _subjects(
     trains: bool,
 ) -> Iterator[Subject]:
     """Yield the images of a kind with their network, or with images to train one on."""
-    if not places and (weights or training):
+    if not places and (weights or training or own):
         raise ValueError(
-            f"--{kind}-weights and --{kind}-train belong to --{kind}, the test images; give them"
+            f"--{kind}-weights, --{kind}-model and --{kind}-train belong to --{kind}, the test "
+            "images; give them"
         )
     from splic_ext.evaluation import load_network
     from splic_ext.experiments import Subject
 
+    network, given = own or USUAL[kind], weights is not None or own is not None
     for place in places:
         source = training or (place if place in DATASETS else None)
-        if source is None and (trains or weights is None):
+        if source is None and (trains or not given):
             raise ValueError(
                 f"--{kind} {place} must come with --{kind}-train, images to train networks on"
                 f"{'' if trains else f', or with --{kind}-weights'}; give it"
             )
         data = load_dataset(place, "test", root, limit)
-        model = None if weights is None else load_network(network, weights, len(data.classes))
+        model = load_network(network, weights, dataset=data) if given else None
         learned = None
         if source is not None and (trains or model is None):
             learned = load_dataset(source, "train", root)

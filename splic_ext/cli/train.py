@@ -10,6 +10,7 @@ import typer
 
 from splic_ext.cli.console import print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.networks import MODELS, Mean, Std, constants
 from splic_ext.cli.options import (
     DATASET_HELP,
     SPLIT_HELP,
@@ -45,9 +46,7 @@ def train(
     ],
     model: Annotated[
         str,
-        learning_option(
-            metavar="NAME", help="resnet20, resnet56, resnet18, svhn_vgg, shapes_cnn, digits_cnn."
-        ),
+        learning_option(metavar="NAME|PLACE", help=f"Network to train: {MODELS}"),
     ],
     out: Annotated[
         Path,
@@ -64,6 +63,8 @@ def train(
             metavar="FILE", help="Weights to begin with: fine-tuning. Default: random ones."
         ),
     ] = None,
+    mean: Mean = None,
+    std: Std = None,
     defense: Annotated[
         str,
         defending_option(
@@ -284,6 +285,8 @@ def train(
             options,
             test=scored,
             weights=weights,
+            mean=constants("mean", mean),
+            std=constants("std", std),
             output=out,
             cache=cache,
             device=device,

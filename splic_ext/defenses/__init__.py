@@ -21,8 +21,15 @@ from splic_ext.defenses.base import Defense, Index, gradient_mode
 from splic_ext.defenses.defended import Defended
 from splic_ext.defenses.filters import Bilateral, GaussianBlur, GuidedFilter, TotalVariation
 from splic_ext.defenses.menet import USVT, NuclearNorm, SoftImpute
+from splic_ext.defenses.own import ModuleDefense
 from splic_ext.defenses.randomness import RandomDefense, frozen_masks, seeded_masks
-from splic_ext.defenses.registry import DEFENSES, create_defense, defense_from_spec
+from splic_ext.defenses.registry import (
+    DEFENSES,
+    as_defense,
+    create_defense,
+    defense_from_spec,
+    register_defense,
+)
 from splic_ext.defenses.simple import JPEG, BitDepth, Compose, Identity
 from splic_ext.defenses.splic import SPLIC, SRF
 
@@ -41,13 +48,16 @@ __all__ = [
     "GuidedFilter",
     "Identity",
     "Index",
+    "ModuleDefense",
     "NuclearNorm",
     "RandomDefense",
     "SoftImpute",
     "TotalVariation",
+    "as_defense",
     "create_defense",
     "defense_from_spec",
     "frozen_masks",
     "gradient_mode",
+    "register_defense",
     "seeded_masks",
 ]

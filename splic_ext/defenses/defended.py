@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from splic_ext.defenses import operators
-from splic_ext.defenses.base import Defense, Index
+from splic_ext.defenses.base import Index
+from splic_ext.defenses.registry import as_defense
 
 __all__ = ["Defended"]
 
@@ -20,13 +21,15 @@ class Defended(nn.Module):
     ----------
     model : nn.Module
         Takes images in [0, 1]; one that needs normalised images does that itself.
-    defense : Defense
-        Applied to the images first.
+    defense : Defense, nn.Module or str
+        Applied to the images first; see :func:`splic_ext.defenses.as_defense`.
 
     Raises
     ------
     TypeError
-        `model` is no module, or `defense` no :class:`Defense`.
+        `model` is no module, or `defense` none of these.
+    ValueError, MissingExtraError
+        A text that describes no defence.
 
     Warns
     -----
@@ -42,19 +45,14 @@ class Defended(nn.Module):
     torch.Size([5, 10])
     """
 
-    def __init__(self, model: nn.Module, defense: Defense) -> None:
+    def __init__(self, model: nn.Module, defense: nn.Module | str) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"`model` must be a torch.nn.Module, got {type(model).__name__}; wrap it in one"
             )
-        if not isinstance(defense, Defense):
-            raise TypeError(
-                f"`defense` must be a Defense, got {type(defense).__name__}; "
-                "use Identity() for none, Compose(...) for several"
-            )
         self.model = model
-        self.defense = defense
+        self.defense = as_defense(defense)
         self._warned = False
 
     def forward(self, images: torch.Tensor, index: Index = None) -> Any:

@@ -116,8 +116,13 @@ class RandomDefense(Defense):
         with _given(seed):
             return super()._pull_back(cotangent, images, index, seed)
 
-    def _draws(self) -> bool:
+    @property
+    def fresh(self) -> bool:
+        """Whether each forward draws masks of its own, if nothing holds them still."""
         return self.seed is None
+
+    def _draws(self) -> bool:
+        return self.fresh
 
     def _fresh(self) -> int:
         if _DRAWS.sequence is not None and _DRAWS.process == os.getpid():

@@ -11,6 +11,7 @@ from torch import nn
 
 from splic_ext.checks import check_integer
 from splic_ext.defenses.base import Defense, Index
+from splic_ext.defenses.own import ModuleDefense
 from splic_ext.errors import ShapeError
 from splic_ext.optional import optional
 
@@ -42,8 +43,9 @@ class Compose(Defense):
 
     Parameters
     ----------
-    *defenses : Defense
-        The first is applied first. `index` goes to each of them.
+    *defenses : Defense or nn.Module
+        The first is applied first. `index` goes to each of them. A plain module becomes a
+        :class:`ModuleDefense`.
     gradient : {"parts", "identity"}, default "parts"
         ``"parts"``: each part has the gradient that its own `gradient` says. ``"identity"``:
         the gradient passes all of them unchanged (BPDA).
@@ -51,7 +53,7 @@ class Compose(Defense):
     Raises
     ------
     TypeError
-        A part that is no :class:`Defense`.
+        A part that is no module.
 
     Examples
     --------
@@ -68,15 +70,17 @@ class Compose(Defense):
     gradients: ClassVar[tuple[str, ...]] = ("parts", "identity")
     gradients_reason: ClassVar[str] = "set that of the parts"
 
-    def __init__(self, *defenses: Defense, gradient: str = "parts") -> None:
+    def __init__(self, *defenses: nn.Module, gradient: str = "parts") -> None:
         super().__init__(gradient)
         for i, part in enumerate(defenses):
-            if not isinstance(part, Defense):
+            if not isinstance(part, nn.Module):
                 raise TypeError(
                     f"`defenses[{i}]` must be a Defense, got {type(part).__name__}; "
                     "pass each defence as an argument of its own"
                 )
-        self.parts = nn.ModuleList(defenses)
+        self.parts = nn.ModuleList(
+            part if isinstance(part, Defense) else ModuleDefense(part) for part in defenses
+        )
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
         """Apply the parts in order."""

@@ -20,10 +20,10 @@ with optional("`splic_ext.evaluation`", "torch", "torch"):
 
 from splic_ext.evaluation.inputs import (
     SCENARIOS,
-    load_network,
     named_attacks,
     named_defenses,
 )
+from splic_ext.evaluation.networks import load_network
 from splic_ext.evaluation.records import Perturbation, Record, Seconds, worst_case
 from splic_ext.evaluation.reports import SCHEMA_VERSION, EvaluationReport
 from splic_ext.evaluation.runner import evaluate

@@ -141,7 +141,7 @@ def check_output(
         other = "it has another key"
         if asked is not None and report.records:
             other = Asked.of(report).differences(asked)
-        unknown = "other `batch_size`, or something else that it does not tell"
+        unknown = "other `batch_size`, code of your own, or something else that it does not tell"
         raise ValueError(
             f"'{path}' is the report of another evaluation: {other or unknown}; name another "
             "`output`, or give `overwrite=True` to replace it: finished parts are kept"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,17 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.attacks import Attack, attack_from_spec
+from splic_ext.attacks import Attack, as_attack
 from splic_ext.attacks.target import in_train_mode
-from splic_ext.defenses import Defense, RandomDefense, defense_from_spec
-from splic_ext.models import build_model, load_weights
+from splic_ext.defenses import Defense, RandomDefense, as_defense
 from splic_ext.runs.inputs import check_logits, unfit_weights
 
 __all__ = [
     "SCENARIOS",
     "check_network",
     "check_scenario",
-    "load_network",
     "named_attacks",
     "named_defenses",
     "one_line",
@@ -45,8 +42,8 @@ def named_defenses(defenses: Any) -> dict[str, Defense]:
     Parameters
     ----------
     defenses : mapping, sequence or str
-        Defences, or texts for :func:`splic_ext.defenses.defense_from_spec`. In a mapping the keys
-        are the names; otherwise a text names itself, and a defence has its repr as name.
+        Defences, plain modules, or texts; see :func:`splic_ext.defenses.as_defense`. In a mapping
+        the keys are the names; otherwise a text names itself, and a defence has its repr as name.
 
     Returns
     -------
@@ -63,7 +60,9 @@ def named_defenses(defenses: Any) -> dict[str, Defense]:
     >>> list(named_defenses(["identity", "tv:weight=0.2"]))
     ['identity', 'tv:weight=0.2']
     """
-    found = _named("defenses", defenses, Defense, defense_from_spec)
+    found = _named(
+        "defenses", defenses, Defense, lambda item: isinstance(item, nn.Module), as_defense
+    )
     if not found:
         raise ValueError("`defenses` must not be empty; use ['identity'] to go without defence")
     return found
@@ -75,8 +74,8 @@ def named_attacks(attacks: Any) -> dict[str, Attack]:
     Parameters
     ----------
     attacks : mapping, sequence or str
-        Attacks, or texts such as ``pgd:steps=40``; see
-        :func:`splic_ext.attacks.attack_from_spec`. Names as in :func:`named_defenses`.
+        Attacks, functions of model, images and labels, or texts such as ``pgd:steps=40``; see
+        :func:`splic_ext.attacks.as_attack`. Names as in :func:`named_defenses`.
 
     Returns
     -------
@@ -93,18 +92,29 @@ def named_attacks(attacks: Any) -> dict[str, Attack]:
     >>> list(named_attacks({"one step": "fgsm"}))
     ['one step']
     """
-    return _named("attacks", attacks, Attack, attack_from_spec)
+    return _named("attacks", attacks, Attack, _is_attack, as_attack)
+
+
+def _is_attack(item: Any) -> bool:
+    return isinstance(item, Attack) or (
+        callable(item) and not isinstance(item, (type, nn.Module, Mapping, Sequence))
+    )
 
 
 def _named(
-    parameter: str, given: Any, kind: type[Kind], build: Callable[[str], Kind]
+    parameter: str,
+    given: Any,
+    kind: type[Kind],
+    taken: Callable[[Any], bool],
+    build: Callable[[Any], Kind],
 ) -> dict[str, Kind]:
-    if isinstance(given, (str, kind)):
+    """Return what `build` makes of texts and of what is `taken`, by name."""
+    if isinstance(given, str) or taken(given):
         given = [given]
     if isinstance(given, Mapping):
         pairs = list(given.items())
     elif isinstance(given, Sequence):
-        pairs = [(item if isinstance(item, str) else one_line(item), item) for item in given]
+        pairs = [(item if isinstance(item, str) else None, item) for item in given]
     else:
         raise TypeError(
             f"`{parameter}` must be a list or a dict, got {type(given).__name__}; "
@@ -112,6 +122,14 @@ def _named(
         )
     found: dict[str, Kind] = {}
     for name, item in pairs:
+        if not isinstance(item, str) and not taken(item):
+            raise TypeError(
+                f"`{parameter}` must hold texts or {kind.__name__} objects, got "
+                f"{type(item).__name__} as {one_line(item) if name is None else name!r}; build it "
+                "first"
+            )
+        made = build(item)
+        name = one_line(made) if name is None else name
         if not isinstance(name, str) or not name:
             raise TypeError(f"`{parameter}` must have names as keys, got {name!r}; use strings")
         if name in found:
@@ -119,12 +137,7 @@ def _named(
                 f"`{parameter}` has {name!r} twice; leave one out, or give each a name of its own, "
                 "in a dict"
             )
-        if not isinstance(item, (str, kind)):
-            raise TypeError(
-                f"`{parameter}` must hold texts or {kind.__name__} objects, got "
-                f"{type(item).__name__} as {name!r}; build it first"
-            )
-        found[name] = build(item) if isinstance(item, str) else item
+        found[name] = made
     return found
 
 
@@ -181,42 +194,3 @@ def check_network(
             f"{'holds a random defence' if held else 'returns other logits in each call'}; "
             "pass defences as `defenses`, and switch off dropout and the like"
         )
-
-
-def load_network(
-    name: str,
-    weights: str | os.PathLike[str],
-    num_classes: int = 10,
-    channels: int | None = None,
-) -> nn.Module:
-    """Return a network with its weights, in evaluation mode.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`splic_ext.models.MODELS`.
-    weights : path
-        A file for :func:`splic_ext.models.load_weights`.
-    num_classes : int, default 10
-        Number of outputs.
-    channels : int, optional
-        See :func:`splic_ext.models.build_model`; the record of a training has them.
-
-    Returns
-    -------
-    nn.Module
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError, MissingExtraError
-        As :func:`splic_ext.models.build_model` and :func:`splic_ext.models.load_weights`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     torch.save(build_model("digits_cnn").state_dict(), f"{folder}/digits.pt")
-    ...     load_network("digits_cnn", f"{folder}/digits.pt").training
-    False
-    """
-    return load_weights(build_model(name, num_classes, channels), weights).eval()

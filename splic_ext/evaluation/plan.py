@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from splic_ext.attacks import Attack
+from splic_ext.attacks import Attack, Within, WorstCase
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset, DatasetLike
 from splic_ext.defenses import Defended, Defense
@@ -21,13 +21,14 @@ from splic_ext.evaluation.inputs import (
     named_defenses,
     one_line,
 )
-from splic_ext.evaluation.weak import weak_notes
+from splic_ext.evaluation.weak import check_derivatives, weak_notes
 from splic_ext.runs.fingerprints import (
     code_fingerprint,
     derive_seed,
     fingerprint,
     fingerprint_arrays,
-    fingerprint_module,
+    fingerprint_own,
+    fingerprint_source,
     fingerprint_weights,
     package_versions,
 )
@@ -78,7 +79,7 @@ class Plan:
     weak: tuple[str, ...]
     #: What determines every part: code, versions, kind of device.
     environment: dict[str, Any]
-    #: SHA-256 of classes, reprs and weights.
+    #: SHA-256 of classes, reprs and weights, and of code that is not of this library.
     model_sha256: str
     surrogate_sha256: str | None
     defense_sha256: dict[str, str]
@@ -181,6 +182,8 @@ def make_plan(
     for name, defense in chosen.items():
         defense.to(place)
         mask_seeds[name] = seeds if is_random(name, defense, few) else seeds[:1]
+    if scenario == "white":
+        check_derivatives(chosen, tried, few)
     return Plan(
         model=model,
         surrogate=surrogate,
@@ -203,16 +206,29 @@ def make_plan(
             "device": place.type,
             "versions": package_versions(),
         },
-        model_sha256=fingerprint_module(model),
-        surrogate_sha256=None if surrogate is None else fingerprint_module(surrogate),
-        defense_sha256={name: fingerprint_module(defense) for name, defense in chosen.items()},
+        model_sha256=fingerprint_own(model),
+        surrogate_sha256=None if surrogate is None else fingerprint_own(surrogate),
+        defense_sha256={name: fingerprint_own(defense) for name, defense in chosen.items()},
     )
 
 
 def describe_attack(attack: Attack) -> dict[str, Any]:
-    """Return the class and all parameters of an attack."""
+    """Return the class and all parameters of an attack, and the code of one that is not ours."""
     kind = type(attack)
-    return {"class": f"{kind.__module__}.{kind.__qualname__}", **attack.to_dict()}
+    told = {"class": f"{kind.__module__}.{kind.__qualname__}", **attack.to_dict()}
+    parts = [attack, *_inner(attack)]
+    if any(fingerprint_source(part) is not None for part in parts):
+        told["source"] = [fingerprint_own(part) for part in parts]
+    return told
+
+
+def _inner(attack: Attack) -> Iterator[Attack]:
+    """Yield the attacks that an attack is made of."""
+    if isinstance(attack, (Within, WorstCase)):
+        for part in attack.attacks if isinstance(attack, WorstCase) else (attack.attack,):
+            if part is not None:
+                yield part
+                yield from _inner(part)
 
 
 def _batch(data: Dataset, start: int, stop: int, device: torch.device) -> Batch:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,6 @@ from torch import nn
 from splic_ext.atomic import write_text
 from splic_ext.attacks import Attack
 from splic_ext.data import DatasetLike
-from splic_ext.defenses import Defense
 from splic_ext.defenses.randomness import masks_are_frozen
 from splic_ext.evaluation.guards import REPORT, check_output
 from splic_ext.evaluation.inputs import one_line
@@ -33,13 +33,16 @@ from splic_ext.runs.store import PartStore
 
 __all__ = ["evaluate"]
 
+#: What is taken as an attack.
+AnyAttack: TypeAlias = Attack | str | Callable[..., torch.Tensor]
+
 
 def evaluate(
     model: nn.Module,
     dataset: DatasetLike,
     *,
-    defenses: Mapping[str, Defense | str] | Sequence[Defense | str],
-    attacks: Mapping[str, Attack | str] | Sequence[Attack | str] = (),
+    defenses: Mapping[str, nn.Module | str] | Sequence[nn.Module | str],
+    attacks: Mapping[str, AnyAttack] | Sequence[AnyAttack] = (),
     scenario: str = "gray",
     surrogate: nn.Module | None = None,
     draws: int = 10,
@@ -67,10 +70,11 @@ def evaluate(
         Images and labels, as from :func:`splic_ext.data.load_dataset`; or what
         :func:`splic_ext.data.as_dataset` takes: a pair ``(images, labels)``, a data set of torch.
     defenses : mapping or sequence
-        Defences, or texts such as ``splic:recommended``; see
-        :func:`splic_ext.evaluation.named_defenses`.
+        Defences, plain modules from images to images, or texts such as ``splic:recommended`` and
+        ``mine.py:Median``; see :func:`splic_ext.evaluation.named_defenses`.
     attacks : mapping or sequence, optional
-        Attacks, or texts such as ``pgd:steps=40``; none: clean images only.
+        Attacks, texts such as ``pgd:steps=40``, or functions of model, images and labels, as those
+        of other libraries; see :func:`splic_ext.evaluation.named_attacks`. None: clean images only.
     scenario : {"gray", "black", "white"}, default "gray"
         Whether `model` is attacked without its defence, the `surrogate` instead of it, or the
         defended network. In the first two all defences share the adversarial images.

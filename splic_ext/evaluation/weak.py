@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from splic_ext.attacks import BPDA, Attack, HopSkipJump, Square, Within, WorstCase
+from splic_ext.attacks import BPDA, Attack, FunctionAttack, HopSkipJump, Square, Within, WorstCase
 from splic_ext.defenses import Defended, Defense, Identity, gradient_mode, seeded_masks
 from splic_ext.defenses.base import values_checked
+from splic_ext.defenses.trial import without_derivative
+from splic_ext.errors import AttackError
 
-__all__ = ["WEAK", "is_weak", "not_warned", "weak_notes"]
+__all__ = ["WEAK", "check_derivatives", "is_weak", "not_warned", "weak_notes"]
 
 #: How the notes begin.
 WEAK = "weak white box: "
@@ -69,6 +71,34 @@ def weak_notes(
     return notes
 
 
+def check_derivatives(
+    defenses: Mapping[str, Defense], attacks: Mapping[str, Attack], images: torch.Tensor
+) -> None:
+    """Raise if an attack of a white box has nothing to follow through a defence of one's own."""
+    for name, defense in defenses.items():
+        if any(part.falls_back for part in _parts(defense)):
+            continue  # the identity takes the place of what is not there
+        for title, attack in attacks.items():
+            known = type(attack).__module__.startswith("splic_ext.")  # others may need none
+            for mode in _ways(attack) if known and not isinstance(attack, FunctionAttack) else ():
+                reason = _dead(defense, mode, images)
+                if reason is not None:
+                    raise AttackError(
+                        f"the attack {title!r} finds no gradient through {name!r}: {reason}, so "
+                        "that only BPDA works; use `gradient=identity` or an attack without "
+                        "gradients such as 'square'",
+                        name,
+                        defense.gradient if mode is None else mode,
+                    )
+
+
+def _dead(defense: Defense, mode: str | None, images: torch.Tensor) -> str | None:
+    try:
+        return without_derivative(defense, defense.gradient if mode is None else mode, images)
+    except ValueError:  # it has no such mode, as the attack will say
+        return None
+
+
 def _parts(module: nn.Module) -> list[Defense]:
     return [
         part
@@ -85,6 +115,8 @@ def _ways(attack: Attack) -> tuple[str | None, ...]:
         return _ways(attack.attack)
     if isinstance(attack, (Square, HopSkipJump)):
         return ()
+    if isinstance(attack, FunctionAttack):
+        return (None,)
     return ("identity",) if isinstance(attack, BPDA) else (getattr(attack, "gradient", None),)
 
 

@@ -17,6 +17,7 @@ with optional("`splic_ext.models`", "torch", "torch"):
     import torch as _torch  # noqa: F401
 
 from splic_ext.models.layers import Normalize
+from splic_ext.models.own import Normalized, own_model
 from splic_ext.models.registry import ALIASES, MODELS, build_model
 from splic_ext.models.resnet import ResNet, cifar_resnet20, cifar_resnet56, resnet18_32
 from splic_ext.models.small import DigitsCNN, ShapesCNN, SmallVGG, digits_cnn, shapes_cnn, svhn_vgg
@@ -27,6 +28,7 @@ __all__ = [
     "MODELS",
     "DigitsCNN",
     "Normalize",
+    "Normalized",
     "ResNet",
     "ShapesCNN",
     "SmallVGG",
@@ -35,6 +37,7 @@ __all__ = [
     "cifar_resnet56",
     "digits_cnn",
     "load_weights",
+    "own_model",
     "resnet18_32",
     "shapes_cnn",
     "svhn_vgg",

@@ -74,6 +74,7 @@ def build_model(name: str, num_classes: int = 10, channels: int | None = None) -
     if name not in MODELS:
         raise ValueError(
             f"model name must be one of {', '.join(MODELS)}, got "
-            f"{shortened(repr(name))}; choose one"
+            f"{shortened(repr(name))}; choose one, or give one of your own as "
+            "'package.module:function' or 'folder/file.py:function'"
         )
     return MODELS[name](num_classes, channels)

@@ -33,7 +33,7 @@ TITLES = {
     "Networks": "SPLIC: trained networks",
 }
 #: What is no experiment of the paper, nor made by the same command.
-OTHERS = {ADAPTIVE: "Adaptive attacks on a defence: splic-ext evaluate --protocol adaptive"}
+OTHERS = {ADAPTIVE: "Adaptive attacks on a defence: splic-ext attack"}
 #: Part of the collection -> heading of its entries, and what makes one.
 GROUPS: dict[str, tuple[str, Callable[[str, Any], Entry]]] = {
     "results": ("Experiments", result_entry),

@@ -30,6 +30,9 @@ def training_entry(path: str, record: TrainingRecord) -> Entry:
         for name, value in options.to_dict().items()
     )
     data = record.dataset
+    behind = options.defense
+    if behind == "identity" and not record.defense_repr.startswith("Identity("):
+        behind = record.defense_repr  # it was given as an object
     changed = "" if options.adversarial is None else f", attacked by {options.adversarial}"
     if options.cutout is not None:
         changed += f", boxes {options.cutout} filled by {options.fill}"
@@ -40,8 +43,7 @@ def training_entry(path: str, record: TrainingRecord) -> Entry:
         key=address("training", path),
         title=one_line(f"Training of {record.model.name} on {data.name}"),
         subtitle=one_line(
-            f"{data.images:,} images behind {options.defense}{changed}; "
-            f"{len(record.history)} epochs"
+            f"{data.images:,} images behind {behind}{changed}; {len(record.history)} epochs"
         ),
         path=path,
         facts=(

@@ -7,7 +7,7 @@ import inspect
 import json
 import secrets
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "fingerprint_arrays",
     "fingerprint_module",
+    "fingerprint_own",
     "fingerprint_source",
     "fingerprint_weights",
     "package_versions",
@@ -99,21 +100,74 @@ def fingerprint_module(module: nn.Module) -> str:
     )
 
 
-def fingerprint_source(module: nn.Module) -> str | None:
+def fingerprint_own(module: Any) -> str:
+    """Return that of :func:`fingerprint_module`, or more where code is not of this library.
+
+    That is: the code, and the attributes of all parts, which a repr may not show. An object that is
+    no module, such as a function, has code and attributes alone.
+
+    >>> fingerprint_own(nn.Identity()) == fingerprint_module(nn.Identity())
+    True
+    """
+    whole = fingerprint_module(module) if isinstance(module, nn.Module) else None
+    source = fingerprint_source(module)
+    if whole is not None and source is None:
+        return whole
+    parts = list(module.modules()) if isinstance(module, nn.Module) else [module]
+    values = [_told(part, 4) for part in parts]
+    return fingerprint({"module": whole, "source": source, "values": values})
+
+
+#: What every module has, and what a defence notes of its own work: neither decides a result.
+_INNER = {*vars(nn.Module()), "_token", "_text", "underived", "random"} - {"training"}
+
+
+def _told(value: Any, depth: int) -> Any:
+    """Return a value as what JSON can hold, without addresses: an object by its attributes."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        host = value.detach().cpu() if isinstance(value, torch.Tensor) else value
+        return fingerprint_arrays(np.asarray(host))
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if depth == 0:
+        return kind
+    if isinstance(value, Mapping):
+        return [kind, *([repr(k), _told(v, depth - 1)] for k, v in value.items())]
+    if isinstance(value, (list, tuple)):
+        return [kind, *(_told(item, depth - 1) for item in value)]
+    if isinstance(value, (set, frozenset)):
+        return [kind, *sorted(map(repr, value))]
+    if inspect.isfunction(value):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        inner = [value.__defaults__, value.__kwdefaults__, *cells]
+        return [value.__qualname__, *(_told(item, depth - 1) for item in inner)]
+    if isinstance(value, partial):
+        return [kind, *(_told(i, depth - 1) for i in (value.func, value.args, value.keywords))]
+    held = getattr(value, "__dict__", {})
+    told = {k: _told(v, depth - 1) for k, v in held.items() if k not in _INNER}
+    return [kind, told]
+
+
+def fingerprint_source(module: Any) -> str | None:
     """Return the SHA-256 of the code that is not of this package or torch; None if all is.
 
     Classes of parts and functions that they hold count, with the module that each is written in.
     Where Python cannot show the code, the result is another one in each call, so that nothing is
-    taken for a result of it.
+    taken for a result of it. What is no module is a function, or an object of a class.
     """
-    held = [value for part in module.modules() for value in vars(part).values()]
-    objects = [type(part) for part in module.modules()] + [
-        value for value in held if inspect.isroutine(value)
-    ]
+    if isinstance(module, nn.Module):
+        held = [value for part in module.modules() for value in vars(part).values()]
+        objects: list[Any] = [type(part) for part in module.modules()]
+    else:
+        held = [module, *getattr(module, "__dict__", {}).values()]
+        objects = [type(module)]
+    held = [value.func if isinstance(value, partial) else value for value in held]
+    objects += [value for value in held if inspect.isroutine(value)]
     sources = []
     for item in dict.fromkeys(objects):
         home = str(getattr(item, "__module__", ""))
-        if home.partition(".")[0] in ("splic_ext", "torch"):
+        if home.partition(".")[0] in ("splic_ext", "torch", "builtins", "functools"):
             continue
         try:
             text = inspect.getsource(item)

@@ -11,6 +11,7 @@ from torch import nn
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset, as_dataset
 from splic_ext.defenses import Defense, RandomDefense
+from splic_ext.defenses.trial import try_defense
 from splic_ext.errors import AttackError, ShapeError
 from splic_ext.runs.fingerprints import fingerprint_arrays
 from splic_ext.runs.records import DatasetInfo
@@ -104,12 +105,15 @@ def unfit_weights(
 def is_random(name: str, defense: Defense, images: torch.Tensor) -> bool:
     """Say whether a defence draws fresh masks in each forward, after trying it on images.
 
+    One that is not of this library must be what :func:`splic_ext.defenses.trial.try_defense` asks.
+
     >>> from splic_ext.defenses import defense_from_spec
     >>> images = torch.rand(1, 1, 8, 8)
     >>> [is_random(spec, defense_from_spec(spec), images) for spec in ("tv", "usvt", "usvt:seed=1")]
     [False, True, False]
     """
-    if any(isinstance(part, RandomDefense) and part.seed is None for part in defense.modules()):
+    try_defense(defense, images)
+    if any(isinstance(part, RandomDefense) and part.fresh for part in defense.modules()):
         return True
     with torch.no_grad():
         first, second = defense(images), defense(images)

@@ -14,7 +14,7 @@ import torch
 from splic_ext.atomic import atomic_path, remove_stale
 from splic_ext.data import Dataset
 from splic_ext.data.npz import check_npy
-from splic_ext.defenses import RandomDefense, seeded_masks
+from splic_ext.defenses import Defense, RandomDefense, seeded_masks
 from splic_ext.runs.clock import Clock
 from splic_ext.runs.fingerprints import (
     DEFENSE_CODE,
@@ -22,7 +22,7 @@ from splic_ext.runs.fingerprints import (
     derive_seed,
     fingerprint,
     fingerprint_arrays,
-    fingerprint_module,
+    fingerprint_own,
 )
 from splic_ext.runs.progress import Progress
 from splic_ext.runs.store import Part, PartStore
@@ -45,6 +45,8 @@ class Copies:
     in words, and its checksum. One that is damaged, or not what its name says, gives a warning
     and is made anew. Blocks of a copy that is not finished are kept too.
 
+    The defence is `defense`, or that of the options.
+
     `folder` is made when there is need, and trainings may share it. `count` is one, if the defence
     has no fresh masks; `notes` are what was warned of.
     """
@@ -56,12 +58,13 @@ class Copies:
         options: TrainingOptions,
         processes: Processes,
         device: torch.device,
+        defense: Defense | None = None,
     ) -> None:
         self.folder, self.data, self.seed = folder, data, options.seed
         self.processes, self.device = processes, device
-        self.defense = options.build_defense().to(device)
+        self.defense = (options.build_defense() if defense is None else defense).to(device)
         parts = self.defense.modules()
-        fresh = any(isinstance(part, RandomDefense) and part.seed is None for part in parts)
+        fresh = any(isinstance(part, RandomDefense) and part.fresh for part in parts)
         self.count = options.copies if fresh else 1
         self.notes: list[str] = []
         self._common = {
@@ -69,7 +72,7 @@ class Copies:
             "format": FORMAT,
             "images": fingerprint_arrays(data.images),
             "defense": options.defense,
-            "fingerprint": fingerprint_module(self.defense),
+            "fingerprint": fingerprint_own(self.defense),
             "seed": options.seed,
             "code": code_fingerprint(DEFENSE_CODE),
         }

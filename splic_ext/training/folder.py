@@ -150,7 +150,10 @@ class TrainingFolder:
             }
             here = {name: self.identity[name] for name in there}
             hint = REBUILD if self.identity["initialisation"] else ""
-            other = differences(there, here) or f"another network{hint}"
+            rest = "another network" + hint
+            if any("defence" in name for name in self.identity):
+                rest += ", or another defence or other code of it"
+            other = differences(there, here) or rest
             raise ValueError(
                 f"'{folder / RECORD}' is of another training: {other}; name another `output`, or "
                 "give `overwrite=True` to begin anew"

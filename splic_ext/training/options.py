@@ -10,6 +10,7 @@ from typing import Any
 from splic_ext.attacks import Attack, attack_from_spec
 from splic_ext.checks import MOST, check_bool, check_fields, check_integer, check_number, shortened
 from splic_ext.defenses import Defense, Identity, defense_from_spec
+from splic_ext.defenses.registry import names_own_code
 from splic_ext.fills import Fill, fill_from_spec
 from splic_ext.training.hiding import Boxes, Hiding, check_kept
 
@@ -76,7 +77,8 @@ class TrainingOptions:
         Let ``torch.compile`` compile the network.
     defense : str, default "identity"
         A text for :func:`splic_ext.defenses.defense_from_spec`: the network learns the defended
-        images.
+        images. A class of one's own, such as ``"mine.py:Median"``, is imported when the training
+        begins, not here. For an object see `defense` of :func:`splic_ext.training.train`.
     copies : int, default 0
         0: fresh masks in each epoch. K: the data set is defended K times beforehand, and epoch e
         learns copy e mod K; images are then shifted and mirrored after the defence. A defence
@@ -199,7 +201,9 @@ class TrainingOptions:
                 raise ValueError(
                     f"`{name}` must be one of {expected}, got {shortened(repr(value))}; choose one"
                 )
-        self.build_defense()
+        own = names_own_code(self.defense)
+        if not own:  # else reading the record of a training would run code
+            self.build_defense()
         attack = self.build_attack()
         if self.adversarial_warmup_epochs and (attack is None or "epsilon" not in attack.uses):
             raise ValueError(
@@ -260,7 +264,9 @@ class TrainingOptions:
                 f"`fill` must return images with the channels that they have, got {self.fill!r}, "
                 f"with {outputs} for each; use it as `encoding`, with `ablate`"
             )
-        if outputs > 1 and not isinstance(self.build_defense(), Identity):
+        if outputs > 1 and (
+            names_own_code(self.defense) or not isinstance(self.build_defense(), Identity)
+        ):
             raise ValueError(
                 f"`defense` must be 'identity' with the `encoding` {self.encoding!r}, whose "
                 f"results are no images, got {shortened(repr(self.defense))}; leave it out, or "

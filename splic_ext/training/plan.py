@@ -13,12 +13,18 @@ from torch import nn
 
 from splic_ext.checks import shortened
 from splic_ext.data import Dataset
+from splic_ext.defenses import Defense, Identity, as_defense
+from splic_ext.evaluation.networks import check_own_network
 from splic_ext.models import build_model, load_weights
+from splic_ext.models.own import normalized, own_model
+from splic_ext.outside import split_place
 from splic_ext.runs.fingerprints import (
     TRAINING_CODE,
     code_fingerprint,
     derive_seed,
     fingerprint,
+    fingerprint_own,
+    fingerprint_source,
     fingerprint_weights,
     package_versions,
 )
@@ -46,6 +52,8 @@ class Plan:
     data: Dataset
     test: Dataset | None
     options: TrainingOptions
+    #: On the device; that of the options, or an object that was given in its place.
+    defense: Defense
     #: Folder of the defended copies.
     cache: Path | None
     device: torch.device
@@ -70,16 +78,27 @@ def make_plan(
     processes: Processes,
     command: str | None,
     weights: str | os.PathLike[str] | None = None,
+    defense: nn.Module | None = None,
+    normalization: tuple[Any, Any] = (None, None),
 ) -> Plan:
     """Build the network if it is a name, and check that all of it goes together."""
+    chosen = _defense(options, defense).to(device)
     if isinstance(model, str):
         torch.manual_seed(derive_seed(options.seed, "weights"))
         outputs = options.build_hiding().outputs
-        channels = None if outputs == 1 else outputs * data.images.shape[1]
-        network = build_model(model, len(data.classes), channels)
+        all_channels = outputs * data.images.shape[1]
+        channels = None if outputs == 1 else all_channels
+        build = build_model if split_place(model) is None else own_model
+        network = build(model, len(data.classes), channels)
+        network = normalized(network, *normalization, model, all_channels)
         if weights is not None:
             load_weights(network, weights)
     else:
+        if normalization != (None, None):
+            raise ValueError(
+                "`mean` and `std` are for a model given by its place, got a network; put "
+                "`splic_ext.models.Normalized` around it"
+            )
         if weights is not None:
             raise ValueError(
                 "`weights` are for a model given by name, got a network; load them into it with "
@@ -87,16 +106,18 @@ def make_plan(
             )
         network = model
     network.to(device)
+    if isinstance(model, str) and channels is None and split_place(model) is not None:
+        check_own_network(model, network.eval(), data, len(data.classes))
     _check_sizes(data, test, options, processes)
     for part in (data, test):
         if part is not None:
             options.build_hiding().check_size(*part.images.shape[2:])
     if options.copies and cache is None:
         raise ValueError("`copies` need a folder to be kept in; give `cache` or `output`")
-    _try(network, options, device, [part for part in (data, test) if part is not None])
+    _try(network, options, chosen, device, [part for part in (data, test) if part is not None])
     processes.spread([*network.parameters(), *network.buffers()])
-    known = weights is None and isinstance(model, str)  # they follow from the seed
-    first = None if known else fingerprint_weights(network)
+    known = weights is None and isinstance(model, str) and split_place(model) is None
+    first = None if known else fingerprint_weights(network)  # else they follow from the seed
     dataset_info = describe_dataset(data)
     test_info = None if test is None else describe_dataset(test)
     return Plan(
@@ -105,6 +126,7 @@ def make_plan(
         data=data,
         test=test,
         options=options,
+        defense=chosen,
         cache=cache,
         device=device,
         processes=processes,
@@ -117,6 +139,7 @@ def make_plan(
             "initialisation": first,
             "data set": dataset_info.sha256,
             "test set": None if test_info is None else test_info.sha256,
+            **_own_code(network, chosen, given=defense is not None),
         },
         environment={
             "versions": package_versions(),
@@ -126,6 +149,35 @@ def make_plan(
             "processes": processes.count,
         },
     )
+
+
+def _defense(options: TrainingOptions, given: nn.Module | None) -> Defense:
+    """Return the defence of the options, or the object that was given in its place."""
+    if given is None:
+        return options.build_defense()
+    if options.defense != "identity":
+        raise ValueError(
+            f"`defense` contradicts the `defense` of the options, {options.defense!r}; give one "
+            "of them"
+        )
+    made = as_defense(given)
+    if options.build_hiding().outputs > 1 and not isinstance(made, Identity):
+        raise ValueError(
+            f"`defense` must be left out with the `encoding` {options.encoding!r}, whose results "
+            "are no images; leave it out, or use another encoding"
+        )
+    return made
+
+
+def _own_code(network: nn.Module, defense: Defense, *, given: bool) -> dict[str, str]:
+    """Return what tells trainings apart by code that is not of this library, if there is any."""
+    found = {}
+    source = fingerprint_source(network)
+    if source is not None:
+        found["code of the network"] = source
+    if given or fingerprint_source(defense) is not None:
+        found["defence" if given else "code of the defence"] = fingerprint_own(defense)
+    return found
 
 
 def _check_sizes(
@@ -162,10 +214,14 @@ def _check_sizes(
 
 
 def _try(
-    network: nn.Module, options: TrainingOptions, device: torch.device, parts: list[Dataset]
+    network: nn.Module,
+    options: TrainingOptions,
+    defense: Defense,
+    device: torch.device,
+    parts: list[Dataset],
 ) -> None:
     """Raise unless fill, defence and network take two images of each data set."""
-    defense, hiding = options.build_defense().to(device), options.build_hiding()
+    hiding = options.build_hiding()
     for data in parts:
         few = torch.from_numpy(data.first(2).to_float()).to(device)
         few = hiding.scored(few, slice(0, len(few)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,11 @@ def train(
     dataset: DatasetLike,
     options: TrainingOptions = TrainingOptions(),  # noqa: B008 - frozen
     *,
+    defense: nn.Module | None = None,
     test: DatasetLike | None = None,
     weights: str | os.PathLike[str] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     output: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
@@ -59,18 +62,26 @@ def train(
     Parameters
     ----------
     model : str or nn.Module
-        A name for :func:`splic_ext.models.build_model`, with as many outputs as the data set has
-        classes; or a network from images (N, C, H, W) in [0, 1] to logits, trained in place.
+        A name for :func:`splic_ext.models.build_model`, or a place for
+        :func:`splic_ext.models.own_model`, with as many outputs as the data set has classes; or a
+        network from images (N, C, H, W) in [0, 1] to logits, trained in place.
     dataset : Dataset
         Images to learn; or what :func:`splic_ext.data.as_dataset` takes: a pair
         ``(images, labels)``, a data set of torch.
     options : TrainingOptions, optional
+    defense : Defense or nn.Module, optional
+        A defence as an object, in place of the text in `options`, which must then be
+        ``"identity"``; a plain module from images to images is taken as one. Another object, or
+        other code of its class, makes another training.
     test : Dataset, optional
         Images to score behind the defence after each epoch, ablated where the training images
         are; they decide nothing.
     weights : path, optional
         A file for :func:`splic_ext.models.load_weights`, with what a network given by name begins
         with, instead of random weights: fine-tuning. Other weights make another training.
+    mean, std : float or sequence of float, optional
+        Of a model given by its place that does not normalise itself: one number, or one for each
+        channel, on the scale of [0, 1].
     output : path, optional
         Folder for the weights, the record, the checkpoint and logs for TensorBoard. None: nothing
         is written, and nothing can be resumed.
@@ -156,7 +167,17 @@ def train(
         processes = join_processes(place)
         with _own_randomness(place):
             plan = make_plan(
-                model, dataset, test, options, copies, place, processes, command, weights
+                model,
+                dataset,
+                test,
+                options,
+                copies,
+                place,
+                processes,
+                command,
+                weights,
+                defense,
+                (mean, std),
             )
             files = TrainingFolder(folder, plan.identity, plan.environment)
             return _result(plan, files, overwrite, progress and processes.first)
@@ -201,7 +222,7 @@ def _train(trainer: Trainer, folder: TrainingFolder, shown: bool) -> None:
     plan, options, work = trainer.plan, trainer.options, trainer.work()
     copies = None
     if options.copies and plan.cache is not None:
-        copies = Copies(plan.cache, plan.data, options, plan.processes, plan.device)
+        copies = Copies(plan.cache, plan.data, options, plan.processes, plan.device, plan.defense)
         work["copies"] = copies.count * len(plan.data)
     with progress_of(work, shown=shown, marked=("training", "testing")) as trainer.progress:
         _count(trainer)
@@ -246,7 +267,7 @@ def _finish(trainer: Trainer, folder: TrainingFolder) -> TrainingResult:
     record = TrainingRecord(
         key=fingerprint(plan.identity),
         options=options,
-        defense_repr=repr(options.build_defense()),
+        defense_repr=repr(plan.defense),
         attack=None if attack is None else attack.to_dict(),
         fill_repr=None if hiding.fill is None else repr(hiding.fill),
         model=NetworkInfo(plan.name, fingerprint_weights(network)),

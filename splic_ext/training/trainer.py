@@ -55,7 +55,7 @@ class Trainer:
         self.progress = Progress({})
         self.copies: Sequence[npt.NDArray[np.uint8]] = ()
         self.learner = Learner(plan)
-        self.defense: Defense = self.options.build_defense().to(plan.device)
+        self.defense: Defense = plan.defense
         self.hiding = self.options.build_hiding()
         self._attack = self.options.build_attack()
         self._defended = Defended(self.learner.fast, self.defense)

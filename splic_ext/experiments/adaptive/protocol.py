@@ -12,13 +12,20 @@ from torch import nn
 
 from splic_ext.checks import check_integer
 from splic_ext.data import Dataset, DatasetLike
-from splic_ext.defenses import defense_from_spec
 from splic_ext.evaluation import EvaluationReport, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
-from splic_ext.evaluation.inputs import check_network
+from splic_ext.evaluation.inputs import check_network, named_attacks
+from splic_ext.evaluation.runner import AnyAttack
 from splic_ext.evaluation.weak import WEAK, is_weak, not_warned
-from splic_ext.experiments.adaptive.sections import Section, choose_sections, make_sections
+from splic_ext.experiments.adaptive.protected import Protected
+from splic_ext.experiments.adaptive.sections import (
+    REASONS,
+    Section,
+    choose_sections,
+    make_sections,
+)
 from splic_ext.experiments.adaptive.sizes import SIZES, Size, resolve_size
+from splic_ext.experiments.adaptive.verdict import verdict
 from splic_ext.experiments.results.keys import ADAPTIVE, SECTIONS, WORST, attack_key
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Row
@@ -32,10 +39,11 @@ def evaluate_adaptively(
     model: nn.Module,
     dataset: DatasetLike,
     *,
-    defense: str = "splic",
+    defense: str | nn.Module = "splic",
     size: str | Size = "small",
     sections: Sequence[str] | None = None,
     surrogates: Mapping[str, nn.Module] | None = None,
+    attacks: Mapping[str, AnyAttack] | Sequence[AnyAttack] = (),
     score_draws: int = 10,
     seed: int = 0,
     batch_size: int = 100,
@@ -52,7 +60,9 @@ def evaluate_adaptively(
     held still, where the attack must succeed; draws for each gradient; other losses and step
     rules; twice the steps, other step sizes, restarts; radii; queries alone; transfer from the
     network without its defence, and from other networks; what is left of SPLIC without its parts,
-    where the defence has it; and defences that are known to be broken.
+    where the defence has it; and defences that are known to be broken. What a defence has no use
+    for is left out, and the notes say why: masks held still of one that draws nothing, for
+    example. The last note is the verdict: the gradient and the attack that fool most.
 
     Parameters
     ----------
@@ -61,8 +71,10 @@ def evaluate_adaptively(
     dataset : Dataset
         Or what :func:`splic_ext.data.as_dataset` takes: a pair ``(images, labels)``, a data set
         of torch.
-    defense : str, default "splic"
-        Text of the defence, see :func:`splic_ext.defenses.defense_from_spec`.
+    defense : Defense, nn.Module or str, default "splic"
+        The defence, a plain module from images to images, or a text; see
+        :func:`splic_ext.defenses.as_defense`. One that is not of this library is tried on a few
+        images first.
     size : {"smoke", "small", "full"} or Size, default "small"
         How many images, steps, draws and queries.
     sections : sequence of str, optional
@@ -70,6 +82,9 @@ def evaluate_adaptively(
     surrogates : mapping, optional
         Title -> network in eval mode: its adversarial images are transferred. Give one that was
         trained adversarially, for example.
+    attacks : mapping or sequence, optional
+        More attacks on the defended network, such as those of other libraries: functions of model,
+        images and labels; see :func:`splic_ext.evaluation.named_attacks`.
     score_draws : int, default 10
         Fresh draws of the masks for each finished image.
     seed, batch_size, device, progress, model_name, command
@@ -86,13 +101,16 @@ def evaluate_adaptively(
     ------
     ValueError, TypeError
         A parameter of the wrong kind, or out of its range.
+        Of a defence of one's own: its result is of another shape, dtype, device or scale than the
+        images, or has NaN; its draws cannot be repeated; it has no gradient at all.
     AttackError, OSError
         As :func:`splic_ext.evaluation.evaluate`.
 
     Warns
     -----
     UserWarning
-        No section differentiates the defence, so that all accuracies are upper bounds.
+        No section differentiates the defence, so that all accuracies are upper bounds; a gradient
+        of a defence of one's own that leads nowhere, and is left out.
 
     References
     ----------
@@ -116,9 +134,12 @@ def evaluate_adaptively(
     amount = resolve_size(size)
     limit = check_integer("images", amount.images, 1)
     dataset = check_dataset(dataset, limit)
-    protected = defense_from_spec(defense)
-    others = _check_surrogates(surrogates, dataset, resolve_device(device, model))
-    plan = choose_sections(make_sections(defense, protected, amount, dataset, others), sections)
+    place = resolve_device(device, model)
+    others = _check_surrogates(surrogates, dataset, place)
+    few = torch.from_numpy(dataset.first(4).to_float()).to(place)
+    protected = Protected.of(defense, few)
+    whole = make_sections(protected, amount, dataset, others, named_attacks(attacks))
+    plan = choose_sections(whole, sections)
     folder = None if output is None else Path(output)
     check_output(folder, "", overwrite=True)
     draws = check_integer("score_draws", score_draws, 1)
@@ -135,15 +156,18 @@ def evaluate_adaptively(
             for section in plan
         ]  # fmt: skip
     last = reports[-1].records[0]
+    rows = tuple(row for pair in zip(plan, reports, strict=True) for row in _rows(*pair))
     result = ExperimentResult(
         ADAPTIVE,
-        f"Adaptive attacks on {defense}",
-        tuple(row for pair in zip(plan, reports, strict=True) for row in _rows(*pair)),
+        f"Adaptive attacks on {protected.name}",
+        rows,
         last.provenance,
         (
             f"seed {last.seed}",
-            *_weak(defense, plan, reports),
+            *_weak(protected.name, plan, reports),
+            *protected.notes(),
             *_notes(plan, reports, complete=sections is None),
+            *verdict(rows, protected.name),
         ),
         budget=next((name for name, known in SIZES.items() if known == amount), None),
     )
@@ -187,8 +211,14 @@ def _notes(
     notes = []
     if any(section.worst for section in plan):
         notes.append(WORST_NOTE)
-    if not complete:
-        done = {section.key for section in plan}
+    done = {section.key for section in plan}
+    if complete:
+        notes += [
+            f"left out: {title}, as {REASONS[key]}"
+            for key, title in SECTIONS.items()
+            if key not in done
+        ]
+    else:
         left = ", ".join(title for key, title in SECTIONS.items() if key not in done)
         notes.append(f"not the whole protocol, left out: {left}")
     surrogates = [report.records[0].surrogate for report in reports]

@@ -21,12 +21,12 @@ from splic_ext.attacks import (
     WorstCase,
 )
 from splic_ext.data import Dataset
-from splic_ext.defenses import SPLIC, Defense, RandomDefense, defense_from_spec
+from splic_ext.defenses import Defense, defense_from_spec
+from splic_ext.experiments.adaptive.protected import Protected
 from splic_ext.experiments.adaptive.sizes import Size
 from splic_ext.experiments.results.keys import SECTIONS
-from splic_ext.experiments.tables.boxes import gradient_modes
 
-__all__ = ["Section", "choose_sections", "make_sections"]
+__all__ = ["REASONS", "Section", "choose_sections", "make_sections"]
 
 #: Title -> defence that is known to be broken: an attack that leaves it standing is none.
 KNOWN = {"ME-Net (USVT)": "usvt"}
@@ -40,6 +40,24 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 #: What they are compared with.
 PLAIN = {"total variation denoising, no masks": "tv:weight=0.1"}
+
+
+#: Section that may have nothing to do -> what it needs.
+NEEDS: Mapping[str, str] = {
+    "still": "a defence that draws masks; give one",
+    "draws": "a defence that draws masks; give one",
+    "surrogates": "other networks; give `surrogates`",
+    "others": "attacks of others; give `attacks`",
+    "parts": "a defence that has SPLIC; give one",
+}
+#: And why it is left out.
+REASONS: Mapping[str, str] = {
+    "still": "the defence draws nothing, so that it would be 'gradients' again",
+    "draws": "the defence draws nothing",
+    "surrogates": "no other networks were given",
+    "others": "none were given",
+    "parts": "the defence has no SPLIC",
+}
 
 
 @dataclass(frozen=True)
@@ -56,29 +74,35 @@ class Section:
 
 
 def make_sections(
-    spec: str, defense: Defense, size: Size, dataset: Dataset, surrogates: Mapping[str, nn.Module]
+    protected: Protected,
+    size: Size,
+    dataset: Dataset,
+    surrogates: Mapping[str, nn.Module],
+    others: Mapping[str, Attack],
 ) -> list[Section]:
     """Return all sections in which there is something to do."""
     full_rank = min(dataset.images.shape[2:])
     sections = chain(
-        _white_box(spec, defense, size),
-        _transfer({spec: defense}, size, surrogates),
-        _controls(spec, size, full_rank),
+        _white_box(protected, size),
+        _transfer({protected.name: protected.defense}, size, surrogates),
+        [Section("others", {protected.name: protected.defense}, others)] if others else [],
+        _controls(protected, size, full_rank),
     )
     return [section for section in sections if section.defenses]
 
 
-def _white_box(spec: str, defense: Defense, size: Size) -> Iterator[Section]:
-    """Yield attacks on the defence: by each gradient, then by the identity."""
-    this, still = {spec: defense}, {spec: _held_still(spec)}
-    modes = gradient_modes(defense)
+def _white_box(protected: Protected, size: Size) -> Iterator[Section]:
+    """Yield attacks on the defence: by each gradient, then by its usual one."""
+    this, modes, usual = {protected.name: protected.defense}, protected.modes, protected.usual
     averaged = {mode: _attack(size, mode, size.eot) for mode in modes}
     yield Section("gradients", this, averaged, worst=True)
-    yield Section("still", still, {mode: _attack(size, mode) for mode in modes})
-    draws = sorted({*size.draws, size.eot})
-    yield Section("draws", this, {f"{n}": _attack(size, eot=n) for n in draws})
-    yield Section("losses", this, _losses(size), worst=True)
-    yield Section("steps", this, _steps(size), worst=True)
+    if protected.random:
+        still = {protected.name: protected.held_still()}
+        yield Section("still", still, {mode: _attack(size, mode) for mode in modes})
+        draws = sorted({*size.draws, size.eot})
+        yield Section("draws", this, {f"{n}": _attack(size, usual, eot=n) for n in draws})
+    yield Section("losses", this, _losses(size, usual), worst=True)
+    yield Section("steps", this, _steps(size, usual), worst=True)
     radii = sorted({*size.epsilons, 8.0})
     yield Section("radius", this, {f"{e:g}/255": _worst(size, modes, e / 255) for e in radii})
     yield Section("queries", this, _queries(size))
@@ -95,10 +119,12 @@ def _transfer(
         yield Section("surrogates", this, attacks, "black", False, network, title)
 
 
-def _controls(spec: str, size: Size, full_rank: int) -> Iterator[Section]:
+def _controls(protected: Protected, size: Size, full_rank: int) -> Iterator[Section]:
     """Yield attacks on what is left of SPLIC without a part, and on what must fall."""
-    left = _ablations(spec, full_rank)
-    plain = _build(PLAIN) if left else {}
+    left, plain = {}, {}
+    if protected.has_splic:
+        left = {title: protected.changed(full_rank, part) for title, part in ABLATIONS.items()}
+        plain = _build(PLAIN)
     identity, exact = _attack(size), _attack(size, "exact")
     yield Section("parts", left, {"identity": identity})
     yield Section("parts", plain, {"identity": identity, "exact": exact})
@@ -128,23 +154,23 @@ def _worst(size: Size, modes: Sequence[str], epsilon: float) -> Attack:
     return attacks[0] if len(attacks) == 1 else WorstCase(attacks=attacks)
 
 
-def _losses(size: Size) -> dict[str, Attack]:
+def _losses(size: Size, usual: str) -> dict[str, Attack]:
     threat, eot = _threat(size), size.sweep_eot
     return {
-        "PGD, cross-entropy": _attack(size),
-        "PGD, logit ratio": _attack(size, loss="dlr"),
-        "Auto-PGD, cross-entropy": APGD(threat, eot=eot, gradient="identity"),
-        "Auto-PGD, logit ratio": APGD(threat, eot=eot, gradient="identity", loss="dlr"),
+        "PGD, cross-entropy": _attack(size, usual),
+        "PGD, logit ratio": _attack(size, usual, loss="dlr"),
+        "Auto-PGD, cross-entropy": APGD(threat, eot=eot, gradient=usual),
+        "Auto-PGD, logit ratio": APGD(threat, eot=eot, gradient=usual, loss="dlr"),
     }
 
 
-def _steps(size: Size) -> dict[str, Attack]:
+def _steps(size: Size, usual: str) -> dict[str, Attack]:
     return {
-        f"{size.steps} of 1/255": _attack(size),
-        f"{2 * size.steps} of 1/255": _attack(size, steps=2 * size.steps),
-        f"{size.steps} of 0.5/255": _attack(size, step_size=0.5 / 255),
-        f"{size.steps} of 2/255": _attack(size, step_size=2 / 255),
-        f"{size.restarts} restarts": _attack(size, restarts=size.restarts),
+        f"{size.steps} of 1/255": _attack(size, usual),
+        f"{2 * size.steps} of 1/255": _attack(size, usual, steps=2 * size.steps),
+        f"{size.steps} of 0.5/255": _attack(size, usual, step_size=0.5 / 255),
+        f"{size.steps} of 2/255": _attack(size, usual, step_size=2 / 255),
+        f"{size.restarts} restarts": _attack(size, usual, restarts=size.restarts),
     }
 
 
@@ -155,28 +181,6 @@ def _queries(size: Size) -> dict[str, Attack]:
         f"square, {size.queries}": Square(ThreatModel(), queries=size.queries, eot=eot),
         "labels alone": Within(attack=walk),
     }
-
-
-def _held_still(spec: str) -> Defense:
-    still = defense_from_spec(spec)
-    for part in still.modules():
-        if isinstance(part, RandomDefense):
-            part.seed = 1
-    return still
-
-
-def _ablations(spec: str, full_rank: int) -> dict[str, Defense]:
-    """Return the defence with a part of SPLIC gone; none without SPLIC."""
-    left = {}
-    for title, changes in ABLATIONS.items():
-        left[title] = defense_from_spec(spec)
-        solvers = [part for part in left[title].modules() if isinstance(part, SPLIC)]
-        if not solvers:
-            return {}
-        for part in solvers:
-            rank = {"rank": full_rank} if "rank" in changes else {}
-            part.options = part.options.replace(**{**changes, **rank})
-    return left
 
 
 def _build(specs: Mapping[str, str]) -> dict[str, Defense]:
@@ -197,8 +201,5 @@ def choose_sections(plan: Sequence[Section], words: Sequence[str] | None) -> Seq
             known = ", ".join(SECTIONS)
             raise ValueError(f"`sections` must be among {known}, got {word!r}; choose another")
         if word not in able:
-            need = "a defence that has SPLIC; give one"
-            if word == "surrogates":
-                need = "other networks; give `surrogates`"
-            raise ValueError(f"`sections` has {word!r}, which needs {need}, or leave it out")
+            raise ValueError(f"`sections` has {word!r}, which needs {NEEDS[word]}, or leave it out")
     return [section for section in plan if section.key in words]

@@ -46,6 +46,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "queries": "queries",
         "transfer": "transfer from the network without the defence",
         "surrogates": "transfer from other networks",
+        "others": "attacks of others",
         "parts": "without its parts",
         "broken": "known to be broken",
     }
