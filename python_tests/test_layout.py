@@ -22,7 +22,7 @@ FLOORS = (
     ("evaluation",),
     ("attacks",),
     ("runs",),
-    ("defenses", "fills", "files"),
+    ("defenses", "fills", "files", "transforms"),
     ("autograd", "diagnostics"),
     ("completion",),
     ("backends",),
