@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -42,14 +42,19 @@ class Threads(torch.utils.data.Dataset):
         return threads_here(None)
 
 
+def tasks():
+    """Return how many threads this process has."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
 def counted(collate, samples):
     """Return a batch, and how many threads it took at most beside those that were there."""
     collate(samples[:1])  # what is made in the first call is no part of it
-    stop, before, found = threading.Event(), len(os.listdir("/proc/self/task")), []
+    stop, before, found = threading.Event(), tasks(), []
 
     def watch():
         while not stop.is_set():
-            found.append(len(os.listdir("/proc/self/task")))
+            found.append(tasks())
             time.sleep(1e-3)
 
     watcher = threading.Thread(target=watch)

@@ -28,9 +28,7 @@ def values(shape, dtype):
 def test_arrays_and_tensors(shape, axis, dtype):
     array = values(shape, dtype)
     before = array.copy()
-    expected = splic_ext.complete(
-        array, options=QUICK, seed=3, first_index=11, channel_axis=axis
-    )
+    expected = splic_ext.complete(array, options=QUICK, seed=3, first_index=11, channel_axis=axis)
     transform = Complete(QUICK, seed=3, channel_axis=axis)
     done = transform(array, index=11)
     assert done.dtype == array.dtype

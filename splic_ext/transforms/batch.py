@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from splic_ext.backends import get_backend
@@ -73,7 +73,7 @@ class CompleteCollate:
         options: SolverOptions | str | None = None,
         *,
         key: Key = None,
-        collate: Callable[[Sequence[Any]], Any] | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
         channel_axis: int = -3,
         data_range: float | None = None,
         threads: int | None = None,
@@ -102,12 +102,12 @@ class CompleteCollate:
     def __repr__(self) -> str:
         return f"CompleteCollate(options={self.options!r}, key={self.key!r})"
 
-    def __call__(self, samples: Sequence[Any]) -> Any:
+    def __call__(self, samples: list[Any]) -> Any:
         """Put samples together, and complete their images.
 
         Parameters
         ----------
-        samples : sequence
+        samples : list
             As a ``DataLoader`` hands them over. Their images are uint8 or floats in [0, 1], of
             shape (C, H, W) or (H, W), or (H, W, C) with ``channel_axis=-1``.
 

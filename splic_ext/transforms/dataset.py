@@ -66,7 +66,8 @@ class CompletedDataset:
                 "splic_ext.transforms.Complete(...), and apply other transforms before or after"
             )
         self.dataset, self.transform, self.key = dataset, transform, check_key(key)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        shared: Any = torch.zeros((), dtype=torch.int64)
+        self._epoch = shared.share_memory_()
 
     def __repr__(self) -> str:
         return f"CompletedDataset({self.dataset!r}, {self.transform!r}, key={self.key!r})"
