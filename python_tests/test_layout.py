@@ -23,7 +23,7 @@ FLOORS = (
     ("attacks",),
     ("runs",),
     ("defenses", "fills", "files", "transforms"),
-    ("autograd", "diagnostics"),
+    ("autograd", "diagnostics", "inpainting"),
     ("completion",),
     ("backends",),
     ("arrays", "masks", "data", "models"),

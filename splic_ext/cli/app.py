@@ -21,6 +21,7 @@ from splic_ext.cli.console import (
 from splic_ext.cli.demo import run_demo, save_picture
 from splic_ext.cli.evaluate import evaluate
 from splic_ext.cli.exits import exit_codes
+from splic_ext.cli.inpaint import inpaint
 from splic_ext.cli.options import (
     Backend,
     FailuresOnly,
@@ -215,6 +216,7 @@ def demo(
     typer.echo(printable(f"before and after: {out}"))
 
 
+app.command()(inpaint)
 app.command()(certify)
 app.command()(evaluate)
 app.command()(reproduce)
