@@ -199,8 +199,8 @@ class SolverOptions:
             :class:`splic_ext.fills.SPLICFill` makes it. Both were tuned on CIFAR-10 and SVHN
             training images, see ``docs/certify.md``. ``"ablation"``:
             one pass where few pixels are left, 5 to 20 %; tuned on CIFAR-10 training images, see
-            ``docs/certify_pixels.md``. ``"inpaint"``: ``"refine"`` with more of the detail kept, for
-            pictures; chosen on photographs, see ``docs/inpainting.md``.
+            ``docs/certify_pixels.md``. ``"inpaint"``: ``"refine"`` with more of the detail kept,
+            for pictures; chosen on photographs, see ``docs/inpainting.md``.
 
         Raises
         ------

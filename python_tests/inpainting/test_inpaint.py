@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -73,7 +75,7 @@ def test_spans_cover_a_side():
             assert span.stop - span.start == len(weight) <= 512
             weights[span] += weight
         assert (weights > 0).all()
-        for (a, _), (b, _) in zip(spans, spans[1:], strict=False):
+        for (a, _), (b, _) in pairwise(spans):
             assert a.stop - b.start >= picture.OVERLAP
         assert (len(spans) == 1) == (length <= 512)
 

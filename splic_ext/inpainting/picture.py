@@ -99,7 +99,7 @@ def inpaint(
     """
     solver = single_pass(options)
     planes, visible, scale = _checked(image, mask, channel_axis, data_range)
-    result = image.copy()
+    result: T = image.copy()
     if visible.all():
         return result
     values = np.where(visible, planes, 0).astype(np.float64) / scale

@@ -1,4 +1,4 @@
-"""The thin plate under tension through the visible pixels, by NumPy alone and for holes of any size.
+"""The thin plate under tension through the visible pixels, by NumPy, for holes of any size.
 
 The surface is that of :class:`splic_ext.fills.ThinPlate`, which keeps matrices for the masks of
 certificates; here conjugate gradients and elimination find it for one picture.
@@ -167,7 +167,8 @@ def _eliminate(values: Pixels, hidden: Mask) -> None:
         return matrix
 
     right = sides.reshape(len(values), -1)[:, place].T
-    known, upper = [], []
+    known: list[Pixels] = []
+    upper: list[Pixels] = []
     for block in range(len(ends) - 1):
         square, given = part(block, block), right[ends[block] : ends[block + 1]]
         if block:
@@ -184,8 +185,9 @@ def _eliminate(values: Pixels, hidden: Mask) -> None:
 
 
 def _sums(first: Pixels, second: Pixels) -> Pixels:
-    """Return the inner product of each channel, (C, 1, 1): without BLAS, whose threads may round."""
-    return (first * second).sum(axis=(1, 2), keepdims=True)
+    """Return the inner product of each channel, (C, 1, 1); BLAS may round with its threads."""
+    sums: Pixels = (first * second).sum(axis=(1, 2), keepdims=True)
+    return sums
 
 
 def _guess(pixels: Pixels, visible: Mask) -> Pixels:
