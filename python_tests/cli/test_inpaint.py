@@ -134,7 +134,7 @@ def test_wrong_masks(tmp_path):
     assert "hides every pixel, so that nothing is left to fill them from; --invert fills" in output
     (tmp_path / "text.png").write_text("no image")
     output = run(*arguments, tmp_path / "text.png", code=1)
-    assert "text.png': not a PNG, JPEG" in output
+    assert "text.png' cannot be used: not a PNG, JPEG" in output
     assert "does not exist" in run(*arguments, tmp_path / "none.png", code=2)
     assert "are a folder, but the photo" in run(*arguments, tmp_path, code=2)
     assert not (tmp_path / "out.png").exists()

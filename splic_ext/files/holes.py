@@ -138,7 +138,7 @@ def _white(mask: Path, settings: JobSettings) -> tuple[npt.NDArray[np.bool_], bo
     try:
         picture = read_picture(mask, max_pixels=settings.max_pixels)
     except ImageFileError as error:
-        raise ImageFileError(f"its mask '{mask}': {error}") from error
+        raise ImageFileError(f"its mask '{mask}' cannot be used: {error}") from error
     values: npt.NDArray[Any] = picture.pixels.mean(axis=-1, dtype=np.float64)
     if picture.mode == "CMYK":
         values = 255 - values
