@@ -16,6 +16,7 @@ PAGE = Path(__file__).with_name("architecture.md")
 PICTURE = PAGE.with_suffix(".svg")
 
 LEFT, WIDTH, GAP, ROOF = 40, 900, 6, 34
+BESIDE = 6  # rooms in a row, at most
 LINE, LETTER = 14, 5.9  # height of a line, width of a letter, of the small text
 FILL = {True: ("#fdebd3", "#c77d1e"), False: ("#dcebf7", "#3d7ab0")}
 STONE = ("#e6e6e3", "#777772")
@@ -79,9 +80,11 @@ def draw(page: str) -> str:
     ]
     for floor, group in groupby(rooms(page), key=lambda room: room.floor):
         boxes = [(room.name, room.holds, FILL[room.torch]) for room in group]
-        bottom = band(y, boxes, lines)
-        lines.append(text(LEFT - 26, (y + bottom) / 2 + 5, str(floor), "floor"))
-        y = bottom + GAP
+        rows = -(-len(boxes) // BESIDE)
+        each, top = -(-len(boxes) // rows), y
+        for row in range(rows):
+            y = band(y, boxes[row * each : (row + 1) * each], lines) + GAP
+        lines.append(text(LEFT - 26, (top + y - GAP) / 2 + 5, str(floor), "floor"))
     native = [
         ("_core", NATIVE + "the CPU solver", STONE),
         ("_cuda", NATIVE + "the CUDA solver", STONE),

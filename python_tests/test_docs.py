@@ -369,7 +369,13 @@ def test_presets_are_listed_with_what_they_change():
     if not page.is_file():
         pytest.skip(MISSING)
     header, _, _, *rows = list(table_rows(page.read_text(encoding="utf-8")))[:13]
-    words = {"min(H, W) // 4": None, "0.375 min(H, W)": 0.375, "yes": True, "no": False}
+    words = {
+        "min(H, W) // 4": None,
+        "0.375 min(H, W)": 0.375,
+        "0.8 min(H, W)": 0.8,
+        "yes": True,
+        "no": False,
+    }
     words |= {"zero": "zero", "image": "image"}
     presets = {name.strip('`"'): {} for name in header[1:]}
     for name, *cells in rows:

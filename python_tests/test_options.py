@@ -124,7 +124,8 @@ def test_presets():
     for name in ("fast", "", None, ["paper"]):
         with pytest.raises(
             ValueError,
-            match="must be one of 'paper', 'recommended', 'holes', 'refine', 'ablation', got",
+            match="must be one of 'paper', 'recommended', 'holes', 'refine', 'ablation', "
+            "'inpaint', got",
         ):
             SolverOptions.preset(name)
 

@@ -32,6 +32,7 @@ PUBLIC = [
     "available_backends",
     "backend_info",
     "complete",
+    "inpaint",
     "masks",
 ]
 

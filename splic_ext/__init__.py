@@ -17,6 +17,7 @@ from splic_ext.backends import available_backends, backend_info
 from splic_ext.backends.base import BackendInfo, CompletionInfo
 from splic_ext.completion import complete
 from splic_ext.errors import BackendUnavailableError, MissingExtraError, ShapeError
+from splic_ext.inpainting import inpaint
 from splic_ext.options import SolverOptions
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "available_backends",
     "backend_info",
     "complete",
+    "inpaint",
     "masks",
 ]

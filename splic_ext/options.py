@@ -205,7 +205,7 @@ class SolverOptions:
 
         Parameters
         ----------
-        name : {"paper", "recommended", "holes", "refine", "ablation"}
+        name : {"paper", "recommended", "holes", "refine", "ablation", "inpaint"}
             ``"paper"``: the constants printed in the paper, which are also the defaults.
             ``"recommended"``: tuned on CIFAR-10 training images against gray-box attacks, see
             ``docs/presets.md``. ``"holes"``: one pass with a given mask, to fill what it hides;
@@ -213,7 +213,8 @@ class SolverOptions:
             :class:`splic_ext.fills.SPLICFill` makes it. Both were tuned on CIFAR-10 and SVHN
             training images, see ``docs/certify.md``. ``"ablation"``:
             one pass where few pixels are left, 5 to 20 %; tuned on CIFAR-10 training images, see
-            ``docs/certify_pixels.md``.
+            ``docs/certify_pixels.md``. ``"inpaint"``: ``"refine"`` with more of the detail kept,
+            for pictures; chosen on photographs, see ``docs/inpainting.md``.
 
         Raises
         ------
@@ -419,4 +420,14 @@ PRESETS: dict[str, SolverOptions] = {
         alternate=False,
     ),
     "ablation": SolverOptions(tv_weight=0.5, max_iterations=105, tolerance=0.0, alternate=False),
+    "inpaint": SolverOptions(
+        rank=0.8,
+        tv_weight=0.1,
+        start="image",
+        first_delta=0.05,
+        inner_iterations=1,
+        max_iterations=7,
+        tolerance=0.0,
+        alternate=False,
+    ),
 }

@@ -23,6 +23,7 @@ from splic_ext.cli.defend import defend
 from splic_ext.cli.demo import run_demo, save_picture
 from splic_ext.cli.evaluate import evaluate
 from splic_ext.cli.exits import exit_codes
+from splic_ext.cli.inpaint import inpaint
 from splic_ext.cli.options import (
     Backend,
     FailuresOnly,
@@ -238,6 +239,7 @@ def _only_after(context: typer.Context) -> None:
 demos.command()(defend)
 app.add_typer(demos, name="demo")
 app.command()(attack)
+app.command()(inpaint)
 app.command()(certify)
 app.command()(evaluate)
 app.command()(reproduce)

@@ -74,12 +74,18 @@ class ConsoleReporter:
     """
 
     def __init__(
-        self, total: int, *, quiet: bool = False, command: Callable[..., Any] | None = None
+        self,
+        total: int,
+        *,
+        quiet: bool = False,
+        command: Callable[..., Any] | None = None,
+        doing: str = "completing",
+        done: str = "completed",
     ) -> None:
         console = Console(stderr=True)
-        self._quiet, self._command = quiet, command
+        self._quiet, self._command, self._verb = quiet, command, done
         self._progress = Progress(
-            TextColumn("completing"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             _SpeedColumn(),
@@ -132,7 +138,7 @@ class ConsoleReporter:
             speed = count / seconds if seconds > 0 else 0.0
             more = f", {failed} {'file' if failed == 1 else 'files'} failed" if failed else ""
             print_message(
-                f"completed {count} {'image' if count == 1 else 'images'} in {seconds:.1f} s "
+                f"{self._verb} {count} {'image' if count == 1 else 'images'} in {seconds:.1f} s "
                 f"({speed:.3g} images/s){more}"
             )
 

@@ -6,9 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
-from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from splic_ext.checks import check_number
 from splic_ext.fills.base import Fill
+from splic_ext.inpainting.energy import energy
 from splic_ext.optional import optional
 
 __all__ = ["ThinPlate"]
@@ -239,7 +238,7 @@ def _system(visible: Mask, tension: float) -> tuple[Indices, Indices, tuple[Entr
     height, width = visible.shape
     hidden = np.flatnonzero(~visible)
     found = []
-    for (down, right), coefficients in _energy(height, width, tension).items():
+    for (down, right), coefficients in energy(height, width, tension).items():
         values = coefficients.ravel()[hidden]
         rows = np.flatnonzero(values)
         found.append((rows, hidden[rows] + down * width + right, values[rows]))
@@ -249,29 +248,3 @@ def _system(visible: Mask, tension: float) -> tuple[Indices, Indices, tuple[Entr
     inner = (rows[~seen], np.searchsorted(hidden, columns[~seen]), values[~seen])
     outer = (rows[seen], np.searchsorted(support, columns[seen]), values[seen])
     return hidden, support, (inner, outer)
-
-
-@lru_cache(maxsize=4)
-def _energy(
-    height: int, width: int, tension: float
-) -> dict[tuple[int, int], npt.NDArray[np.float64]]:
-    """Return half the second derivatives of the energy: offset -> of each pixel and that one."""
-    bent = [(0, 1.0), (1, -2.0), (2, 1.0)]
-    slope = [(0, -1.0), (1, 1.0)]
-    terms = [
-        (1.0, [(d, 0, v) for d, v in bent]),
-        (1.0, [(0, d, v) for d, v in bent]),
-        (2.0, [(d, e, v * w) for d, v in slope for e, w in slope]),
-        (tension, [(d, 0, v) for d, v in slope]),
-        (tension, [(0, d, v) for d, v in slope]),
-    ]
-    found: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
-    for weight, stencil in terms:
-        high = height - max(d for d, _, _ in stencil)
-        wide = width - max(e for _, e, _ in stencil)
-        if high < 1 or wide < 1:
-            continue
-        for (d, e, v), (f, g, w) in product(stencil, repeat=2):
-            sums = found.setdefault((f - d, g - e), np.zeros((height, width)))
-            sums[d : d + high, e : e + wide] += weight * v * w
-    return found

@@ -45,13 +45,13 @@ DEFENSE_CODE = (
 _NETWORK_CODE = ("attacks", "models", "runs/fingerprints.py", *DEFENSE_CODE)
 
 #: And what comes out of a training.
-TRAINING_CODE = ("training", "fills", *_NETWORK_CODE)
+TRAINING_CODE = ("training", "fills", "inpainting/energy.py", *_NETWORK_CODE)
 
 #: And what comes out of an evaluation.
 CODE = ("evaluation", *_NETWORK_CODE)
 
 #: And what comes out of a certification.
-CERTIFY_CODE = ("certify", "fills", *CODE)
+CERTIFY_CODE = ("certify", "fills", "inpainting/energy.py", *CODE)
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
