@@ -19,7 +19,11 @@ _urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8
 #: Where files outside this folder can be seen; without it the site brings copies of them.
 repository = _urls.get("urls", {}).get("Repository", "").rstrip("/")
 #: Files beside this folder that are pages of the site, and the pages that include them.
-included = {"CHANGELOG.md": "sections/changes", "SECURITY.md": "sections/security"}
+included = {
+    "CHANGELOG.md": "sections/changes",
+    "CONTRIBUTING.md": "sections/contributing",
+    "SECURITY.md": "sections/security",
+}
 
 extensions = [
     "myst_parser",

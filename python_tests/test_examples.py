@@ -22,6 +22,10 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the tests run witho
 EXAMPLES = {
     "attack_with_art": (("art", "safetensors", "sklearn"), r"white box: .+ % behind total"),
     "attack_with_foolbox": (("foolbox", "safetensors", "sklearn"), r"\nexact( +\d+\.\d){3}\n"),
+    "attack_your_own_defense": (
+        ("foolbox", "safetensors", "sklearn"),
+        r"\nverdict: weakest gradient: .+ are left\); strongest attack: .+ are left",
+    ),
     "complete_on_a_gpu": ((), r"mean difference \d\.\de-0[4-9]"),
     "dataloader": (("torch", "sklearn"), r"epoch 2: 512 images.+\nthe same masks in both: False\n"),
     "defend_a_classifier": (("foolbox", "safetensors", "sklearn"), r"white box( +\d+\.\d){2}\n"),
@@ -29,6 +33,7 @@ EXAMPLES = {
         ("foolbox", "safetensors", "sklearn"),
         r"\nseed 0 network \w{12}\n",
     ),
+    "inpaint": (("PIL", "skimage"), r"1272 pixels hidden\nsplic_ext.inpaint    RMSE 4\d\.\d\n"),
 }
 
 
