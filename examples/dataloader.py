@@ -2,23 +2,11 @@
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torch.utils.data import DataLoader, TensorDataset
 
-import splic_ext
+from splic_ext import SolverOptions
 from splic_ext.data import load_dataset
-
-OPTIONS = splic_ext.SolverOptions(rank=4)
-
-
-def completed(samples):
-    """Stack samples into a batch, and complete its images.
-
-    torch's generator differs between workers and epochs, and so do the masks. One thread for each
-    worker: more would wait for each other.
-    """
-    images, labels = default_collate(samples)
-    seed = int(torch.randint(2**62, ()))
-    return splic_ext.complete(images, options=OPTIONS, seed=seed, threads=1), labels
+from splic_ext.transforms import CompleteCollate
 
 
 def main():
@@ -27,7 +15,11 @@ def main():
     digits = load_dataset("digits", "train", limit=512)
     images, labels = torch.from_numpy(digits.to_float()), torch.from_numpy(digits.labels)
     loader = DataLoader(
-        TensorDataset(images, labels), batch_size=128, num_workers=2, collate_fn=completed
+        TensorDataset(images, labels),
+        batch_size=128,
+        num_workers=2,
+        # Masks differ between workers and epochs; each worker has one thread.
+        collate_fn=CompleteCollate(SolverOptions(rank=4)),
     )
     epochs = [torch.cat([batch for batch, _ in loader]) for _ in range(2)]
     for number, epoch in enumerate(epochs, 1):
