@@ -24,7 +24,7 @@ EXAMPLES = {
     "attack_with_foolbox": (("foolbox", "safetensors", "sklearn"), r"\nexact( +\d+\.\d){3}\n"),
     "attack_your_own_defense": (
         ("foolbox", "safetensors", "sklearn"),
-        r"\nverdict: weakest gradient: .+ are left\); strongest attack: .+ are left",
+        r"\nverdict: weakest gradient: .+; strongest attack: .+ are left",
     ),
     "complete_on_a_gpu": ((), r"mean difference \d\.\de-0[4-9]"),
     "dataloader": (("torch", "sklearn"), r"epoch 2: 512 images.+\nthe same masks in both: False\n"),

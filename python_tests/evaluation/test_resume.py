@@ -222,7 +222,10 @@ def test_the_report_of_another_evaluation_is_kept(tmp_path):
         ({"attacks": [Step(ThreatModel(epsilon=0.25))]}, "other attacks"),
         ({"defenses": ["identity", "usvt:keep=1/4"]}, "other defences"),
         ({"scenario": "white"}, "`scenario` is 'gray' there and 'white' here"),
-        ({"batch_size": 5}, "other `batch_size`, or something else that it does not tell"),
+        (
+            {"batch_size": 5},
+            "other `batch_size`, code of your own, or something else that it does not tell",
+        ),
     ],
 )
 def test_what_differs_is_told(tmp_path, changes, told):

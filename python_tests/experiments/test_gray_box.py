@@ -233,7 +233,7 @@ def test_limits(monkeypatch, network, attacks, limit, slow_limit, expected):
         ("table3", [1], {}, TypeError, "`subjects` must hold Subject objects, got int; make one"),
         ("table3", ["svhn", "svhn"], {}, ValueError, "got 'digits' twice; rename one"),
         ("table4", ["cifar10"], {}, ValueError, "`subjects` of table4 must be of svhn or digits"),
-        ("table3", ["mnist"], {}, ValueError, "must be of cifar10 or svhn or digits, got 'mn"),
+        ("table3", ["mnist"], {}, ValueError, "svhn or digits or shapes, got 'mn"),
         ("table3", None, {"attacks": ["cw"]}, ValueError, "`attacks` of table3 must be among fgsm"),
         ("table3", None, {"attacks": "fgsm"}, ValueError, "`attacks` of table3 must be among fgsm"),
         ("table3", None, {"limit": 0}, ValueError, "`limit` must be an integer in"),

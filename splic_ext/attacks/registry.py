@@ -160,7 +160,7 @@ def as_attack(attack: Any, parameter: str = "attack") -> Attack:
     TypeError
         Something else, such as a class or a module.
     ValueError
-        As :func:`attack_from_spec` and :func:`splic_ext.outside.import_object`.
+        As :func:`attack_from_spec` and ``splic_ext.outside.import_object``.
 
     Examples
     --------

@@ -193,7 +193,7 @@ def defense_from_spec(spec: str) -> Defense:
     ------
     TypeError, ValueError, MissingExtraError
         As :func:`create_defense`, :func:`splic_ext.specs.parse_spec` and
-        :func:`splic_ext.outside.import_object`.
+        ``splic_ext.outside.import_object``.
 
     Examples
     --------

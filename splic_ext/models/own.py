@@ -56,7 +56,7 @@ def own_model(place: str, num_classes: int | None = None, channels: int | None =
     ----------
     place : str
         ``package.module:name`` or ``folder/file.py:name``, see
-        :func:`splic_ext.outside.import_object`; parameters may follow a second colon, as in
+        ``splic_ext.outside.import_object``; parameters may follow a second colon, as in
         ``"torchvision.models:resnet18:num_classes=10"``. What stands there is a class or a function
         that returns a network, or a network itself.
     num_classes, channels : int, optional
