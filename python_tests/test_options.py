@@ -68,12 +68,23 @@ def test_every_field_has_another_value_here():
 @pytest.mark.parametrize("name", FIELDS)
 def test_repr_shows_what_differs_and_evaluates(name):
     options = SolverOptions(**{name: OTHERS[name]})
-    assert repr(options) == f"SolverOptions({name}={OTHERS[name]!r})"
+    assert repr(options) == f"SolverOptions.preset('paper', {name}={OTHERS[name]!r})"
     assert eval(repr(options)) == options
 
 
-def test_repr_of_defaults():
-    assert repr(SolverOptions()) == "SolverOptions()"
+@pytest.mark.parametrize("name", PRESETS)
+def test_repr_names_the_nearest_preset(name):
+    assert repr(SolverOptions.preset(name)) == f"SolverOptions.preset({name!r})"
+    changed = SolverOptions.preset(name, mu=0.3)
+    assert repr(changed) == f"SolverOptions.preset({name!r}, mu=0.3)"
+    assert eval(repr(changed)) == changed == SolverOptions.preset(name).replace(mu=0.3)
+
+
+def test_a_preset_with_changes_is_checked():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'ranks'|`ranks`"):
+        SolverOptions.preset("holes", ranks=3)
+    with pytest.raises(ValueError, match="`n_masks`"):
+        SolverOptions.preset("holes", n_masks=0)
 
 
 def test_options_are_frozen_hashable_and_keyword_only():

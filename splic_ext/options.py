@@ -118,11 +118,11 @@ class SolverOptions:
     --------
     >>> options = SolverOptions(tv_weight=0.1, n_masks=4)
     >>> options
-    SolverOptions(tv_weight=0.1, n_masks=4)
+    SolverOptions.preset('paper', tv_weight=0.1, n_masks=4)
     >>> SolverOptions.from_json(options.to_json()) == options
     True
     >>> options.replace(n_masks=1)
-    SolverOptions(tv_weight=0.1)
+    SolverOptions.preset('paper', tv_weight=0.1)
     """
 
     rank: int | float | None = None
@@ -179,12 +179,18 @@ class SolverOptions:
             _set(self, name, str(value))
 
     def __repr__(self) -> str:
-        changed = (
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        )
-        return f"SolverOptions({', '.join(changed)})"
+        name, changed = self._nearest()
+        parts = [repr(name), *(f"{key}={value!r}" for key, value in changed.items())]
+        return f"SolverOptions.preset({', '.join(parts)})"
+
+    def _nearest(self) -> tuple[str, dict[str, Any]]:
+        """Return the preset with the fewest fields of other values, and these; the first of many."""
+        mine = self.to_dict()
+        changes = {
+            name: {key: mine[key] for key, value in preset.to_dict().items() if mine[key] != value}
+            for name, preset in PRESETS.items()
+        }
+        return min(changes.items(), key=lambda item: len(item[1]))
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks, which says what is changed and which preset this is."""
@@ -200,8 +206,8 @@ class SolverOptions:
         )
 
     @classmethod
-    def preset(cls, name: str) -> SolverOptions:
-        """Return a named set of options.
+    def preset(cls, name: str, **changes: Any) -> SolverOptions:
+        """Return a named set of options, with some of them changed.
 
         Parameters
         ----------
@@ -216,23 +222,31 @@ class SolverOptions:
             ``docs/certify_pixels.md``. ``"inpaint"``: ``"refine"`` with more of the detail kept,
             for pictures; chosen on photographs, see ``docs/inpainting.md``.
 
+        **changes
+            Fields and their new values, as for :meth:`replace`.
+
         Raises
         ------
         ValueError
-            No such preset.
+            No such preset, or a value out of its range.
+        TypeError
+            An unknown field, or a value of the wrong kind.
 
         Examples
         --------
         >>> SolverOptions.preset("paper") == SolverOptions()
         True
+        >>> SolverOptions.preset("recommended", n_masks=8).tv_weight
+        0.1
         """
         try:
-            return PRESETS[name]
+            found = PRESETS[name]
         except (KeyError, TypeError):
             expected = ", ".join(repr(key) for key in PRESETS)
             raise ValueError(
                 f"preset name must be one of {expected}, got {name!r}; choose one"
             ) from None
+        return found.replace(**changes) if changes else found
 
     def replace(self, **changes: Any) -> SolverOptions:
         """Return a copy with some fields changed; validated like the constructor.
@@ -254,7 +268,7 @@ class SolverOptions:
         Examples
         --------
         >>> SolverOptions(rank=5).replace(n_masks=4)
-        SolverOptions(rank=5, n_masks=4)
+        SolverOptions.preset('paper', rank=5, n_masks=4)
         """
         return replace(self, **changes)
 
@@ -297,7 +311,7 @@ class SolverOptions:
         Examples
         --------
         >>> SolverOptions.from_dict({"tv_weight": 0.1})
-        SolverOptions(tv_weight=0.1)
+        SolverOptions.preset('paper', tv_weight=0.1)
         """
         if not isinstance(values, Mapping):
             raise TypeError(
@@ -349,7 +363,7 @@ class SolverOptions:
         Examples
         --------
         >>> SolverOptions.from_json('{"n_masks": 4, "rank": null}')
-        SolverOptions(n_masks=4)
+        SolverOptions.preset('paper', n_masks=4)
         """
         try:
             values = json.loads(text)

@@ -170,7 +170,7 @@ def _of_the_library(name: str, parameters: dict[str, Any]) -> Defense:
         )
     preset = parameters.pop("preset", "paper")
     changes = {key: parameters.pop(key) for key in _OPTIONS if key in parameters}
-    return build(options=SolverOptions.preset(preset).replace(**changes), **parameters)
+    return build(options=SolverOptions.preset(preset, **changes), **parameters)
 
 
 def defense_from_spec(spec: str) -> Defense:
