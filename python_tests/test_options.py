@@ -75,13 +75,13 @@ def test_repr_shows_what_differs_and_evaluates(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_repr_names_the_nearest_preset(name):
     assert repr(SolverOptions.preset(name)) == f"SolverOptions.preset({name!r})"
-    changed = SolverOptions.preset(name, mu=0.3)
-    assert repr(changed) == f"SolverOptions.preset({name!r}, mu=0.3)"
-    assert eval(repr(changed)) == changed == SolverOptions.preset(name).replace(mu=0.3)
+    changed = SolverOptions.preset(name, step_size=0.7)
+    assert repr(changed) == f"SolverOptions.preset({name!r}, step_size=0.7)"
+    assert eval(repr(changed)) == changed == SolverOptions.preset(name).replace(step_size=0.7)
 
 
 def test_a_preset_with_changes_is_checked():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'ranks'|`ranks`"):
+    with pytest.raises(TypeError, match="'ranks'"):
         SolverOptions.preset("holes", ranks=3)
     with pytest.raises(ValueError, match="`n_masks`"):
         SolverOptions.preset("holes", n_masks=0)

@@ -184,7 +184,7 @@ class SolverOptions:
         return f"SolverOptions.preset({', '.join(parts)})"
 
     def _nearest(self) -> tuple[str, dict[str, Any]]:
-        """Return the preset with the fewest fields of other values, and these; the first of many."""
+        """Return the preset with the fewest fields of other values, and these fields."""
         mine = self.to_dict()
         changes = {
             name: {key: mine[key] for key, value in preset.to_dict().items() if mine[key] != value}
