@@ -123,6 +123,13 @@ def _demand(request, name):
         pytest.skip(reason)
 
 
+@pytest.fixture(autouse=True)
+def _own_code_of_one_test():
+    """Forget `mine.py` of a working folder, which the next test may have, too."""
+    yield
+    sys.modules.pop("mine", None)
+
+
 @pytest.fixture(scope="session", params=ROWS, ids=str)
 def backend(request):
     """Every back end at every precision."""
