@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from splic_ext.backends import get_backend
-from splic_ext.checks import check_integer, check_number
-from splic_ext.completion import MAX_THREADS, complete, resolve_options
+from splic_ext.completion import complete
 from splic_ext.errors import ShapeError
 from splic_ext.optional import optional
 from splic_ext.options import SolverOptions
-from splic_ext.transforms.image import check_axis, refuse_channel_last
+from splic_ext.transforms.image import Completing, refuse_channel_last
 from splic_ext.transforms.processes import fresh_seed, threads_here
 from splic_ext.transforms.samples import Key, check_key, with_image
 
 __all__ = ["CompleteCollate"]
 
 
-class CompleteCollate:
+class CompleteCollate(Completing):
     """The ``collate_fn`` of a ``DataLoader`` that completes its batches (SPLIC [1]_).
 
     One call of the solver for each batch: images of one size are solved side by side in the lanes
@@ -81,7 +79,7 @@ class CompleteCollate:
     ) -> None:
         with optional("`CompleteCollate`", "torch", "torch"):
             from torch.utils.data import default_collate
-        self.options = resolve_options(options)
+        super().__init__(options, channel_axis, data_range, threads, backend)
         self.key = check_key(key)
         if collate is not None and not callable(collate):
             raise TypeError(
@@ -89,15 +87,6 @@ class CompleteCollate:
                 "leave it out for torch's own"
             )
         self.collate = default_collate if collate is None else collate
-        self.channel_axis = check_axis(channel_axis)
-        self.data_range = data_range
-        if data_range is not None:
-            self.data_range = check_number("data_range", data_range, 0.0, above=True)
-        self.threads = threads
-        if threads is not None:
-            self.threads = check_integer("threads", threads, 1, MAX_THREADS)
-        get_backend(backend, "cpu")
-        self.backend = backend
 
     def __repr__(self) -> str:
         return f"CompleteCollate(options={self.options!r}, key={self.key!r})"

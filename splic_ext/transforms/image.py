@@ -15,7 +15,7 @@ from splic_ext.errors import ShapeError
 from splic_ext.options import SolverOptions
 from splic_ext.transforms.processes import fresh_seed, threads_here
 
-__all__ = ["Complete", "check_axis", "refuse_channel_last"]
+__all__ = ["Complete", "Completing", "check_axis", "refuse_channel_last"]
 
 #: Samples and epochs are numbered below it: each pair has a mask index of its own.
 MOST = 2**32
@@ -25,7 +25,30 @@ _MODES = {"L": 1, "RGB": 3, "CMYK": 4, "F": 1}
 _WITH_ALPHA = {"LA": "L", "RGBA": "RGB"}
 
 
-class Complete:
+class Completing:
+    """What transforms of images and of batches share: how the solver is called."""
+
+    def __init__(
+        self,
+        options: SolverOptions | str | None,
+        channel_axis: int,
+        data_range: float | None,
+        threads: int | None,
+        backend: str,
+    ) -> None:
+        self.options = resolve_options(options)
+        self.channel_axis = check_axis(channel_axis)
+        self.data_range = data_range
+        if data_range is not None:
+            self.data_range = check_number("data_range", data_range, 0.0, above=True)
+        self.threads = threads
+        if threads is not None:
+            self.threads = check_integer("threads", threads, 1, MAX_THREADS)
+        get_backend(backend, "cpu")
+        self.backend = backend
+
+
+class Complete(Completing):
     """Low-rank completion of one image (SPLIC [1]_), to be used like a transform of torchvision.
 
     Parameters
@@ -87,17 +110,8 @@ class Complete:
         threads: int | None = None,
         backend: str = "auto",
     ) -> None:
-        self.options = resolve_options(options)
+        super().__init__(options, channel_axis, data_range, threads, backend)
         self.seed = None if seed is None else check_integer("seed", seed, 0, 2**64 - 1)
-        self.channel_axis = check_axis(channel_axis)
-        self.data_range = data_range
-        if data_range is not None:
-            self.data_range = check_number("data_range", data_range, 0.0, above=True)
-        self.threads = threads
-        if threads is not None:
-            self.threads = check_integer("threads", threads, 1, MAX_THREADS)
-        get_backend(backend, "cpu")
-        self.backend = backend
 
     def __repr__(self) -> str:
         return f"Complete(options={self.options!r}, seed={self.seed})"
