@@ -111,8 +111,18 @@ def test_dict_and_json_round_trip():
         assert options.to_dict().keys() == FIELDS.keys()
         assert SolverOptions.from_dict(options.to_dict()) == options
         assert SolverOptions.from_json(options.to_json()) == options
-        assert json.loads(options.to_json()) == options.to_dict()
+        named = json.loads(options.to_json())
+        assert named.pop("preset") in repr(options)
+        assert named == options.to_dict()
+        assert SolverOptions.from_json(json.dumps(named)) == options  # as older versions wrote it
     assert SolverOptions.from_dict({"rank": 3}) == SolverOptions(rank=3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_names_the_preset(name):
+    options = SolverOptions.preset(name, step_size=0.7)
+    assert json.loads(options.to_json())["preset"] == name
+    assert SolverOptions.from_json(f'{{"preset": "{name}", "step_size": 0.7}}') == options
 
 
 def test_round_trip_refuses_what_it_does_not_know():
@@ -123,6 +133,9 @@ def test_round_trip_refuses_what_it_does_not_know():
     for values in (None, [("rank", 3)]):
         with pytest.raises(TypeError, match=r"mapping of names to values, got .*; pass"):
             SolverOptions.from_dict(values)
+    for name in ("fast", None, 3, ["paper"]):
+        with pytest.raises(ValueError, match="preset name must be one of"):
+            SolverOptions.from_dict({"preset": name})
     with pytest.raises(TypeError, match="JSON object, got list; pass"):
         SolverOptions.from_json("[]")
     with pytest.raises(ValueError, match="Expecting"):

@@ -200,9 +200,9 @@ class SolverOptions:
             same = value == field.default
             shown = f"`{value!r}`" if same else f"**{value!r}**"
             rows.append((field.name, shown, "yes" if same else f"no: `{field.default!r}`"))
-        names = [f'"{name}"' for name, options in PRESETS.items() if options == self]
+        name, changed = self._nearest()
         return html_table(
-            rows, caption=f"SolverOptions{', preset ' if names else ''}{''.join(names)}"
+            rows, caption=f'SolverOptions, {"nearest " if changed else ""}preset "{name}"'
         )
 
     @classmethod
@@ -244,7 +244,7 @@ class SolverOptions:
         except (KeyError, TypeError):
             expected = ", ".join(repr(key) for key in PRESETS)
             raise ValueError(
-                f"preset name must be one of {expected}, got {name!r}; choose one"
+                f"preset name must be one of {expected}, got {shortened(repr(name))}; choose one"
             ) from None
         return found.replace(**changes) if changes else found
 
@@ -295,7 +295,8 @@ class SolverOptions:
         Parameters
         ----------
         values : mapping of str to value
-            As :meth:`to_dict` returns it, or a part of it.
+            As :meth:`to_dict` returns it, or a part of it. It may also have `preset`, the name of
+            a preset, whose values the missing fields then have.
 
         Returns
         -------
@@ -306,39 +307,44 @@ class SolverOptions:
         TypeError
             No mapping, a field that does not exist, or a value of the wrong kind.
         ValueError
-            A value out of its range.
+            A value out of its range, or no such preset.
 
         Examples
         --------
         >>> SolverOptions.from_dict({"tv_weight": 0.1})
         SolverOptions.preset('paper', tv_weight=0.1)
+        >>> SolverOptions.from_dict({"preset": "recommended", "n_masks": 2})
+        SolverOptions.preset('recommended', n_masks=2)
         """
         if not isinstance(values, Mapping):
             raise TypeError(
                 "solver options must be a mapping of names to values, got "
                 f"{type(values).__name__}; pass what to_dict() returned"
             )
+        changes = dict(values)
+        preset = changes.pop("preset", "paper")
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known, key=str)
+        unknown = sorted(set(changes) - known, key=str)
         if unknown:
             name = shortened(repr(unknown[0]))
             raise TypeError(f"unknown solver option {name}; known are {sorted(known)}")
-        return cls(**values)
+        return cls.preset(preset, **changes)
 
     def to_json(self) -> str:
-        """Return all fields as a JSON object.
+        """Return all fields as a JSON object, and the name of the nearest preset.
 
         Returns
         -------
         str
-            One line, which :meth:`from_json` and ``splic-ext complete --options`` read.
+            One line, which :meth:`from_json` and ``splic-ext complete --options`` read. It begins
+            with `preset`; all fields follow, so that it means the same where presets are others.
 
         Examples
         --------
-        >>> SolverOptions(rank=5).to_json()[:29]
-        '{"rank": 5, "tv_weight": 0.02'
+        >>> SolverOptions(rank=5).to_json()[:48]
+        '{"preset": "paper", "rank": 5, "tv_weight": 0.02'
         """
-        return json.dumps(self.to_dict())
+        return json.dumps({"preset": self._nearest()[0], **self.to_dict()})
 
     @classmethod
     def from_json(cls, text: str) -> SolverOptions:
