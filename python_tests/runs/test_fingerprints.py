@@ -98,8 +98,9 @@ def test_a_preset_to_come_changes_no_fingerprint(monkeypatch):
     defense = Compose(SPLIC("recommended", seed=1), SPLIC(SolverOptions(rank=2)))
     text, before = repr(defense), fingerprint_module(defense)
     assert "SolverOptions.preset('recommended')" in text
-    assert "SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-08, n_masks=4), seed=1" in (
-        stable_repr(defense)
+    assert (
+        "SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-08, n_masks=4), seed=1"
+        in (stable_repr(defense))
     )
     assert "SolverOptions(rank=2), seed=None" in stable_repr(defense)
     later = {"later": SolverOptions(tv_weight=0.1, rank=2, n_masks=4, max_iterations=56)}
