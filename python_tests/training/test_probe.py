@@ -84,6 +84,23 @@ def test_the_numbers_follow_from_data_defence_and_seed():
     assert 9 < guessing < 12
 
 
+@pytest.mark.parametrize(("spec", "behind"), [("splic", 0.4), ("splic:alternate=false", 0.72)])
+def test_the_network_is_as_far_down_as_the_classifier(monkeypatch, spec, behind):
+    """The table of docs/training.md."""
+    seen = []
+    accuracy = probe.kernel_accuracy
+    monkeypatch.setattr(probe, "kernel_accuracy", lambda *a: seen.append(accuracy(*a)) or seen[-1])
+    assert (noted(load_dataset("digits", "train"), spec) is not None) == (behind < 0.6)
+    without, found = seen
+    assert without > 0.98
+    assert found == pytest.approx(behind, abs=0.04)
+    monkeypatch.setattr(run_module, "loss_note", lambda plan: None)
+    changes = {**SMALL, "epochs": 8, "learning_rate": 0.03, "defense": spec}
+    data, test = load_dataset("digits", "train"), load_dataset("digits", "test")
+    (*_, last) = fit("digits_cnn", data, test=test, **changes).history
+    assert last.test_accuracy == pytest.approx(found, abs=0.1)
+
+
 @pytest.mark.parametrize(
     "spec", ["splic:recommended", "splic:alternate=false", "tv:weight=0.3", "bit-depth:bits=1"]
 )
