@@ -84,8 +84,15 @@ def test_the_numbers_follow_from_data_defence_and_seed():
     assert 9 < guessing < 12
 
 
-@pytest.mark.parametrize(("spec", "behind"), [("splic", 0.4), ("splic:alternate=false", 0.72)])
-def test_the_network_is_as_far_down_as_the_classifier(monkeypatch, spec, behind):
+@pytest.mark.parametrize(
+    ("spec", "behind", "network"),
+    [
+        ("splic", 0.40, 0.45),
+        ("splic:alternate=false", 0.72, 0.72),
+        ("splic:recommended", 0.84, 0.75),
+    ],
+)
+def test_the_network_is_as_far_down_as_the_classifier(monkeypatch, spec, behind, network):
     """The table of docs/training.md."""
     seen = []
     accuracy = probe.kernel_accuracy
@@ -93,12 +100,12 @@ def test_the_network_is_as_far_down_as_the_classifier(monkeypatch, spec, behind)
     assert (noted(load_dataset("digits", "train"), spec) is not None) == (behind < 0.6)
     without, found = seen
     assert without > 0.98
-    assert found == pytest.approx(behind, abs=0.04)
+    assert found == pytest.approx(behind, abs=0.03)
     monkeypatch.setattr(run_module, "loss_note", lambda plan: None)
     changes = {**SMALL, "epochs": 8, "learning_rate": 0.03, "defense": spec}
     data, test = load_dataset("digits", "train"), load_dataset("digits", "test")
     (*_, last) = fit("digits_cnn", data, test=test, **changes).history
-    assert last.test_accuracy == pytest.approx(found, abs=0.1)
+    assert last.test_accuracy == pytest.approx(network, abs=0.06)
 
 
 @pytest.mark.parametrize(
