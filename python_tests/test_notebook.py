@@ -39,7 +39,7 @@ def test_options_with_what_is_changed():
     assert shown["start"] == ("'image'", "no: 'zero'")
     assert shown["rank"] == ("None", "yes")
     assert sorted(text_of(bold) for bold in page.iter("b")) == ["'image'", "0.5"]
-    assert text_of(page.find(".//caption")) == "SolverOptions"
+    assert text_of(page.find(".//caption")) == 'SolverOptions, nearest preset "paper"'
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -47,7 +47,8 @@ def test_options_name_their_preset(name):
     caption = text_of(parse(SolverOptions.preset(name)).find(".//caption"))
     assert caption == f'SolverOptions, preset "{name}"'
     changed = SolverOptions.preset(name).replace(n_masks=7)
-    assert text_of(parse(changed).find(".//caption")) == "SolverOptions"
+    caption = text_of(parse(changed).find(".//caption"))
+    assert caption == f'SolverOptions, nearest preset "{name}"'
 
 
 def test_tables_escape_and_align():

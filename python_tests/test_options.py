@@ -68,12 +68,23 @@ def test_every_field_has_another_value_here():
 @pytest.mark.parametrize("name", FIELDS)
 def test_repr_shows_what_differs_and_evaluates(name):
     options = SolverOptions(**{name: OTHERS[name]})
-    assert repr(options) == f"SolverOptions({name}={OTHERS[name]!r})"
+    assert repr(options) == f"SolverOptions.preset('paper', {name}={OTHERS[name]!r})"
     assert eval(repr(options)) == options
 
 
-def test_repr_of_defaults():
-    assert repr(SolverOptions()) == "SolverOptions()"
+@pytest.mark.parametrize("name", PRESETS)
+def test_repr_names_the_nearest_preset(name):
+    assert repr(SolverOptions.preset(name)) == f"SolverOptions.preset({name!r})"
+    changed = SolverOptions.preset(name, step_size=0.7)
+    assert repr(changed) == f"SolverOptions.preset({name!r}, step_size=0.7)"
+    assert eval(repr(changed)) == changed == SolverOptions.preset(name).replace(step_size=0.7)
+
+
+def test_a_preset_with_changes_is_checked():
+    with pytest.raises(TypeError, match="'ranks'"):
+        SolverOptions.preset("holes", ranks=3)
+    with pytest.raises(ValueError, match="`n_masks`"):
+        SolverOptions.preset("holes", n_masks=0)
 
 
 def test_options_are_frozen_hashable_and_keyword_only():
@@ -100,8 +111,18 @@ def test_dict_and_json_round_trip():
         assert options.to_dict().keys() == FIELDS.keys()
         assert SolverOptions.from_dict(options.to_dict()) == options
         assert SolverOptions.from_json(options.to_json()) == options
-        assert json.loads(options.to_json()) == options.to_dict()
+        named = json.loads(options.to_json())
+        assert named.pop("preset") in repr(options)
+        assert named == options.to_dict()
+        assert SolverOptions.from_json(json.dumps(named)) == options  # as older versions wrote it
     assert SolverOptions.from_dict({"rank": 3}) == SolverOptions(rank=3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_names_the_preset(name):
+    options = SolverOptions.preset(name, step_size=0.7)
+    assert json.loads(options.to_json())["preset"] == name
+    assert SolverOptions.from_json(f'{{"preset": "{name}", "step_size": 0.7}}') == options
 
 
 def test_round_trip_refuses_what_it_does_not_know():
@@ -112,6 +133,9 @@ def test_round_trip_refuses_what_it_does_not_know():
     for values in (None, [("rank", 3)]):
         with pytest.raises(TypeError, match=r"mapping of names to values, got .*; pass"):
             SolverOptions.from_dict(values)
+    for name in ("fast", None, 3, ["paper"]):
+        with pytest.raises(ValueError, match="preset name must be one of"):
+            SolverOptions.from_dict({"preset": name})
     with pytest.raises(TypeError, match="JSON object, got list; pass"):
         SolverOptions.from_json("[]")
     with pytest.raises(ValueError, match="Expecting"):

@@ -118,11 +118,11 @@ class SolverOptions:
     --------
     >>> options = SolverOptions(tv_weight=0.1, n_masks=4)
     >>> options
-    SolverOptions(tv_weight=0.1, n_masks=4)
+    SolverOptions.preset('paper', tv_weight=0.1, n_masks=4)
     >>> SolverOptions.from_json(options.to_json()) == options
     True
     >>> options.replace(n_masks=1)
-    SolverOptions(tv_weight=0.1)
+    SolverOptions.preset('paper', tv_weight=0.1)
     """
 
     rank: int | float | None = None
@@ -179,12 +179,18 @@ class SolverOptions:
             _set(self, name, str(value))
 
     def __repr__(self) -> str:
-        changed = (
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        )
-        return f"SolverOptions({', '.join(changed)})"
+        name, changed = self._nearest()
+        parts = [repr(name), *(f"{key}={value!r}" for key, value in changed.items())]
+        return f"SolverOptions.preset({', '.join(parts)})"
+
+    def _nearest(self) -> tuple[str, dict[str, Any]]:
+        """Return the preset with the fewest fields of other values, and these fields."""
+        mine = self.to_dict()
+        changes = {
+            name: {key: mine[key] for key, value in preset.to_dict().items() if mine[key] != value}
+            for name, preset in PRESETS.items()
+        }
+        return min(changes.items(), key=lambda item: len(item[1]))
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks, which says what is changed and which preset this is."""
@@ -194,14 +200,14 @@ class SolverOptions:
             same = value == field.default
             shown = f"`{value!r}`" if same else f"**{value!r}**"
             rows.append((field.name, shown, "yes" if same else f"no: `{field.default!r}`"))
-        names = [f'"{name}"' for name, options in PRESETS.items() if options == self]
+        name, changed = self._nearest()
         return html_table(
-            rows, caption=f"SolverOptions{', preset ' if names else ''}{''.join(names)}"
+            rows, caption=f'SolverOptions, {"nearest " if changed else ""}preset "{name}"'
         )
 
     @classmethod
-    def preset(cls, name: str) -> SolverOptions:
-        """Return a named set of options.
+    def preset(cls, name: str, **changes: Any) -> SolverOptions:
+        """Return a named set of options, with some of them changed.
 
         Parameters
         ----------
@@ -216,23 +222,31 @@ class SolverOptions:
             ``docs/certify_pixels.md``. ``"inpaint"``: ``"refine"`` with more of the detail kept,
             for pictures; chosen on photographs, see ``docs/inpainting.md``.
 
+        **changes
+            Fields and their new values, as for :meth:`replace`.
+
         Raises
         ------
         ValueError
-            No such preset.
+            No such preset, or a value out of its range.
+        TypeError
+            An unknown field, or a value of the wrong kind.
 
         Examples
         --------
         >>> SolverOptions.preset("paper") == SolverOptions()
         True
+        >>> SolverOptions.preset("recommended", n_masks=8).tv_weight
+        0.1
         """
         try:
-            return PRESETS[name]
+            found = PRESETS[name]
         except (KeyError, TypeError):
             expected = ", ".join(repr(key) for key in PRESETS)
             raise ValueError(
-                f"preset name must be one of {expected}, got {name!r}; choose one"
+                f"preset name must be one of {expected}, got {shortened(repr(name))}; choose one"
             ) from None
+        return found.replace(**changes) if changes else found
 
     def replace(self, **changes: Any) -> SolverOptions:
         """Return a copy with some fields changed; validated like the constructor.
@@ -254,7 +268,7 @@ class SolverOptions:
         Examples
         --------
         >>> SolverOptions(rank=5).replace(n_masks=4)
-        SolverOptions(rank=5, n_masks=4)
+        SolverOptions.preset('paper', rank=5, n_masks=4)
         """
         return replace(self, **changes)
 
@@ -281,7 +295,8 @@ class SolverOptions:
         Parameters
         ----------
         values : mapping of str to value
-            As :meth:`to_dict` returns it, or a part of it.
+            As :meth:`to_dict` returns it, or a part of it. It may also have `preset`, the name of
+            a preset, whose values the missing fields then have.
 
         Returns
         -------
@@ -292,39 +307,44 @@ class SolverOptions:
         TypeError
             No mapping, a field that does not exist, or a value of the wrong kind.
         ValueError
-            A value out of its range.
+            A value out of its range, or no such preset.
 
         Examples
         --------
         >>> SolverOptions.from_dict({"tv_weight": 0.1})
-        SolverOptions(tv_weight=0.1)
+        SolverOptions.preset('paper', tv_weight=0.1)
+        >>> SolverOptions.from_dict({"preset": "recommended", "n_masks": 2})
+        SolverOptions.preset('recommended', n_masks=2)
         """
         if not isinstance(values, Mapping):
             raise TypeError(
                 "solver options must be a mapping of names to values, got "
                 f"{type(values).__name__}; pass what to_dict() returned"
             )
+        changes = dict(values)
+        preset = changes.pop("preset", "paper")
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known, key=str)
+        unknown = sorted(set(changes) - known, key=str)
         if unknown:
             name = shortened(repr(unknown[0]))
             raise TypeError(f"unknown solver option {name}; known are {sorted(known)}")
-        return cls(**values)
+        return cls.preset(preset, **changes)
 
     def to_json(self) -> str:
-        """Return all fields as a JSON object.
+        """Return all fields as a JSON object, and the name of the nearest preset.
 
         Returns
         -------
         str
-            One line, which :meth:`from_json` and ``splic-ext complete --options`` read.
+            One line, which :meth:`from_json` and ``splic-ext complete --options`` read. It begins
+            with `preset`; all fields follow, so that it means the same where presets are others.
 
         Examples
         --------
-        >>> SolverOptions(rank=5).to_json()[:29]
-        '{"rank": 5, "tv_weight": 0.02'
+        >>> SolverOptions(rank=5).to_json()[:48]
+        '{"preset": "paper", "rank": 5, "tv_weight": 0.02'
         """
-        return json.dumps(self.to_dict())
+        return json.dumps({"preset": self._nearest()[0], **self.to_dict()})
 
     @classmethod
     def from_json(cls, text: str) -> SolverOptions:
@@ -349,7 +369,7 @@ class SolverOptions:
         Examples
         --------
         >>> SolverOptions.from_json('{"n_masks": 4, "rank": null}')
-        SolverOptions(n_masks=4)
+        SolverOptions.preset('paper', n_masks=4)
         """
         try:
             values = json.loads(text)

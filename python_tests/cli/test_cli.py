@@ -255,6 +255,16 @@ def test_importing_the_package_imports_nothing_of_this():
     assert (result.returncode, result.stdout) == (0, "[]\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [("complete", "recommended"), ("demo", "recommended"), ("inpaint", "inpaint")],
+)
+def test_commands_for_pictures_begin_with_their_preset(name, preset):
+    output = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "250"}).output
+    first = next(line for line in output.splitlines() if line.strip() and "Usage:" not in line)
+    assert f'with the preset "{preset}"' in first
+
+
 def test_version_and_help():
     assert invoke("--version").output == f"splic-ext {splic_ext.__version__}\n"
     output = invoke("--help").output

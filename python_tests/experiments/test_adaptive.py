@@ -189,7 +189,10 @@ def test_parts_that_go_are_those_of_the_defence(adaptive):
         "no rank cut": "rank=8, ",
         "mask and smoothed rank alone": "rank=8, tv_weight=0.0, ",
     }.items():
-        assert f"SPLIC(options=SolverOptions({changes}max_iterations=14, " in rows[method]
+        assert (
+            f"SPLIC(options=SolverOptions.preset('paper', {changes}max_iterations=14, "
+            in rows[method]
+        )
         assert "TotalVariation(weight=0.03" in rows[method]
 
 

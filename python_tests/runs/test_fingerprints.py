@@ -14,6 +14,8 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from torch import nn
 
+from splic_ext import SolverOptions, options
+from splic_ext.defenses import SPLIC, Compose
 from splic_ext.runs.fingerprints import (
     CODE,
     DEFENSE_CODE,
@@ -24,6 +26,7 @@ from splic_ext.runs.fingerprints import (
     fingerprint_arrays,
     fingerprint_module,
     fingerprint_weights,
+    stable_repr,
 )
 
 PACKAGE = Path(splic_ext.__file__).parent
@@ -89,3 +92,19 @@ def test_what_tells_fingerprints_apart():
     before = fingerprint_weights(layer)
     nn.init.zeros_(layer.bias)
     assert fingerprint_weights(layer) != before
+
+
+def test_a_preset_to_come_changes_no_fingerprint(monkeypatch):
+    defense = Compose(SPLIC("recommended", seed=1), SPLIC(SolverOptions(rank=2)))
+    text, before = repr(defense), fingerprint_module(defense)
+    assert "SolverOptions.preset('recommended')" in text
+    assert (
+        "SolverOptions(tv_weight=0.1, max_iterations=56, tolerance=1e-08, n_masks=4), seed=1"
+        in (stable_repr(defense))
+    )
+    assert "SolverOptions(rank=2), seed=None" in stable_repr(defense)
+    later = {"later": SolverOptions(tv_weight=0.1, rank=2, n_masks=4, max_iterations=56)}
+    monkeypatch.setattr(options, "PRESETS", {**later, **options.PRESETS})
+    monkeypatch.setitem(options.PRESETS, "nearer", SolverOptions(rank=2))
+    assert repr(defense) != text
+    assert fingerprint_module(defense) == before

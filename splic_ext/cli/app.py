@@ -127,7 +127,7 @@ def complete(
     ] = False,
     quiet: FailuresOnly = False,
 ) -> None:
-    """Complete image and array files.
+    """Complete image and array files, with the preset "recommended" unless told otherwise.
 
     An image keeps its format, mode, EXIF, colour profile and resolution; JPEG and WebP also keep
     XMP. Alpha passes through untouched, and palette images become RGB. Arrays are what
@@ -207,9 +207,10 @@ def demo(
     threads: Threads = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Complete noisy photographs; write a before/after picture and print scores.
+    """Complete noisy photographs, with the preset "recommended" unless told otherwise.
 
-    The photographs come with scikit-image; nothing is downloaded.
+    A picture shows them before and after; scores are printed. The photographs come with
+    scikit-image; nothing is downloaded.
 
     `splic-ext demo defend` is another demonstration, with options of its own.
     """

@@ -53,8 +53,8 @@ def attack(
         str,
         run_option(
             metavar="SPEC",
-            help="The defence, such as splic:recommended, tv:weight=0.1 or your own as "
-            "file.py:Class:option=value; a+b is b after a.",
+            help="The defence, such as splic (preset paper), splic:recommended, tv:weight=0.1 or "
+            "your own as file.py:Class:option=value; a+b is b after a.",
         ),
     ],
     out: Annotated[

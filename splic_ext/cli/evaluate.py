@@ -52,8 +52,8 @@ def evaluate(
         list[str],
         run_option(
             metavar="SPEC",
-            help="A defence, such as splic:recommended or tv:weight=0.1; a+b is b after a. "
-            "Repeatable; identity is none.",
+            help="A defence, such as splic (preset paper), splic:recommended or tv:weight=0.1; a+b "
+            "is b after a. Repeatable; identity is none.",
         ),
     ],
     weights: Weights = None,

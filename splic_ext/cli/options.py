@@ -66,7 +66,7 @@ OptionsFile: TypeAlias = Annotated[
     typer.Option(
         "--options",
         metavar="FILE.json",
-        help="Solver options as SolverOptions.to_json() writes them, instead of a preset.",
+        help="Solver options as SolverOptions.to_json() writes them, instead of --preset.",
     ),
 ]
 MaskSeed: TypeAlias = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the masks.")]

@@ -69,8 +69,8 @@ def train(
         str,
         defending_option(
             metavar="SPEC",
-            help="The network learns what this makes of the images, such as splic:recommended or "
-            "tv:weight=0.1; a+b is b after a; identity is none.",
+            help="The network learns what this makes of the images, such as splic (preset paper), "
+            "splic:recommended or tv:weight=0.1; a+b is b after a; identity is none.",
         ),
     ] = "identity",
     adversarial: Annotated[

@@ -170,7 +170,7 @@ def _of_the_library(name: str, parameters: dict[str, Any]) -> Defense:
         )
     preset = parameters.pop("preset", "paper")
     changes = {key: parameters.pop(key) for key in _OPTIONS if key in parameters}
-    return build(options=SolverOptions.preset(preset).replace(**changes), **parameters)
+    return build(options=SolverOptions.preset(preset, **changes), **parameters)
 
 
 def defense_from_spec(spec: str) -> Defense:
@@ -180,10 +180,10 @@ def defense_from_spec(spec: str) -> Defense:
     ----------
     spec : str
         ``name`` or ``name:key=value,key=value``, with the names and parameters of
-        :func:`create_defense`; see :func:`splic_ext.specs.parse_spec` for values. A class of one's
-        own by its place: ``package.module:Class`` or ``folder/file.py:Class``, with parameters
-        after a second colon; its code is run. A name that is known wins over a module of that name.
-        ``a+b`` is defence b after defence a.
+        :func:`create_defense`, its default preset too; see :func:`splic_ext.specs.parse_spec` for
+        values. A class of one's own by its place: ``package.module:Class`` or
+        ``folder/file.py:Class``, with parameters after a second colon; its code is run. A name that
+        is known wins over a module of that name. ``a+b`` is defence b after defence a.
 
     Returns
     -------

@@ -140,7 +140,7 @@ class SRF(SPLIC):
     Examples
     --------
     >>> SRF(seed=0).options
-    SolverOptions(tv_weight=0.0, channels='separate')
+    SolverOptions.preset('paper', tv_weight=0.0, channels='separate')
     """
 
     def __init__(

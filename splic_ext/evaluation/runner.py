@@ -71,7 +71,8 @@ def evaluate(
         :func:`splic_ext.data.as_dataset` takes: a pair ``(images, labels)``, a data set of torch.
     defenses : mapping or sequence
         Defences, plain modules from images to images, or texts such as ``splic:recommended`` and
-        ``mine.py:Median``; see :func:`splic_ext.evaluation.named_defenses`.
+        ``mine.py:Median``; see :func:`splic_ext.evaluation.named_defenses`. ``splic`` has the
+        preset ``"paper"``.
     attacks : mapping or sequence, optional
         Attacks, texts such as ``pgd:steps=40``, or functions of model, images and labels, as those
         of other libraries; see :func:`splic_ext.evaluation.named_attacks`. None: clean images only.

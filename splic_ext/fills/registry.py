@@ -102,7 +102,7 @@ def create_fill(name: str, **parameters: Any) -> Fill:
         zero = parameters["start"] == "zero"
         changes["start"] = "zero" if zero else "image"
         parameters["start"] = None if zero else parameters["start"]
-    return build(options=SolverOptions.preset(preset).replace(**changes), **parameters)
+    return build(options=SolverOptions.preset(preset, **changes), **parameters)
 
 
 def fill_from_spec(spec: str) -> Fill:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import splic_ext
+from splic_ext.options import SolverOptions
 
 __all__ = [
     "CERTIFY_CODE",
@@ -30,6 +31,7 @@ __all__ = [
     "fingerprint_source",
     "fingerprint_weights",
     "package_versions",
+    "stable_repr",
 ]
 
 #: Distributions whose version is recorded, installed or not.
@@ -96,8 +98,26 @@ def fingerprint_module(module: nn.Module) -> str:
     """
     kinds = [f"{type(part).__module__}.{type(part).__qualname__}" for part in module.modules()]
     return fingerprint(
-        {"kinds": kinds, "repr": repr(module), "weights": fingerprint_weights(module)}
+        {"kinds": kinds, "repr": stable_repr(module), "weights": fingerprint_weights(module)}
     )
+
+
+def stable_repr(module: nn.Module) -> str:
+    """Return the repr of a module, with solver options by what differs from the defaults.
+
+    Their own repr names the nearest preset, which a preset to come may change.
+
+    >>> from splic_ext.defenses import SPLIC
+    >>> stable_repr(SPLIC("recommended", seed=0))[:60]
+    'SPLIC(options=SolverOptions(tv_weight=0.1, max_iterations=56'
+    """
+    text, defaults = repr(module), SolverOptions().to_dict()
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, SolverOptions):
+                changed = (f"{k}={v!r}" for k, v in value.to_dict().items() if v != defaults[k])
+                text = text.replace(repr(value), f"SolverOptions({', '.join(changed)})")
+    return text
 
 
 def fingerprint_own(module: Any) -> str:

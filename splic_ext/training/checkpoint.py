@@ -46,8 +46,8 @@ class Checkpoint:
     """All that a training needs to go on.
 
     `identity` and `environment` are those of the plan; `scaler` is that of the loss, for float16;
-    `averaged` counts the updates that the running average has seen. Names of tensors are
-    "model/...", "momentum/...", "average/...".
+    `averaged` counts the updates that the running average has seen; `notes` are what was warned of
+    at the beginning. Names of tensors are "model/...", "momentum/...", "average/...".
     """
 
     identity: dict[str, Any]
@@ -56,6 +56,7 @@ class Checkpoint:
     scaler: dict[str, Any]
     averaged: int
     tensors: dict[str, torch.Tensor]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, trainer: Trainer) -> Checkpoint:
@@ -71,7 +72,8 @@ class Checkpoint:
             tensors |= _prefixed("average/", learner.average.module.state_dict())
             averaged = int(learner.average.n_averaged)
         scaler = learner.scaler.state_dict()
-        return cls(plan.identity, plan.environment, trainer.position, scaler, averaged, tensors)
+        parts = plan.identity, plan.environment, trainer.position, scaler, averaged, tensors
+        return cls(*parts, trainer.notes)
 
     def restore(self, trainer: Trainer) -> None:
         """Put a training of the same identity into this state."""
@@ -87,7 +89,7 @@ class Checkpoint:
             learner.average.n_averaged.fill_(self.averaged)
         if self.scaler:
             learner.scaler.load_state_dict(self.scaler)
-        trainer.position = self.position
+        trainer.position, trainer.notes = self.position, self.notes
 
     @property
     def finite(self) -> bool:
@@ -107,6 +109,7 @@ class Checkpoint:
             "position": encode(self.position),
             "scaler": self.scaler,
             "averaged": self.averaged,
+            "notes": self.notes,
         }
         meta["sha256"] = _checksum(meta, self.tensors)
         write_tensors(path, self.tensors, {META: json.dumps(meta)})
@@ -142,7 +145,8 @@ class Checkpoint:
         try:
             position = decode(Position, meta["position"], "position")
             parts = meta["identity"], meta["environment"], position, meta["scaler"]
-            return cls(*parts, int(meta["averaged"]), tensors)
+            notes = tuple(map(str, meta.get("notes", ())))  # older files have none
+            return cls(*parts, int(meta["averaged"]), tensors, notes)
         except (KeyError, TypeError, ValueError) as error:
             raise _refused(path, f"is damaged ({reason_of(error)})") from error
 

@@ -77,8 +77,9 @@ class TrainingOptions:
         Let ``torch.compile`` compile the network.
     defense : str, default "identity"
         A text for :func:`splic_ext.defenses.defense_from_spec`: the network learns the defended
-        images. A class of one's own, such as ``"mine.py:Median"``, is imported when the training
-        begins, not here. For an object see `defense` of :func:`splic_ext.training.train`.
+        images. ``"splic"`` has the preset ``"paper"``, unless another is named. A class of one's
+        own, such as ``"mine.py:Median"``, is imported when the training begins, not here. For an
+        object see `defense` of :func:`splic_ext.training.train`.
     copies : int, default 0
         0: fresh masks in each epoch. K: the data set is defended K times beforehand, and epoch e
         learns copy e mod K; images are then shifted and mirrored after the defence. A defence

@@ -27,6 +27,7 @@ from splic_ext.runs.fingerprints import (
     fingerprint_source,
     fingerprint_weights,
     package_versions,
+    stable_repr,
 )
 from splic_ext.runs.inputs import (
     MOST_SHARED,
@@ -236,7 +237,7 @@ def _architecture(network: nn.Module) -> str:
     return fingerprint(
         {
             "kinds": [f"{type(m).__module__}.{type(m).__qualname__}" for m in network.modules()],
-            "repr": repr(network),
+            "repr": stable_repr(network),
             "shapes": {
                 name: f"{value.dtype}{tuple(value.shape)}"
                 for name, value in network.state_dict().items()

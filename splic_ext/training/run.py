@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -25,6 +26,7 @@ from splic_ext.training.copies import BLOCK, Copies
 from splic_ext.training.folder import WEIGHTS, TrainingFolder
 from splic_ext.training.options import TrainingOptions
 from splic_ext.training.plan import Plan, make_plan
+from splic_ext.training.probe import loss_note
 from splic_ext.training.processes import join_processes, limited_threads, local_device
 from splic_ext.training.records import TrainingRecord, TrainingResult
 from splic_ext.training.trainer import Trainer
@@ -122,7 +124,8 @@ def train(
     Warns
     -----
     UserWarning
-        A checkpoint of other versions or another device; a defended copy that is damaged.
+        A checkpoint of other versions or another device; a defended copy that is damaged; a
+        defence that leaves little of what tells the classes apart.
 
     Notes
     -----
@@ -213,8 +216,18 @@ def _result(plan: Plan, folder: TrainingFolder, overwrite: bool, shown: bool) ->
         trainer = Trainer(plan)
         if checkpoint is not None:
             checkpoint.restore(trainer)
+        elif plan.processes.first:
+            _look(trainer)
         _train(trainer, folder, shown)
         return _finish(trainer, folder)
+
+
+def _look(trainer: Trainer) -> None:
+    """Warn if the defence leaves little to learn."""
+    note = loss_note(trainer.plan)
+    if note is not None:
+        trainer.notes = (note,)
+        warnings.warn(note, stacklevel=4)
 
 
 def _train(trainer: Trainer, folder: TrainingFolder, shown: bool) -> None:
@@ -277,7 +290,7 @@ def _finish(trainer: Trainer, folder: TrainingFolder) -> TrainingResult:
         history=trainer.position.history,
         processes=plan.processes.count,
         provenance=made_now(plan.environment, plan.device, plan.command),
-        notes=tuple(folder.notes),
+        notes=(*trainer.notes, *folder.notes),
     )
     if plan.processes.first:
         folder.finish(network, record)

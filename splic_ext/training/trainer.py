@@ -54,6 +54,8 @@ class Trainer:
         self.position = Position()
         self.progress = Progress({})
         self.copies: Sequence[npt.NDArray[np.uint8]] = ()
+        #: What was warned of at the beginning.
+        self.notes: tuple[str, ...] = ()
         self.learner = Learner(plan)
         self.defense: Defense = plan.defense
         self.hiding = self.options.build_hiding()

@@ -73,8 +73,8 @@ def evaluate_adaptively(
         of torch.
     defense : Defense, nn.Module or str, default "splic"
         The defence, a plain module from images to images, or a text; see
-        :func:`splic_ext.defenses.as_defense`. One that is not of this library is tried on a few
-        images first.
+        :func:`splic_ext.defenses.as_defense`. ``"splic"`` has the preset ``"paper"``. One that is
+        not of this library is tried on a few images first.
     size : {"smoke", "small", "full"} or Size, default "small"
         How many images, steps, draws and queries.
     sections : sequence of str, optional
