@@ -25,7 +25,7 @@ def try_own(
     device: str | None,
 ) -> None:
     """Raise unless the defences take the images, and have the gradients that are attacked by."""
-    for subject in subjects:
+    for subject in subjects if defenses else ():
         place = resolve_device(device, "" if subject.model is None else subject.model)
         few = torch.from_numpy(subject.dataset.first(4).to_float()).to(place)
         for title, defense in defenses.items():
