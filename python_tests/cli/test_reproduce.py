@@ -43,9 +43,22 @@ def files(made, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for path in made.iterdir():
         shutil.copy(path, tmp_path)
+    (tmp_path / "net.py").write_text(NET, encoding="utf-8")
     return tmp_path
 
 
+NET = """
+import torch
+from torch import nn
+
+def make(num_classes, channels, side=32):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, num_classes))
+
+class Blur(nn.Module):
+    def forward(self, images):
+        return nn.functional.avg_pool2d(images, 3, 1, 1)
+"""
 SVHN = ("--svhn", "mine.npz", "--svhn-weights", "svhn_vgg.pt")
 CIFAR10 = ("--cifar10", "other.npz", "--cifar10-weights", "resnet20.pt")
 QUICK = ("--draws", 1, "--limit", 2, "--attack", "fgsm")
@@ -145,6 +158,23 @@ def test_both_kinds_into_the_default_folder(files):
         (("table4", *SVHN[:2], "--svhn-weights", "resnet20.pt"), 2, "is of another network than"),
         (("table4", *SVHN, "--device", "gpu"), 2, "--device must be one that torch can use"),
         (("table4", *SVHN, "-o", "mine.npz"), 2, "--out must be a folder, got the file"),
+        (("figure4", *SVHN, "--defense", "jpeg"), 2, "--defense are for table1, table2, table3"),
+        (("table4", *SVHN, "--defense", "splic"), 2, "--defense of table4 must be others than its"),
+        (("table4", *SVHN, "--defense", "no.py:X"), 2, "the file 'no.py' of a defence cannot be"),
+        (("table4", *SVHN, "--mean", 0.5, "--std", 1), 2, "--mean and --std are for a network of"),
+        (("table3", "--model", "net.py:make"), 2, "for images of one kind, got none; give one of"),
+        (
+            ("table3", "--digits", "--shapes", "--weights", "x.pt"),
+            2,
+            "--model and --weights are for images of one kind, got digits and shapes; give one of",
+        ),
+        (("table4", *SVHN, "--weights", "x.pt"), 2, "contradict --svhn-model and --svhn-weights"),
+        (("table3", "--digits", "--model", "digits_cnn"), 2, "--weights must be given for the"),
+        (
+            ("table4", *SVHN[:2], "--model", "net.py:make", "--mean", "0.5"),
+            2,
+            "--mean and --std belong together, got --mean alone; give both",
+        ),
     ],
 )
 def test_failures_end_with_a_message_and_a_code(files, arguments, code, message):
@@ -175,6 +205,7 @@ def test_all_flags_and_ctrl_c(files, monkeypatch):
     assert given == {
         "draws": 1, "seed": 0, "limit": 2, "slow_limit": 5, "attacks": ["fgsm"], "batch_size": 7,
         "budget": None, "output": Path("here"), "device": "cpu", "progress": False,
+        "defenses": (),
     }  # fmt: skip
 
 
@@ -199,6 +230,52 @@ def test_smoke_needs_no_data(files, monkeypatch):
     assert {point.dataset for point in result.points} == {"shapes"}
     assert "result: out/figure12.json, _points.csv, .md, .png" in shown.stderr.replace(os.sep, "/")
     assert (files / "out" / "figure12.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_defence_and_a_network_of_ones_own(files):
+    """Numbers of the library; another file of the defence is another defence."""
+    arguments = (
+        "table4", "--svhn", "mine.npz", "--model", "net.py:make", "--mean", "0.5", "--std",
+        "0.25,0.5,0.25", "--defense", "net.py:Blur", *QUICK, "-o", "out",
+    )  # fmt: skip
+    shown = reproduced(*arguments)
+    found = ExperimentResult.from_json((files / "out" / "table4.json").read_text())
+    data = load_dataset("mine.npz")
+    network = load_network("net.py:make", mean=0.5, std=[0.25, 0.5, 0.25], dataset=data)
+    expected = reproduce(
+        "table4", [Subject("svhn", data, network, "net.py:make")], draws=1, limit=2,
+        attacks=["fgsm"], defenses=["net.py:Blur"],
+    )  # fmt: skip
+    assert numbers(found) == numbers(expected)
+    assert {row.model for row in found.rows} == {row.model for row in expected.rows}
+    assert [row.attack for row in found.select(method="net.py:Blur")] == ["clean", "FGSM"]
+    assert "net.py:Blur" in shown.stdout
+    before = part_times(files / "out")
+    reproduced(*arguments, "-q")
+    assert part_times(files / "out") == before
+    (files / "net.py").write_text(NET.replace("return nn.f", "return 1 - nn.f"))
+    reproduced(*arguments, "-q")
+    assert before.items() < part_times(files / "out").items()
+
+
+def test_a_network_for_images_that_need_no_file(files, monkeypatch):
+    given = []
+
+    def keep(name, subjects, **arguments):
+        given.extend(subjects)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("splic_ext.experiments.reproduce", keep)
+    torch.save(build_model("shapes_cnn").state_dict(), "shapes.pt")
+    few = ("--shapes", "--limit", 4)
+    reproduced("table3", *few, "--weights", "shapes.pt", code=130)
+    reproduced("table3", *few, "--model", "net.py:make", "--mean", 0.5, "--std", 1, code=130)
+    reproduced("figure6", *few, "--model", "net.py:make", code=130)
+    reproduced("table3", *few, code=130)
+    assert [subject.model_name for subject in given] == ["shapes_cnn", *["net.py:make"] * 2, None]
+    assert [hasattr(subject.model, "normalize") for subject in given[1:3]] == [True, False]
+    assert [subject.training is None for subject in given] == [True, True, False, False]
+    assert {subject.kind for subject in given} == {"shapes"}
 
 
 def test_training_images(files, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.networks import MODELS, Mean, Std, constants, network_option
 from splic_ext.cli.options import (
     BatchSize,
     Device,
@@ -21,6 +23,7 @@ from splic_ext.cli.options import (
     run_option,
 )
 from splic_ext.data import DATASETS, load_dataset
+from splic_ext.outside import split_place
 
 if TYPE_CHECKING:
     from splic_ext.experiments import ExperimentResult, Subject
@@ -28,7 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["reproduce"]
 
 #: Kind of images -> the network that --KIND-weights are of.
-USUAL = {"cifar10": "resnet20", "svhn": "svhn_vgg"}
+USUAL = {
+    "cifar10": "resnet20",
+    "svhn": "svhn_vgg",
+    "digits": "digits_cnn",
+    "shapes": "shapes_cnn",
+}
 
 
 def reproduce(
@@ -97,6 +105,20 @@ def reproduce(
         ),
     ] = False,
     root: Root = None,
+    model: Annotated[
+        str | None,
+        network_option(
+            metavar="NAME|PLACE",
+            help=f"With images of one kind: a network in place of the one that is trained: "
+            f"{MODELS}",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        network_option(metavar="FILE", help="Weights of --model; your own may go without."),
+    ] = None,
+    mean: Mean = None,
+    std: Std = None,
     budget: Annotated[
         str | None,
         run_option(
@@ -131,6 +153,15 @@ def reproduce(
     attack: Annotated[
         list[str] | None, run_option(metavar="NAME", help="Only this attack. Repeatable.")
     ] = None,
+    defense: Annotated[
+        list[str] | None,
+        run_option(
+            metavar="SPEC",
+            help="One more defence, a row beside those of table1 to table4, figure7, frontier and "
+            "ranking: your own as file.py:Class:option=value, or one such as jpeg:quality=75. "
+            "Repeatable.",
+        ),
+    ] = None,
     draws: Annotated[
         int | None,
         run_option(
@@ -148,7 +179,8 @@ def reproduce(
 
     Networks are trained where they are needed. Three experiments are not in the paper. frontier
     compares SPLIC with plain denoising at equal clean accuracy; ranking does the same with a
-    network trained on each; hypotheses looks for what explains the distance to the paper.
+    network trained on each; hypotheses looks for what explains the distance to the paper. Your own
+    defence stands beside the paper's with --defense.
 
     After a crash or Ctrl-C the same command goes on where it was. Exit codes are those of
     `splic-ext evaluate`.
@@ -168,20 +200,17 @@ def reproduce(
             raise ValueError("--attack is for a single experiment; leave it out")
         chosen = experiments.EXPERIMENTS.get(name)
         trains = name == "all" or (chosen is not None and chosen.trains)
+        kinds = {
+            "cifar10": _Kind(cifar10_model, cifar10_weights, cifar10_train, tuple(cifar10 or ())),
+            "svhn": _Kind(svhn_model, svhn_weights, svhn_train, tuple(svhn or ())),
+            "digits": _Kind(places=("digits",) if digits else ()),
+            "shapes": _Kind(places=("shapes",) if shapes else ()),
+        }
         subjects = [
             subject
-            for kind, own, places, weights, training in (
-                ("cifar10", cifar10_model, cifar10, cifar10_weights, cifar10_train),
-                ("svhn", svhn_model, svhn, svhn_weights, svhn_train),
-            )
-            for subject in _subjects(
-                kind, own, places or [], weights, training, root, limit, trains
-            )
+            for kind, asked in _with_network(kinds, model, weights, mean, std).items()
+            for subject in _subjects(kind, asked, root, limit, trains)
         ]
-        if digits:
-            subjects.append(experiments.digits_subject(limit))
-        if shapes:
-            subjects.append(experiments.shapes_subject(limit))
         given: dict[str, Any] = {
             "budget": budget,
             "draws": draws,
@@ -193,6 +222,7 @@ def reproduce(
             "device": device,
             "progress": not quiet,
             "command": command_line(),
+            "defenses": defense or (),
         }
         found = subjects if subjects or budget != "smoke" else None
         if name == "all":
@@ -206,18 +236,57 @@ def reproduce(
     _tell(result, out, quiet)
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What the command line says of images of a kind: their places, a network, how to train one."""
+
+    model: str | None = None
+    weights: Path | None = None
+    training: str | None = None
+    places: tuple[str, ...] = ()
+    #: Of a network of one's own; none: it normalises itself.
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+
+def _with_network(
+    kinds: dict[str, _Kind], model: str | None, weights: Path | None, mean: Any, std: Any
+) -> dict[str, _Kind]:
+    """Return the kinds with the network of --model, and --mean and --std for those of one's own."""
+    kinds = dict(kinds)
+    if model is not None or weights is not None:
+        given = [kind for kind, asked in kinds.items() if asked.places]
+        if len(given) != 1:
+            raise ValueError(
+                "--model and --weights are for images of one kind, got "
+                f"{' and '.join(given) or 'none'}; give one of --cifar10, --svhn, --digits, "
+                "--shapes, or use --cifar10-model and the like"
+            )
+        (kind,) = given
+        if kinds[kind].model is not None or kinds[kind].weights is not None:
+            raise ValueError(
+                f"--model and --weights contradict --{kind}-model and --{kind}-weights; give the "
+                "one or the other"
+            )
+        kinds[kind] = replace(kinds[kind], model=model, weights=weights)
+    if mean is None and std is None:
+        return kinds
+    own = [kind for kind, asked in kinds.items() if split_place(asked.model or "") is not None]
+    if not own:
+        raise ValueError(
+            "--mean and --std are for a network of your own; give it by --model, --cifar10-model "
+            "or --svhn-model, or leave them out"
+        )
+    means, stds = constants("mean", mean), constants("std", std)
+    return kinds | {kind: replace(kinds[kind], mean=means, std=stds) for kind in own}
+
+
 def _subjects(
-    kind: str,
-    own: str | None,
-    places: list[str],
-    weights: Path | None,
-    training: str | None,
-    root: Path | None,
-    limit: int | None,
-    trains: bool,
+    kind: str, asked: _Kind, root: Path | None, limit: int | None, trains: bool
 ) -> Iterator[Subject]:
     """Yield the images of a kind with their network, or with images to train one on."""
-    if not places and (weights or training or own):
+    given = asked.weights is not None or asked.model is not None
+    if not asked.places and (given or asked.training):
         raise ValueError(
             f"--{kind}-weights, --{kind}-model and --{kind}-train belong to --{kind}, the test "
             "images; give them"
@@ -225,16 +294,20 @@ def _subjects(
     from splic_ext.evaluation import load_network
     from splic_ext.experiments import Subject
 
-    network, given = own or USUAL[kind], weights is not None or own is not None
-    for place in places:
-        source = training or (place if place in DATASETS else None)
+    network = asked.model or USUAL[kind]
+    for place in asked.places:
+        source = asked.training or (place if place in DATASETS else None)
         if source is None and (trains or not given):
             raise ValueError(
                 f"--{kind} {place} must come with --{kind}-train, images to train networks on"
                 f"{'' if trains else f', or with --{kind}-weights'}; give it"
             )
         data = load_dataset(place, "test", root, limit)
-        model = load_network(network, weights, dataset=data) if given else None
+        model = None
+        if given:
+            model = load_network(
+                network, asked.weights, mean=asked.mean, std=asked.std, dataset=data
+            )
         learned = None
         if source is not None and (trains or model is None):
             learned = load_dataset(source, "train", root)

@@ -96,6 +96,8 @@ class Bench:
     settings: Settings
     #: By fingerprint: those that were trained, by this experiment or another of the same run.
     networks: dict[str, Network] = field(default_factory=dict)
+    #: Defences that were given, by name: rows beside those of the experiment.
+    own: Mapping[str, Defense] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def recipe(self, subject: Subject) -> Recipe:
@@ -109,18 +111,23 @@ class Bench:
             )
         return recipe
 
-    def trained(self, subject: Subject, **plan: Any) -> Network:
-        """Return a network, trained now or before; the plan is as for `make_plan`."""
+    def defense(self, name: str) -> Defense | str:
+        """Return a defence that was given under this name, else the name, which is a text."""
+        return self.own.get(name, name)
+
+    def trained(self, subject: Subject, defense: str = "identity", **plan: Any) -> Network:
+        """Return a network, trained now or before; the rest of the plan is as for `make_plan`."""
         assert subject.training is not None  # check_subjects has seen to it
         settings = self.settings
-        made = make_plan(settings.budget, self.recipe(subject), **plan)
+        own = (defense, self.own[defense]) if defense in self.own else None
+        made = make_plan(settings.budget, self.recipe(subject), defense=defense, own=own, **plan)
         if settings.work is None:  # there is no place for completed copies
             made = replace(made, options=replace(made.options, copies=0))
         network = train_network(
             made, subject.training, folder=settings.work, known=self.networks,
             device=settings.device, progress=settings.progress, command=settings.command,
         )  # fmt: skip
-        self._note(network.note)
+        self.note(network.note)
         return network
 
     def undefended(self, subject: Subject) -> Network:
@@ -136,7 +143,7 @@ class Bench:
             architecture = self.recipe(subject).surrogate
             return self.trained(subject, seed=SURROGATE_SEED, architecture=architecture)
         network = self.undefended(subject)
-        self._note(network.note)
+        self.note(network.note)
         return network
 
     def paper_attacks(self, names: Sequence[str]) -> dict[str, Attack]:
@@ -149,14 +156,14 @@ class Bench:
             "cw": CarliniWagner(iterations=iterations),
         }
         if "cw" in asked and iterations != PAPER_ITERATIONS:
-            self._note(f"CW: {iterations} iterations in place of {PAPER_ITERATIONS}")
+            self.note(f"CW: {iterations} iterations in place of {PAPER_ITERATIONS}")
         return {name: known[name] for name in asked}
 
     def evaluate(
         self,
         subject: Subject,
         network: Network,
-        defenses: Mapping[str, Defense | str] | Sequence[Defense | str],
+        defenses: Mapping[str, Defense | str] | Sequence[str],
         attacks: Mapping[str, Attack | str] | Sequence[Attack | str] = (),
         *,
         limit: int | None,
@@ -165,6 +172,8 @@ class Bench:
     ) -> EvaluationReport:
         """Evaluate a network behind defences on the first `limit` images."""
         settings = self.settings
+        if not isinstance(defenses, Mapping):
+            defenses = {name: self.defense(name) for name in defenses}
         with not_warned():
             report = evaluate(
                 network.model, subject.dataset, defenses=defenses, attacks=attacks,
@@ -176,7 +185,7 @@ class Bench:
                 progress=settings.progress, command=settings.command,
             )  # fmt: skip
         if is_weak(report.notes):
-            self._note(WEAK_NOTE)
+            self.note(WEAK_NOTE)
         return report
 
     def records(
@@ -217,6 +226,7 @@ class Bench:
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Note what a reader should know, once."""
         if text not in self.notes:
             self.notes.append(text)

@@ -8,12 +8,14 @@ from pathlib import Path
 from torch import nn
 
 from splic_ext.data import Dataset
+from splic_ext.defenses import Defense
 from splic_ext.experiments.budgets import Budget, Recipe
 from splic_ext.runs.fingerprints import (
     TRAINING_CODE,
     code_fingerprint,
     fingerprint,
     fingerprint_arrays,
+    fingerprint_own,
     package_versions,
 )
 from splic_ext.training import TrainingOptions, train
@@ -40,12 +42,15 @@ class Plan:
     options: TrainingOptions
     #: Most training images, the first ones.
     images: int
+    #: Name and object of a defence that takes the place of that of the options.
+    own: tuple[str, Defense] | None = None
 
     def describe(self, dataset: Dataset) -> str:
         """Return a note for a result."""
         options = self.options
         count = min(self.images, len(dataset))
-        behind = "" if options.defense == "identity" else f" behind {options.defense}"
+        defense = options.defense if self.own is None else self.own[0]
+        behind = "" if defense == "identity" else f" behind {defense}"
         plural = "" if options.epochs == 1 else "s"
         how = "" if options.adversarial is None else f", attacked by {options.adversarial}"
         if options.adversarial_warmup_epochs:
@@ -61,12 +66,16 @@ def make_plan(
     recipe: Recipe,
     *,
     defense: str = "identity",
+    own: tuple[str, Defense] | None = None,
     adversarial: bool = False,
     seed: int = 0,
     architecture: str | None = None,
     epochs: int | None = None,
 ) -> Plan:
-    """Return how a network of a budget is trained; what is not given is as the recipe says."""
+    """Return how a network of a budget is trained; what is not given is as the recipe says.
+
+    `own`, a name and a defence, takes the place of the text `defense`.
+    """
     usual = recipe.adversarial_architecture if adversarial else recipe.architecture
     length = recipe.adversarial_epochs if adversarial else recipe.epochs
     options = TrainingOptions(
@@ -78,14 +87,14 @@ def make_plan(
         precision=budget.precision,
         crop=recipe.crop,
         flip=recipe.flip,
-        defense=defense,
+        defense=defense if own is None else "identity",
         copies=0 if adversarial or defense == "identity" else budget.copies,
         adversarial=budget.adversary if adversarial else None,
         adversarial_warmup_epochs=recipe.growth if adversarial else 0.0,
         seed=seed,
     )
     images = recipe.adversarial_images if adversarial else recipe.images
-    return Plan(usual if architecture is None else architecture, options, images)
+    return Plan(usual if architecture is None else architecture, options, images, own)
 
 
 def train_network(
@@ -103,22 +112,23 @@ def train_network(
     Networks are kept below ``folder/networks/FINGERPRINT``, and in `known` by their fingerprint.
     """
     chosen = dataset.first(plan.images)
-    key = fingerprint(
-        {
-            "code": code_fingerprint(TRAINING_CODE),
-            "versions": package_versions(),
-            "architecture": plan.architecture,
-            "options": plan.options.identity(),
-            "images": fingerprint_arrays(chosen.images, chosen.labels),
-            "classes": len(chosen.classes),
-        }
-    )
+    defense = None if plan.own is None else plan.own[1]
+    parts = {
+        "code": code_fingerprint(TRAINING_CODE),
+        "versions": package_versions(),
+        "architecture": plan.architecture,
+        "options": plan.options.identity(),
+        "images": fingerprint_arrays(chosen.images, chosen.labels),
+        "classes": len(chosen.classes),
+    }
+    key = fingerprint(parts if defense is None else {**parts, "defence": fingerprint_own(defense)})
     if key not in known:
         place = None if folder is None else folder / "networks" / key[:40]
         result = train(
             plan.architecture,
             chosen,
             plan.options,
+            defense=defense,
             output=place,
             cache=None if folder is None else folder / "copies",
             # The folder is this network's own: what does not fit there is damaged.

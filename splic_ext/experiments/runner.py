@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from splic_ext.checks import check_integer
+from splic_ext.defenses import Defense
 from splic_ext.evaluation.guards import check_output
+from splic_ext.evaluation.inputs import named_defenses
 from splic_ext.experiments.bench import PAPER_ITERATIONS, Bench, Settings
 from splic_ext.experiments.budgets import BUDGETS, Budget, resolve_budget
 from splic_ext.experiments.figures.features import require_sklearn
 from splic_ext.experiments.networks import Network
+from splic_ext.experiments.own import own_notes, try_own
 from splic_ext.experiments.registry import EXPERIMENTS, Experiment
 from splic_ext.experiments.results.drawing import require_matplotlib
 from splic_ext.experiments.results.keys import SMOKE
@@ -35,6 +40,7 @@ def reproduce(
     limit: int | None = None,
     slow_limit: int | None = None,
     attacks: Sequence[str] | None = None,
+    defenses: Mapping[str, nn.Module | str] | Sequence[nn.Module | str] = (),
     batch_size: int = 100,
     output: str | os.PathLike[str] | None = None,
     device: str | None = None,
@@ -64,6 +70,11 @@ def reproduce(
         The same for attacks of thousands of steps (CW); without a budget 500.
     attacks : sequence of str, optional
         Some of the attacks of "table1", "table3", "table4", "figure7" or "frontier"; default: all.
+    defenses : mapping or sequence of Defense, nn.Module or str, optional
+        More defences: each becomes a row beside those of "table1" to "table4", "figure7",
+        "frontier" or "ranking", with networks trained on it where the others have some. A text
+        names itself, an object by its repr, and in a mapping the keys are the names; see
+        :func:`splic_ext.defenses.as_defense`. Each is tried on a few images first.
     output : path, optional
         Folder for the files of the result, see :meth:`ExperimentResult.save`; those of an earlier
         run are replaced. Below ``work`` are finished parts and networks: the same call takes them
@@ -78,7 +89,8 @@ def reproduce(
     ValueError
         The name, budget or attack is unknown; there is no subject, or two have one name; a
         subject is of data that the experiment does not take, or lacks training images; a
-        parameter is out of its range.
+        parameter is out of its range; `defenses` are not for this experiment, have a name of its
+        own, cannot be attacked by BPDA where it does so, or do not return images as they must.
     MissingExtraError
         Matplotlib or scikit-learn is not installed, and is needed. Nothing has been computed.
     TypeError, AttackError, OSError
@@ -103,7 +115,7 @@ def reproduce(
     bench = _prepare(
         name, found, chosen, attacks=attacks, draws=draws, seed=seed, limit=limit,
         slow_limit=slow_limit, batch_size=batch_size, output=output, device=device,
-        progress=progress, command=command,
+        progress=progress, command=command, defenses=defenses,
     )  # fmt: skip
     return _run(bench)
 
@@ -112,6 +124,7 @@ def reproduce_all(
     subjects: Sequence[Subject] | None = None,
     *,
     budget: str | Budget = "cpu",
+    defenses: Mapping[str, nn.Module | str] | Sequence[nn.Module | str] = (),
     output: str | os.PathLike[str] | None = None,
     **given: Any,
 ) -> Iterator[ExperimentResult]:
@@ -124,6 +137,8 @@ def reproduce_all(
     subjects, budget, output
         As for :func:`reproduce`. An experiment leaves out subjects that it does not take; if it
         takes none, it is left out.
+    defenses
+        As for :func:`reproduce`, for the experiments that take them.
     **given
         Other parameters of :func:`reproduce`, but `attacks`.
 
@@ -139,6 +154,7 @@ def reproduce_all(
     """
     chosen = resolve_budget(budget)
     found = _default_subjects(chosen) if subjects is None else subjects
+    own = _named(defenses)
     known: dict[str, Network] = {}
     plan: list[Bench] = []
     for name, experiment in EXPERIMENTS.items():
@@ -148,7 +164,10 @@ def reproduce_all(
             some = [part for part in found if part.kind in tried]
             if found and not some:
                 continue
-        plan.append(_prepare(name, some, chosen, output=output, networks=known, **given))
+        mine = () if experiment.own is None else own
+        plan.append(
+            _prepare(name, some, chosen, defenses=mine, output=output, networks=known, **given)
+        )
     return map(_run, plan)
 
 
@@ -165,6 +184,7 @@ def _prepare(
     given: Budget | None,
     *,
     attacks: Sequence[str] | None = None,
+    defenses: Any = (),
     draws: int | None = None,
     seed: int = 0,
     limit: int | None = None,
@@ -210,12 +230,35 @@ def _prepare(
         progress=progress,
         command=command,
     )
-    bench = Bench(name, subjects, settings, {} if networks is None else networks)
+    beside = _check_defenses(name, experiment, defenses)
+    bench = Bench(name, subjects, settings, {} if networks is None else networks, beside)
     if experiment.trains:
         for subject in subjects:
             bench.recipe(subject)
+    try_own(name, beside, subjects, white=experiment.white, device=device)
     check_output(settings.output, "", overwrite=True)
     return bench
+
+
+def _named(defenses: Any) -> Mapping[str, Defense]:
+    """Return defences by name, of which there may be none."""
+    none = isinstance(defenses, (Mapping, Sequence)) and not defenses
+    return {} if none else named_defenses(defenses)
+
+
+def _check_defenses(name: str, experiment: Experiment, defenses: Any) -> Mapping[str, Defense]:
+    """Return defences by name, none of which is one of a row of the experiment."""
+    found = _named(defenses)
+    if found and experiment.own is None:
+        able = ", ".join(key for key, other in EXPERIMENTS.items() if other.own is not None)
+        raise ValueError(f"`defenses` are for {able}, got them for {name}; leave them out")
+    for title in found:
+        if title in (experiment.own or ()):
+            raise ValueError(
+                f"`defenses` of {name} must be others than its own, got {title!r}; leave it "
+                "out, or give yours another name"
+            )
+    return found
 
 
 def _check_attacks(name: str, experiment: Experiment, attacks: Sequence[str] | None) -> None:
@@ -235,7 +278,7 @@ def _check_attacks(name: str, experiment: Experiment, attacks: Sequence[str] | N
 def _run(bench: Bench) -> ExperimentResult:
     experiment, settings = EXPERIMENTS[bench.name], bench.settings
     outcome = experiment.run(bench)
-    notes = [f"seed {settings.seed}", *outcome.notes, *bench.notes]
+    notes = [f"seed {settings.seed}", *outcome.notes, *bench.notes, *own_notes(bench.own)]
     result = ExperimentResult(
         bench.name,
         experiment.title,

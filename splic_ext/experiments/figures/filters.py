@@ -6,7 +6,7 @@ from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.results.keys import PAPER_ATTACKS, WORST
 from splic_ext.experiments.results.rows import Point
 from splic_ext.experiments.tables.boxes import white_box_records
-from splic_ext.experiments.tables.trained import Method, method_rows, trained_for
+from splic_ext.experiments.tables.trained import Method, method_rows, own_methods, trained_for
 
 __all__ = ["FILTERS", "figure7"]
 
@@ -24,7 +24,7 @@ def figure7(bench: Bench) -> Outcome:
     attacks = bench.paper_attacks(tuple(PAPER_ATTACKS))
     for subject in bench.subjects:
         names: list[str] = []
-        for method in FILTERS:
+        for method in (*FILTERS, *own_methods(bench)):
             network = trained_for(bench, subject, method)
             records = bench.records(subject, network, attacks, defenses=[method.defense])
             if bench.settings.attacks is None:

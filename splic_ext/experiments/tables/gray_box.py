@@ -110,20 +110,21 @@ def make_table(bench: Bench) -> Outcome:
     """Make a table of :data:`TABLES`: attacks on the network, tried on it behind each defence."""
     table = TABLES[bench.name]
     attacks = bench.paper_attacks(table.attacks)
+    methods = {**table.methods, **{name: name for name in bench.own}}
     outcome = Outcome()
     for subject in bench.subjects:
         network = bench.undefended(subject)
-        records = bench.records(subject, network, attacks, defenses=list(table.methods))
-        outcome.rows += [_row(table, subject, record) for record in records]
+        records = bench.records(subject, network, attacks, defenses=list(methods))
+        outcome.rows += [_row(table, methods, subject, record) for record in records]
     return outcome
 
 
-def _row(table: GrayBoxTable, subject: Subject, record: Record) -> Row:
+def _row(table: GrayBoxTable, methods: Mapping[str, str], subject: Subject, record: Record) -> Row:
     printed_as = SAME.get(record.defense, record.defense)
     return Row.from_record(
         record,
         section=record.dataset.name,
-        method=table.methods[record.defense],
+        method=methods[record.defense],
         attack=attack_key(record.attack),
         paper=table.printed.get((subject.kind, printed_as, record.attack or CLEAN)),
     )

@@ -13,7 +13,7 @@ from splic_ext.experiments.subjects import Subject
 from splic_ext.experiments.tables.boxes import black_box_records, white_box_records
 from splic_ext.experiments.tables.trained import MENET
 
-__all__ = ["ranking"]
+__all__ = ["RANKED", "ranking"]
 
 #: SPLIC's candidates, by the scale of the budget as all values here. One mask each: a mean of
 #: several takes so many times as long, in each step of an attack.
@@ -36,6 +36,7 @@ STRENGTHS = {
     "cpu": (0.03, 0.05, 0.1, 0.15),
     "gpu": (0.02, 0.03, 0.05, 0.1, 0.15, 0.2),
 }
+_DENOISER = ("tv:weight={:g}", "total variation, {:g}")
 _ESTIMATIONS = ("usvt", "soft-impute", "nuclear-norm")
 #: ME-Net's.
 ESTIMATIONS = {"smoke": ("usvt",), "cpu": _ESTIMATIONS, "gpu": _ESTIMATIONS}
@@ -47,6 +48,14 @@ TITLES = {
     "soft-impute": "ME-Net (Soft-Impute)",
     "nuclear-norm": "ME-Net (nuclear norm)",
 }
+#: Texts and titles of the methods, at any scale.
+RANKED = frozenset(
+    [
+        *(spec for specs in CANDIDATES.values() for spec in specs),
+        *(text.format(w) for ws in STRENGTHS.values() for w in ws for text in _DENOISER),
+        *("SPLIC, paper's constants", "menet", *TITLES, *TITLES.values()),
+    ]
+)
 #: Of the training images, the last part, on which SPLIC is chosen.
 HELD_OUT = 5
 
@@ -55,13 +64,16 @@ def ranking(bench: Bench) -> Outcome:
     """Choose SPLIC on training images; rank it and its peers by clean accuracy, and attack them."""
     outcome = Outcome()
     budget = bench.settings.budget
-    denoisers = {f"tv:weight={w:g}": f"total variation, {w:g}" for w in budget.pick(STRENGTHS)}
+    spec, title = _DENOISER
+    denoisers = {spec.format(w): title.format(w) for w in budget.pick(STRENGTHS)}
+    given = {name: name for name in bench.own}
     for subject in bench.subjects:
         name = subject.name
         held_out, chosen, rival = _choose(bench, subject, denoisers)
         own = {chosen: f"SPLIC as chosen, {chosen}"}
         own |= {} if chosen == "splic" else {"splic": "SPLIC, paper's constants"}
         peers = {s: TITLES.get(s, s) for s in ("identity", *budget.pick(ESTIMATIONS))}
+        peers |= given
         tested = _rows(bench, subject, own | denoisers | peers, f"{name}, trained")
         before, after = _scores(held_out), _scores(tested)
         outcome.rows += held_out
@@ -73,6 +85,7 @@ def ranking(bench: Bench) -> Outcome:
                 **{spec: title for spec, title in denoisers.items() if title == rival},
                 menet: TITLES.get(menet, menet),
                 "identity": TITLES["identity"],
+                **given,
             }
             section = f"{name}, trained adversarially"
             outcome.rows += _rows(bench, subject, rivals, section, adversarial=True)

@@ -15,7 +15,8 @@ from splic_ext.experiments.tables import paper
 from splic_ext.experiments.tables.boxes import WORST_NOTE, white_box_records
 
 __all__ = [
-    "BLACK_BOX", "MENET", "WHITE_BOX", "Method", "method_rows", "table1", "table2", "trained_for",
+    "BLACK_BOX", "MENET", "SURROGATE", "WHITE_BOX", "Method", "method_rows", "own_methods",
+    "table1", "table2", "trained_for",
 ]  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def table1(bench: Bench) -> Outcome:
         surrogate = bench.surrogate(subject)
         attacks = bench.paper_attacks(tuple(PAPER_ATTACKS))
         own = bench.records(subject, surrogate, attacks, defenses=["identity"])
-        for method in BLACK_BOX:
+        for method in (*BLACK_BOX, *own_methods(bench)):
             network = trained_for(bench, subject, method)
             records = bench.records(
                 subject,
@@ -80,7 +81,7 @@ def table2(bench: Bench) -> Outcome:
     """White box: BPDA as the paper has it, and adaptive attacks, of which the worst counts."""
     outcome = Outcome()
     for subject in bench.subjects:
-        for method in WHITE_BOX:
+        for method in (*WHITE_BOX, *own_methods(bench), *own_methods(bench, adversarial=True)):
             network = trained_for(bench, subject, method)
             records = white_box_records(bench, subject, network, _spec(bench, method))
             outcome.rows += method_rows(subject, method, records, paper.TABLE2)
@@ -92,6 +93,12 @@ def table2(bench: Bench) -> Outcome:
         WORST_NOTE,
     ]
     return outcome
+
+
+def own_methods(bench: Bench, *, adversarial: bool = False) -> list[Method]:
+    """Return a method for each defence that was given."""
+    how = ", adversarial training" if adversarial else ""
+    return [Method("", f"{name}{how}", name, adversarial) for name in bench.own]
 
 
 def trained_for(bench: Bench, subject: Subject, method: Method) -> Network:
