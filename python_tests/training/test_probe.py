@@ -89,7 +89,7 @@ def test_the_numbers_follow_from_data_defence_and_seed():
     [
         ("splic", 0.40, 0.45),
         ("splic:alternate=false", 0.72, 0.72),
-        ("splic:recommended", 0.84, 0.75),
+        ("splic:recommended", 0.80, 0.75),
     ],
 )
 def test_the_network_is_as_far_down_as_the_classifier(monkeypatch, spec, behind, network):
