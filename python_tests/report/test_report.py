@@ -265,6 +265,7 @@ def test_committed_results_make_a_page(tmp_path):
 def test_templates_are_installed():
     folder = resources.files("splic_ext.report") / "templates"
     assert {path.name for path in folder.iterdir()} == {
+        "head.html",
         "lesson.html",
         "page.html",
         "parts.html",
