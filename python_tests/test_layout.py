@@ -131,10 +131,19 @@ def test_no_modules_import_each_other():
     assert not circles
 
 
+def count_lines(paths):
+    return {path: len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+
+
 def test_no_file_is_long():
-    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path, _ in modules()}
+    lines = count_lines(path for path, _ in modules())
     assert {path.name: count for path, count in lines.items() if count > MOST_LINES} == {}
     assert sum(lines.values()) / len(lines) < MEAN_LINES
+
+
+def test_no_test_is_long():
+    lines = count_lines(Path(__file__).parent.rglob("*.py"))
+    assert {path.name: count for path, count in lines.items() if count > MOST_LINES} == {}
 
 
 # docs/architecture.md and its picture

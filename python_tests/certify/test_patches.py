@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
-import os
 import pickle
-import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from helpers.cli import command  # noqa: E402
-from helpers.evaluation import fit_digits, make_dataset, make_network  # noqa: E402
+from helpers.certify import kill_and_take_up  # noqa: E402
+from helpers.evaluation import fit_digits, make_dataset, make_network, timeless  # noqa: E402
 
 from splic_ext.certify import (  # noqa: E402
     CertificateReport,
-    FillSeconds,
     MaskedVote,
     attack_patches,
     certify_patches,
@@ -42,17 +36,6 @@ def digits():
 @pytest.fixture(scope="module")
 def network():
     return fit_digits()
-
-
-def timeless(report):
-    return [
-        dataclasses.replace(
-            record,
-            seconds=FillSeconds(),
-            provenance=dataclasses.replace(record.provenance, date="", command=None),
-        )
-        for record in report.records
-    ]
 
 
 def evaluated(network, digits, **changes):
@@ -401,23 +384,8 @@ def test_killed_and_taken_up_on_the_command_line(network, tmp_path):
     torch.save(build_model("digits_cnn").state_dict(), weights)
     given = ["certify", "--dataset", "digits", "--model", "digits_cnn", "--weights", str(weights)]
     given += ["--patch", "2", "--masks", "4", "--limit", "120", "--fill", "splic", "--fill", "gray"]
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    subprocess.run(command(*given, "-q", "-o", str(whole)), check=True, timeout=300)
-    process = subprocess.Popen(command(*given, "-q", "-o", str(out)))
-    parts = out / "parts"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if parts.exists() and len(list(parts.glob("*.npz"))) >= 2:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
-    process.wait(timeout=60)
-    assert process.returncode != 0
-    kept = {path: path.stat().st_mtime_ns for path in parts.glob("*.npz")}
-    assert len(kept) >= 2
-    subprocess.run(command(*given, "-q", "-o", str(out)), check=True, timeout=300)
-    assert all(path.stat().st_mtime_ns == kept[path] for path in kept)
-    reports = [CertificateReport.load(folder / "certificates.json") for folder in (whole, out)]
+    folders = kill_and_take_up([*given, "-q"], tmp_path)
+    reports = [CertificateReport.load(folder / "certificates.json") for folder in folders]
     assert timeless(reports[0]) == timeless(reports[1])
 
 

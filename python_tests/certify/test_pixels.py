@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
 from helpers.ablation import fit_ablated, torch
-from helpers.cli import command
-from helpers.evaluation import make_network
+from helpers.certify import kill_and_take_up
+from helpers.evaluation import make_network, timeless
 
 import splic_ext.certify.pixels as module
-from splic_ext.certify import PixelEvaluation, PixelSeconds, certify_pixels, evaluate_pixels
+from splic_ext.certify import PixelEvaluation, certify_pixels, evaluate_pixels
 from splic_ext.certify.pixel_tables import pixels_to_markdown
 from splic_ext.data import Dataset, load_dataset
 from splic_ext.evaluation.tables import percent
@@ -45,17 +40,6 @@ def evaluated(network, digits, **changes):
         **changes,
     }
     return evaluate_pixels(network, digits, **arguments)
-
-
-def timeless(found):
-    return [
-        dataclasses.replace(
-            report,
-            seconds=PixelSeconds(),
-            provenance=dataclasses.replace(report.provenance, date="", command=None),
-        )
-        for report in found.reports
-    ]
 
 
 def test_records_are_those_of_the_images(network, digits):
@@ -226,22 +210,7 @@ def test_killed_and_taken_up_on_the_command_line(tmp_path):
     given = ["certify", "--dataset", "digits", "--model", "digits_cnn", "--weights", str(weights)]
     given += ["--kept", "0.1", "--kept", "6", "--encoding", "splic", "--encoding", "mean"]
     given += ["--limit", "50", "--draws", "200", "-q"]
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    subprocess.run(command(*given, "-o", str(whole)), check=True, timeout=300)
-    process = subprocess.Popen(command(*given, "-o", str(out)))
-    parts = out / "parts"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if parts.exists() and len(list(parts.glob("*.npz"))) >= 2:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
-    process.wait(timeout=60)
-    assert process.returncode != 0
-    kept = {path: path.stat().st_mtime_ns for path in parts.glob("*.npz")}
-    assert len(kept) >= 2
-    subprocess.run(command(*given, "-o", str(out)), check=True, timeout=300)
-    assert all(path.stat().st_mtime_ns == kept[path] for path in kept)
-    found = [PixelEvaluation.load(folder / "pixels.json") for folder in (whole, out)]
+    folders = kill_and_take_up(given, tmp_path)
+    found = [PixelEvaluation.load(folder / "pixels.json") for folder in folders]
     assert timeless(found[0]) == timeless(found[1])
     assert np.unique([len(report.records) for report in found[1].reports]).tolist() == [50]

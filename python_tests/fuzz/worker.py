@@ -14,7 +14,8 @@ import warnings
 from pathlib import Path
 
 from fuzz.mutations import mutate
-from fuzz.readers import FAULTY, READERS, Reader
+from fuzz.readers import FAULTY, READERS
+from fuzz.samples import Reader
 
 #: Most seconds of a case, and bytes of memory that all cases of a process may add.
 HANG, MEMORY = 5.0, 2**29

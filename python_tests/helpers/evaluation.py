@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext.attacks import Attack  # noqa: E402
 from splic_ext.data import Dataset, load_dataset  # noqa: E402
-from splic_ext.evaluation import EvaluationReport, Seconds, evaluate  # noqa: E402
+from splic_ext.evaluation import EvaluationReport, evaluate  # noqa: E402
 
 CLASSES = 4
 
@@ -91,14 +91,14 @@ def run(model=None, dataset=None, **changes):
 
 
 def timeless(report):
-    """The records without what differs from run to run."""
+    """The records, or reports, of a report without what differs from run to run."""
     return [
         dataclasses.replace(
             record,
-            seconds=Seconds(),
+            seconds=type(record.seconds)(),
             provenance=dataclasses.replace(record.provenance, date="", command=None),
         )
-        for record in report.records
+        for record in getattr(report, "reports", None) or report.records
     ]
 
 

@@ -102,6 +102,37 @@ def updates(monkeypatch):
     return done
 
 
+def spy(monkeypatch):
+    """Note all batches that a network learns: images, labels."""
+    seen = []
+
+    def noted(self, images, labels, *rest):
+        seen.append((images.clone(), labels.clone()))
+        return _learn(self, images, labels, *rest)
+
+    monkeypatch.setattr(Learner, "learn", noted)
+    return seen
+
+
+def by_image(batches):
+    """Learnt images in the order of the data set, which their labels tell."""
+    images = torch.cat([images for images, _ in batches])
+    return images[torch.cat([labels for _, labels in batches]).argsort()]
+
+
+def numbered(count=12):
+    """Images of a class each."""
+    data = make_data(count)
+    return Dataset("numbered", data.images, np.arange(count), tuple(map(str, range(count))))
+
+
+def wide(count=12, channels=3):
+    """A linear network for :func:`numbered`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * channels, count))
+
+
 def files(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != "tensorboard")
 

@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 from helpers.training import (
     StopTraining,
+    by_image,
     digits,
     fit,
     make_data,
     make_network,
+    numbered,
     same_weights,
+    spy,
     stop_at,
     timeless,
     torch,
+    wide,
 )
 
-from splic_ext.data import Dataset, load_dataset
+from splic_ext.data import load_dataset
 from splic_ext.defenses import TotalVariation
 from splic_ext.evaluation import load_network
 from splic_ext.fills import Constant, Fill, SPLICFill, create_fill, registry
@@ -51,35 +55,6 @@ class Twice(Fill):
 @pytest.fixture
 def twice(monkeypatch):
     monkeypatch.setattr(registry, "FILLS", {**registry.FILLS, "twice": Twice})
-
-
-def spy(monkeypatch):
-    """Note all batches that a network learns: images, labels."""
-    seen, learn = [], Learner.learn
-
-    def noted(self, images, labels, *rest):
-        seen.append((images.clone(), labels.clone()))
-        return learn(self, images, labels, *rest)
-
-    monkeypatch.setattr(Learner, "learn", noted)
-    return seen
-
-
-def by_image(batches):
-    """Learnt images in the order of the data set, which their labels tell."""
-    images = torch.cat([images for images, _ in batches])
-    return images[torch.cat([labels for _, labels in batches]).argsort()]
-
-
-def numbered(count=12):
-    data = make_data(count)
-    return Dataset("numbered", data.images, np.arange(count), tuple(map(str, range(count))))
-
-
-def wide(count=12, channels=3):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * channels, count))
 
 
 # Boxes

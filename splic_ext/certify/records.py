@@ -10,7 +10,7 @@ import numpy as np
 from splic_ext.evaluation.statistics import Accuracy, majority_accuracy
 from splic_ext.notebook import InNotebook
 from splic_ext.runs.clock import Spent
-from splic_ext.runs.plain import Versioned, decode, encode, to_text
+from splic_ext.runs.plain import Counted, Versioned, decode, encode, to_text
 from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
 
 __all__ = [
@@ -24,9 +24,6 @@ __all__ = [
 
 #: Of the JSON form; raised when a reader of the former would misread it.
 SCHEMA_VERSION = 1
-
-#: The accuracies of a record.
-ACCURACIES = ("plain", "clean", "certified")
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class FillSeconds(Spent):
 
 
 @dataclass(frozen=True)
-class PatchRecord:
+class PatchRecord(Counted):
     """One network with one fill against patches of one size, on a data set.
 
     Attributes
@@ -137,6 +134,10 @@ class PatchRecord:
     seconds: FillSeconds
     provenance: Provenance
 
+    accuracies: ClassVar[dict[str, str]] = {
+        name: f"{name}_accuracy" for name in ("plain", "clean", "certified")
+    }
+
     def __post_init__(self) -> None:
         rows = (self.plain, self.answers, self.labels, self.certified, self.failed, self.pairs)
         if {len(row) for row in rows} != {self.dataset.images}:
@@ -174,32 +175,6 @@ class PatchRecord:
     def certified_accuracy(self) -> Accuracy:
         """Share of images that no patch can turn."""
         return share(self.certified)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, and the accuracies that follow from them, as plain values."""
-        values: dict[str, Any] = encode(self)
-        values["accuracy"] = {
-            name: encode(getattr(self, f"{name}_accuracy")) for name in ACCURACIES
-        }
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Any, where: str = "record") -> PatchRecord:
-        """Return the record that :meth:`to_dict` made plain.
-
-        Raises
-        ------
-        ValueError
-            Something is missing, unknown, of another kind, or contradicts the counts.
-        """
-        plain = dict(values) if isinstance(values, dict) else values
-        accuracy = plain.pop("accuracy", None) if isinstance(plain, dict) else None
-        record = decode(cls, plain, where)
-        if accuracy != record.to_dict()["accuracy"]:
-            raise ValueError(
-                f"`{where}.accuracy` must be what its counts say; take a file as it was written"
-            )
-        return record
 
 
 def share(flags: Any) -> Accuracy:

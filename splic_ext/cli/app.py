@@ -28,9 +28,12 @@ from splic_ext.cli.options import (
     Backend,
     FailuresOnly,
     MaskSeed,
+    MaxPixels,
     OptionsFile,
     Overwrite,
     Preset,
+    Quality,
+    SkipExisting,
     Threads,
 )
 from splic_ext.cli.report import report
@@ -89,7 +92,6 @@ def complete(
             "input file also an output file of the same format.",
         ),
     ],
-    overrides: dict[str, Any],
     preset: Preset = None,
     options: OptionsFile = None,
     seed: MaskSeed = JobSettings.seed,
@@ -112,20 +114,16 @@ def complete(
             help="Largest value of arrays and floating-point TIFF. Default: 255 for uint8, else 1."
         ),
     ] = None,
-    quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Quality of JPEG and lossy WebP.")
-    ] = JobSettings.quality,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Image files of more pixels are refused unread.")
-    ] = JobSettings.max_pixels,
+    quality: Quality = JobSettings.quality,
+    max_pixels: MaxPixels = JobSettings.max_pixels,
     max_bytes: Annotated[
         int, typer.Option(min=1, help="Archives (.npz) that unpack to more are refused unread.")
     ] = JobSettings.max_bytes,
     overwrite: Overwrite = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out files whose output exists.")
-    ] = False,
+    skip_existing: SkipExisting = False,
     quiet: FailuresOnly = False,
+    *,
+    overrides: dict[str, Any],
 ) -> None:
     """Complete image and array files, with the preset "recommended" unless told otherwise.
 
@@ -192,7 +190,6 @@ demos = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
 @solver_flags
 def demo(
     context: typer.Context,
-    overrides: dict[str, Any],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write.")
     ] = Path("demo.png"),
@@ -206,6 +203,8 @@ def demo(
     backend: Backend = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,
+    *,
+    overrides: dict[str, Any],
 ) -> None:
     """Complete noisy photographs, with the preset "recommended" unless told otherwise.
 

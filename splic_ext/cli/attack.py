@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.groups import reading_flags
 from splic_ext.cli.networks import (
     Classes,
     Mean,
@@ -22,15 +23,10 @@ from splic_ext.cli.networks import (
 )
 from splic_ext.cli.options import (
     BatchSize,
-    CenterCrop,
     Device,
-    Download,
     Draws,
     Images,
-    Interpolation,
-    MaxBytes,
     Quiet,
-    Resize,
     Root,
     Seed,
     Split,
@@ -46,7 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["attack", "show_protocol"]
 
 
+@reading_flags
 def attack(
+    *,
     dataset: Images,
     model: Model,
     defense: Annotated[
@@ -98,11 +96,7 @@ def attack(
     root: Root = None,
     split: Split = "test",
     limit: Annotated[int | None, images_option(min=1, help="Attack the first images only.")] = None,
-    download: Download = False,
-    resize: Resize = None,
-    center_crop: CenterCrop = None,
-    interpolation: Interpolation = "bilinear",
-    max_bytes: MaxBytes = 2**31,
+    reading: dict[str, Any],
     classes: Classes = None,
     surrogate: Surrogate = None,
     surrogate_weights: SurrogateWeights = None,
@@ -133,17 +127,7 @@ def attack(
     ):
         from splic_ext.experiments import evaluate_adaptively
 
-        data = load_dataset(
-            dataset,
-            split,
-            root,
-            limit,
-            download=download,
-            resize=resize,
-            center_crop=center_crop,
-            interpolation=interpolation,
-            max_bytes=max_bytes,
-        )
+        data = load_dataset(dataset, split, root, limit, **reading)
         replaced = load_surrogate(surrogate, surrogate_weights, data, classes)
         result = evaluate_adaptively(
             load(model, weights, data, classes, mean, std),

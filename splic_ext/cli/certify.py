@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,16 +11,14 @@ import typer
 from splic_ext.cli.console import print_markdown, print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.flags import RENAMED
+from splic_ext.cli.groups import reading_flags
 from splic_ext.cli.networks import Classes, Mean, Model, Std, Weights, load
 from splic_ext.cli.options import (
-    CenterCrop,
+    AsJson,
     Device,
-    Download,
     Images,
-    Interpolation,
-    MaxBytes,
     Quiet,
-    Resize,
+    ReportFolder,
     Root,
     Split,
     command_line,
@@ -36,7 +33,9 @@ patch_option = partial(typer.Option, rich_help_panel="Against patches")
 pixel_option = partial(typer.Option, rich_help_panel="Against changed pixels")
 
 
+@reading_flags
 def certify(
+    *,
     dataset: Images,
     model: Model,
     weights: Weights = None,
@@ -99,26 +98,13 @@ def certify(
     seed: Annotated[
         int | None, pixel_option(min=0, max=2**64 - 1, help="Seed of the masks. Default: 0.")
     ] = None,
-    out: Annotated[
-        Path | None,
-        run_option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            help="Folder for the report and for finished parts, which the same command takes up "
-            "again. Default: nothing is written.",
-        ),
-    ] = None,
+    out: ReportFolder = None,
     root: Root = None,
     split: Split = "test",
     limit: Annotated[
         int | None, images_option(min=1, help="Certify the first images only.")
     ] = None,
-    download: Download = False,
-    resize: Resize = None,
-    center_crop: CenterCrop = None,
-    interpolation: Interpolation = "bilinear",
-    max_bytes: MaxBytes = 2**31,
+    reading: dict[str, Any],
     classes: Classes = None,
     batch_size: Annotated[
         int | None,
@@ -131,7 +117,7 @@ def certify(
     overwrite: Annotated[
         bool, run_option("--overwrite", help="Replace another report in --out.")
     ] = False,
-    as_json: Annotated[bool, run_option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Prove for each image that no attack of a kind can turn the answer, or that there is no proof.
@@ -170,17 +156,7 @@ def certify(
         evaluate, options = _chosen(patch, kept, against_patches, against_pixels)
         if batch_size is not None:
             options["batch_size"] = batch_size
-        data = load_dataset(
-            dataset,
-            split,
-            root,
-            limit,
-            download=download,
-            resize=resize,
-            center_crop=center_crop,
-            interpolation=interpolation,
-            max_bytes=max_bytes,
-        )
+        data = load_dataset(dataset, split, root, limit, **reading)
         check_dataset(data)  # of no classes there is no network
         channels = None if patch else _channels(encoding or ["splic"], data.images.shape[1])
         report = evaluate(

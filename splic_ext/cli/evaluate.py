@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from splic_ext.cli.attack import show_protocol
 from splic_ext.cli.console import print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.groups import reading_flags
 from splic_ext.cli.networks import (
     Classes,
     Mean,
@@ -22,16 +22,13 @@ from splic_ext.cli.networks import (
     load_surrogate,
 )
 from splic_ext.cli.options import (
+    AsJson,
     BatchSize,
-    CenterCrop,
     Device,
-    Download,
     Draws,
     Images,
-    Interpolation,
-    MaxBytes,
     Quiet,
-    Resize,
+    ReportFolder,
     Root,
     Seed,
     Split,
@@ -45,7 +42,9 @@ from splic_ext.data import load_dataset
 __all__ = ["evaluate"]
 
 
+@reading_flags
 def evaluate(
+    *,
     dataset: Images,
     model: Model,
     defense: Annotated[
@@ -95,26 +94,13 @@ def evaluate(
             help="Of the protocol; see `splic-ext attack`.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        run_option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            help="Folder for the report and for finished parts, which the same command takes up "
-            "again. Default: nothing is written.",
-        ),
-    ] = None,
+    out: ReportFolder = None,
     root: Root = None,
     split: Split = "test",
     limit: Annotated[
         int | None, images_option(min=1, help="Evaluate the first images only.")
     ] = None,
-    download: Download = False,
-    resize: Resize = None,
-    center_crop: CenterCrop = None,
-    interpolation: Interpolation = "bilinear",
-    max_bytes: MaxBytes = 2**31,
+    reading: dict[str, Any],
     classes: Classes = None,
     surrogate: Surrogate = None,
     surrogate_weights: SurrogateWeights = None,
@@ -125,7 +111,7 @@ def evaluate(
     overwrite: Annotated[
         bool, run_option("--overwrite", help="Replace the report of another evaluation in --out.")
     ] = False,
-    as_json: Annotated[bool, run_option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure the accuracy of a network behind defences, clean and under attack.
@@ -161,17 +147,7 @@ def evaluate(
             )
         from splic_ext import evaluation
 
-        data = load_dataset(
-            dataset,
-            split,
-            root,
-            limit,
-            download=download,
-            resize=resize,
-            center_crop=center_crop,
-            interpolation=interpolation,
-            max_bytes=max_bytes,
-        )
+        data = load_dataset(dataset, split, root, limit, **reading)
         other = load_surrogate(surrogate, surrogate_weights, data, classes)
         network = load(model, weights, data, classes, mean, std)
         given: dict[str, Any] = {

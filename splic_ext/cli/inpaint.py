@@ -9,7 +9,16 @@ import typer
 
 from splic_ext.cli.console import ConsoleReporter
 from splic_ext.cli.exits import exit_codes
-from splic_ext.cli.options import Backend, FailuresOnly, OptionsFile, Overwrite, Threads
+from splic_ext.cli.options import (
+    Backend,
+    FailuresOnly,
+    MaxPixels,
+    OptionsFile,
+    Overwrite,
+    Quality,
+    SkipExisting,
+    Threads,
+)
 from splic_ext.cli.solver_flags import resolve_options, solver_flags
 from splic_ext.files.holes import check_masks, inpaint_jobs
 from splic_ext.files.plan import left_out, plan_jobs
@@ -44,7 +53,6 @@ def inpaint(
             help="Output folder, or for one photo an output file of the same format.",
         ),
     ],
-    overrides: dict[str, Any],
     invert: Annotated[
         bool, typer.Option("--invert", help="Fill what is black in the mask, not what is white.")
     ] = False,
@@ -63,17 +71,13 @@ def inpaint(
         float | None,
         typer.Option(help="Largest value of floating-point TIFF. Default: 1."),
     ] = None,
-    quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Quality of JPEG and lossy WebP.")
-    ] = JobSettings.quality,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Image files of more pixels are refused unread.")
-    ] = JobSettings.max_pixels,
+    quality: Quality = JobSettings.quality,
+    max_pixels: MaxPixels = JobSettings.max_pixels,
     overwrite: Overwrite = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out files whose output exists.")
-    ] = False,
+    skip_existing: SkipExisting = False,
     quiet: FailuresOnly = False,
+    *,
+    overrides: dict[str, Any],
 ) -> None:
     """Fill the holes of pictures, with the preset "inpaint": a smooth surface, then completion.
 

@@ -13,24 +13,24 @@ import typer
 __all__ = [
     "DATASET_HELP",
     "SPLIT_HELP",
+    "AsJson",
     "Backend",
     "BatchSize",
-    "CenterCrop",
     "Device",
-    "Download",
     "Draws",
     "FailuresOnly",
     "Images",
-    "Interpolation",
     "MaskSeed",
-    "MaxBytes",
+    "MaxPixels",
     "OptionsFile",
     "Overwrite",
     "Preset",
+    "Quality",
     "Quiet",
-    "Resize",
+    "ReportFolder",
     "Root",
     "Seed",
+    "SkipExisting",
     "Split",
     "Threads",
     "command_line",
@@ -84,6 +84,15 @@ Threads: TypeAlias = Annotated[
 Overwrite: TypeAlias = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist.")
 ]
+SkipExisting: TypeAlias = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out files whose output exists.")
+]
+Quality: TypeAlias = Annotated[
+    int, typer.Option(min=1, max=100, help="Quality of JPEG and lossy WebP.")
+]
+MaxPixels: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Image files of more pixels are refused unread.")
+]
 FailuresOnly: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")
 ]
@@ -99,28 +108,6 @@ Root: TypeAlias = Annotated[
         help="Folder of the official files. Default: SPLIC_DATA, else ~/.cache/splic_ext.",
     ),
 ]
-Download: TypeAlias = Annotated[
-    bool, images_option("--download", help="Fetch missing official files.")
-]
-Resize: TypeAlias = Annotated[
-    str | None,
-    images_option(
-        metavar="N|HxW",
-        help="Resize each image: its shorter side to N, or to a height and width.",
-    ),
-]
-CenterCrop: TypeAlias = Annotated[
-    str | None,
-    images_option(metavar="N|HxW", help="Keep the centre of each image, after --resize."),
-]
-Interpolation: TypeAlias = Annotated[
-    str,
-    images_option(metavar="bilinear|bicubic", help="Kernel of --resize, antialiased."),
-]
-MaxBytes: TypeAlias = Annotated[
-    int,
-    images_option(min=1, help="Most bytes that the images may take, and a file unpack to."),
-]
 Draws: TypeAlias = Annotated[
     int, run_option(min=1, help="Fresh draws of the masks for each finished image.")
 ]
@@ -132,6 +119,20 @@ Device: TypeAlias = Annotated[
     str | None, run_option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...")
 ]
 Quiet: TypeAlias = Annotated[bool, run_option("--quiet", "-q", help="No progress, no table.")]
+
+# Of reports
+
+ReportFolder: TypeAlias = Annotated[
+    Path | None,
+    run_option(
+        "--out",
+        "-o",
+        metavar="FOLDER",
+        help="Folder for the report and for finished parts, which the same command takes up "
+        "again. Default: nothing is written.",
+    ),
+]
+AsJson: TypeAlias = Annotated[bool, run_option("--json", help="Print the report as JSON.")]
 
 
 def command_line() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import re
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from rich.markup import escape
 
+from splic_ext.cli.groups import flag_group
 from splic_ext.options import PRESETS, SolverOptions
 
 __all__ = ["option_help", "resolve_options", "solver_flags"]
@@ -26,27 +26,16 @@ def solver_flags(command: Callable[..., None]) -> Callable[..., None]:
 
     The command receives in `overrides` a dict of the options whose flag was given.
     """
-    parameters = inspect.signature(command, eval_str=True).parameters
-    own = [parameters[name] for name in parameters if name != "overrides"]
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _annotations().items()
-    ]
-
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> None:
-        given = {flag.name: values.pop(flag.name) for flag in flags}
-        command(
-            overrides={name: value for name, value in given.items() if value is not None},
-            **values,
-        )
-
-    signature = inspect.Signature([*own, *flags])
-    wrapper.__signature__ = signature  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {
-        name: parameter.annotation for name, parameter in signature.parameters.items()
-    }
-    return wrapper
+    return flag_group(
+        command,
+        "overrides",
+        [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+            )
+            for name, annotation in _annotations().items()
+        ],
+    )
 
 
 def _annotations() -> dict[str, Any]:

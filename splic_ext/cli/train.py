@@ -10,17 +10,13 @@ import typer
 
 from splic_ext.cli.console import print_message
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
+from splic_ext.cli.groups import reading_flags
 from splic_ext.cli.networks import MODELS, Mean, Std, constants
 from splic_ext.cli.options import (
     DATASET_HELP,
     SPLIT_HELP,
-    CenterCrop,
     Device,
-    Download,
-    Interpolation,
-    MaxBytes,
     Quiet,
-    Resize,
     Root,
     command_line,
     images_option,
@@ -36,7 +32,9 @@ defending_option = partial(typer.Option, rich_help_panel="Defending")
 hiding_option = partial(typer.Option, rich_help_panel="Hiding, for certificates")
 
 
+@reading_flags
 def train(
+    *,
     dataset: Annotated[
         str,
         images_option(
@@ -151,11 +149,7 @@ def train(
     test_limit: Annotated[
         int | None, images_option(min=1, help="Score the first test images only.")
     ] = None,
-    download: Download = False,
-    resize: Resize = None,
-    center_crop: CenterCrop = None,
-    interpolation: Interpolation = "bilinear",
-    max_bytes: MaxBytes = 2**31,
+    reading: dict[str, Any],
     epochs: Annotated[int, learning_option(min=1, help="Passes over the images.")] = 30,
     batch_size: Annotated[
         int, learning_option(min=1, help="Most images of an update, of all processes together.")
@@ -268,17 +262,10 @@ def train(
             encoding=encoding,
             seed=seed,
         )
-        given: dict[str, Any] = {
-            "download": download,
-            "resize": resize,
-            "center_crop": center_crop,
-            "interpolation": interpolation,
-            "max_bytes": max_bytes,
-        }
-        images = load_dataset(dataset, split, root, limit, **given)
+        images = load_dataset(dataset, split, root, limit, **reading)
         scored = None
         if test is not None:
-            scored = load_dataset(test, "test", root, test_limit, **given)
+            scored = load_dataset(test, "test", root, test_limit, **reading)
         result = training.train(
             model,
             images,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from splic_ext.evaluation.statistics import (
     mean_accuracy,
 )
 from splic_ext.runs.clock import Spent
-from splic_ext.runs.plain import decode, encode
+from splic_ext.runs.plain import Counted
 from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance
 
 __all__ = [
@@ -72,7 +72,7 @@ class Seconds(Spent):
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Counted):
     """One defence under one attack, or on clean images.
 
     Attributes
@@ -132,6 +132,8 @@ class Record:
     seconds: Seconds
     provenance: Provenance
 
+    accuracies: ClassVar[dict[str, str]] = {name: name for name in ACCURACIES}
+
     def __post_init__(self) -> None:
         if not 1 <= self.draws == len(self.mask_seeds):
             raise ValueError(
@@ -169,36 +171,6 @@ class Record:
     def majority(self) -> Accuracy:
         """Accuracy of the vote of all draws."""
         return majority_accuracy(self.voted)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, and the accuracies that follow from them, as plain values."""
-        values: dict[str, Any] = encode(self)
-        values["accuracy"] = {name: encode(getattr(self, name)) for name in ACCURACIES}
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Any, where: str = "record") -> Record:
-        """Return the record that :meth:`to_dict` made plain.
-
-        Parameters
-        ----------
-        values : dict
-        where : str, default "record"
-            Names it in messages.
-
-        Raises
-        ------
-        ValueError
-            Something is missing, unknown, of another kind, or contradicts the counts.
-        """
-        plain = dict(values) if isinstance(values, dict) else values
-        accuracy = plain.pop("accuracy", None) if isinstance(plain, dict) else None
-        record = decode(cls, plain, where)
-        if accuracy != record.to_dict()["accuracy"]:
-            raise ValueError(
-                f"`{where}.accuracy` must be what its counts say; take a file as it was written"
-            )
-        return record
 
 
 def worst_case(records: Sequence[Record], name: str = "worst case") -> Record:

@@ -14,10 +14,11 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type
 
 from splic_ext.checks import shortened
 
-__all__ = ["Versioned", "decode", "encode", "not_too_deep", "read_versioned", "to_text"]
+__all__ = ["Counted", "Versioned", "decode", "encode", "not_too_deep", "read_versioned", "to_text"]
 
 Kind = TypeVar("Kind")
 Record = TypeVar("Record", bound="Versioned")
+Counts = TypeVar("Counts", bound="Counted")
 
 NOTHING: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({})
 
@@ -92,6 +93,42 @@ def read_versioned(
         )
     result: dict[str, Any] = values
     return result
+
+
+class Counted:
+    """A dataclass whose plain form also has the accuracies that follow from its counts."""
+
+    #: Name in the plain form -> property.
+    accuracies: ClassVar[Mapping[str, str]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, and the accuracies that follow from them, as plain values."""
+        found = {name: encode(getattr(self, own)) for name, own in self.accuracies.items()}
+        return {**encode(self), "accuracy": found}
+
+    @classmethod
+    def from_dict(cls: type[Counts], values: Any, where: str = "record") -> Counts:
+        """Return the record that :meth:`to_dict` made plain.
+
+        Parameters
+        ----------
+        values : dict
+        where : str, default "record"
+            Names it in messages.
+
+        Raises
+        ------
+        ValueError
+            Something is missing, unknown, of another kind, or contradicts the counts.
+        """
+        plain = dict(values) if isinstance(values, dict) else values
+        accuracy = plain.pop("accuracy", None) if isinstance(plain, dict) else None
+        record = decode(cls, plain, where)
+        if accuracy != record.to_dict()["accuracy"]:
+            raise ValueError(
+                f"`{where}.accuracy` must be what its counts say; take a file as it was written"
+            )
+        return record
 
 
 class Versioned:

@@ -52,8 +52,8 @@ SPLIC_INLINE E spectral_factor(E sigma_squared, E delta, E step_size, E range, b
   const E weight = exp_negative<Ops>(sigma_squared / (Ops::number(2) * delta * delta));
   const E k = literal ? (range / delta) * (range / delta) : Ops::number(1);
   // A weight of 0 first: k may have overflowed, and where delta is 0 all of this is meaningless.
-  return Ops::select((sigma_squared > Ops::number(0)) & (weight > Ops::number(0)),
-                     Ops::number(1) - step_size * k * weight, Ops::number(1));
+  const auto positive = sigma_squared > Ops::number(0), near = weight > Ops::number(0);
+  return Ops::select(positive & near, Ops::number(1) - step_size * k * weight, Ops::number(1));
 }
 
 // Of g(sigma) = sigma * spectral_factor: g / sigma, and the derivatives of g by sigma and by delta.
