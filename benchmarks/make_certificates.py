@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from splic_ext.atomic import write_text
 from splic_ext.certify import CertificateReport, PixelEvaluation
 from splic_ext.certify.records import PatchRecord
+from splic_ext.common.atomic import write_text
 from splic_ext.evaluation.statistics import paired_difference
 from splic_ext.evaluation.tables import markdown_table, percent
 

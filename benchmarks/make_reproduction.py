@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from splic_ext.atomic import write_text
+from splic_ext.common.atomic import write_text
 from splic_ext.evaluation.tables import markdown_table, percent
 from splic_ext.experiments.bench import PAPER_ITERATIONS
 from splic_ext.experiments.registry import EXPERIMENTS

@@ -27,30 +27,13 @@ FLOORS = (
     ("completion",),
     ("backends",),
     ("arrays", "masks", "data", "models"),
-    (
-        "options",
-        "specs",
-        "checks",
-        "errors",
-        "notebook",
-        "optional",
-        "outside",
-        "atomic",
-        "signals",
-    ),
+    ("options", "specs"),
+    ("common",),
+    ("errors", "signals"),
 )
 #: Who may import whom on one floor: importer, imported.
 BESIDE = {
     ("options", "specs"),
-    ("options", "checks"),
-    ("options", "errors"),
-    ("options", "notebook"),
-    ("specs", "checks"),
-    ("specs", "errors"),
-    ("checks", "errors"),
-    ("outside", "checks"),
-    ("optional", "errors"),
-    ("atomic", "signals"),
     ("fills", "defenses"),
 }
 LOOSE = {"__init__.py", "_core.pyi", "_cuda.pyi", "py.typed"}

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import Channels, check_integer, check_number
+from splic_ext.common.checks import Channels, check_integer, check_number
 
 __all__ = ["bernoulli_masks", "philox4x32"]
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from splic_ext.checks import Channels, check_bool, check_integer, check_number, shortened
-from splic_ext.notebook import html_table
+from splic_ext.common.checks import Channels, check_bool, check_integer, check_number, shortened
+from splic_ext.common.notebook import html_table
 
 __all__ = [
     "PRESETS",

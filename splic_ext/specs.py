@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from splic_ext.checks import shortened
+from splic_ext.common.checks import shortened
 
 __all__ = ["Value", "parse_parameters", "parse_spec", "parse_value", "split_spec"]
 

@@ -16,7 +16,7 @@ if os.name == "nt":
 
 from helpers.cli import FAST, RNG, command, files_below, run_command, save_png
 
-from splic_ext.atomic import STALE, atomic_path, remove_stale, removed
+from splic_ext.common.atomic import STALE, atomic_path, remove_stale, removed
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 LEFT = ".splic-0123456789abcdef.tmp"
@@ -185,7 +185,7 @@ def test_without_locks_the_age_counts(error, tmp_path, monkeypatch):
         raise error
 
     if error is None:
-        monkeypatch.setattr("splic_ext.atomic._fcntl", None)
+        monkeypatch.setattr("splic_ext.common.atomic._fcntl", None)
     else:
         monkeypatch.setattr(fcntl, "flock", refuse)
     old, young = (tmp_path / f".splic-{digit * 16}.tmp" for digit in "01")

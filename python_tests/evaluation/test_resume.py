@@ -17,8 +17,8 @@ import pytest
 from helpers.evaluation import Step, calls, make_dataset, make_network, run, timeless
 
 import splic_ext
-from splic_ext.atomic import atomic_path
 from splic_ext.attacks import ThreatModel
+from splic_ext.common.atomic import atomic_path
 from splic_ext.evaluation import EvaluationReport, to_markdown
 
 __all__ = ["calls"]  # the fixture

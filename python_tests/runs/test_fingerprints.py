@@ -32,8 +32,8 @@ from splic_ext.runs.fingerprints import (
 PACKAGE = Path(splic_ext.__file__).parent
 #: Refusals and texts do not decide which result there is, nor do stored parts and times.
 WITHOUT = {
-    *("atomic.py", "checks.py", "errors.py", "notebook.py", "optional.py"),
-    *("outside.py", "specs.py"),
+    *("errors.py", "specs.py"),
+    *(f"common/{name}.py" for name in ("atomic", "checks", "notebook", "optional", "outside")),
     *(f"runs/{name}.py" for name in ("clock", "inputs", "machine", "plain", "progress")),
     *("runs/records.py", "runs/store.py"),
 }

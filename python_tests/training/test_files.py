@@ -26,7 +26,7 @@ from helpers.training import (
     updates,
 )
 
-from splic_ext.atomic import atomic_path
+from splic_ext.common.atomic import atomic_path
 from splic_ext.training import TrainingRecord
 from splic_ext.training import checkpoint as checkpoint_module
 from splic_ext.training.checkpoint import Checkpoint

@@ -15,8 +15,8 @@ True
 
 from __future__ import annotations
 
+from splic_ext.common.optional import optional
 from splic_ext.errors import AttackError
-from splic_ext.optional import optional
 
 with optional("`splic_ext.attacks`", "attack", "torch"):
     import torch as _torch  # noqa: F401

@@ -15,7 +15,7 @@ from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target, checked
 from splic_ext.attacks.threat import NORMS, ThreatModel, readable, require_radius
 from splic_ext.autograd.masks import image_indices
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.defenses import Index, seeded_masks
 from splic_ext.defenses.base import values_checked
 

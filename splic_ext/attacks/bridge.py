@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from splic_ext.attacks.target import Target
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 __all__ = ["load_foolbox", "run_foolbox", "seeded_torch"]
 

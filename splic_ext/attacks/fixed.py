@@ -12,7 +12,7 @@ from splic_ext.attacks.bridge import load_foolbox, run_foolbox
 from splic_ext.attacks.losses import Best, cross_entropy, measure
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
-from splic_ext.checks import check_bool, check_integer, check_number
+from splic_ext.common.checks import check_bool, check_integer, check_number
 
 __all__ = ["FGSM", "PGD", "CarliniWagner"]
 

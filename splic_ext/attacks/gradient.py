@@ -22,7 +22,7 @@ from splic_ext.attacks.losses import (
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
 from splic_ext.attacks.threat import ThreatModel
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.defenses import Defense, gradient_mode, seeded_masks
 
 __all__ = ["APGD", "BPDA", "EOTPGD"]

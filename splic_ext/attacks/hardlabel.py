@@ -14,7 +14,7 @@ from splic_ext.attacks.bridge import load_foolbox, run_foolbox, seeded_torch
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
 from splic_ext.attacks.threat import ThreatModel
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.defenses import seeded_masks
 from splic_ext.errors import AttackError
 

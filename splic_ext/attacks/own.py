@@ -14,7 +14,7 @@ from splic_ext.attacks.base import Attack
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
 from splic_ext.attacks.threat import ThreatModel
-from splic_ext.checks import reason_of
+from splic_ext.common.checks import reason_of
 from splic_ext.defenses.own import kept_generators, seed_generators
 from splic_ext.errors import AttackError
 

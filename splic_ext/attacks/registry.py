@@ -22,8 +22,8 @@ from splic_ext.attacks.square import Square
 from splic_ext.attacks.threat import ThreatModel
 from splic_ext.attacks.within import Within
 from splic_ext.attacks.worst import WorstCase
-from splic_ext.checks import check_mapping, reason_of
-from splic_ext.outside import import_object, split_place
+from splic_ext.common.checks import check_mapping, reason_of
+from splic_ext.common.outside import import_object, split_place
 from splic_ext.specs import parse_parameters, parse_spec
 
 __all__ = ["ATTACKS", "as_attack", "attack_from_dict", "attack_from_spec", "create_attack"]
@@ -160,7 +160,7 @@ def as_attack(attack: Any, parameter: str = "attack") -> Attack:
     TypeError
         Something else, such as a class or a module.
     ValueError
-        As :func:`attack_from_spec` and ``splic_ext.outside.import_object``.
+        As :func:`attack_from_spec` and ``splic_ext.common.outside.import_object``.
 
     Examples
     --------

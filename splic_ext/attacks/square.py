@@ -12,7 +12,7 @@ from splic_ext.attacks.base import Attack
 from splic_ext.attacks.losses import margin, measure
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.defenses import seeded_masks
 
 __all__ = ["Square"]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.checks import check_labels
+from splic_ext.common.checks import check_labels
 from splic_ext.defenses import Defended, Defense, RandomDefense
 from splic_ext.defenses.base import check_images
 from splic_ext.errors import AttackError

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from splic_ext.attacks.streams import Streams
-from splic_ext.checks import check_bool, check_fields, check_integer, check_number
+from splic_ext.common.checks import check_bool, check_fields, check_integer, check_number
 
 __all__ = ["NORMS", "ThreatModel"]
 

@@ -11,7 +11,7 @@ from splic_ext.attacks.base import Attack
 from splic_ext.attacks.losses import Best, cross_entropy, measure
 from splic_ext.attacks.streams import Streams
 from splic_ext.attacks.target import Target
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.defenses import seeded_masks
 
 __all__ = ["WorstCase"]

@@ -1,6 +1,6 @@
 """The derivative of the solver: reverse mode through its iterations, as a torch function."""
 
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 with optional("`splic_ext.autograd`", "torch", "torch"):
     import torch as _torch  # noqa: F401

@@ -34,7 +34,7 @@ from splic_ext.autograd.operators import (
 from splic_ext.autograd.unrolled import complete_unrolled
 from splic_ext.backends import backend_info, get_backend, gradient_backends
 from splic_ext.backends.base import Backend, Problem
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, complete, default_threads, resolve_options
 from splic_ext.completion.validate import (
     check_mask_place,

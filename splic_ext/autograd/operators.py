@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 
 __all__ = [
     "Formula",

@@ -15,7 +15,7 @@ from splic_ext.arrays.dtypes import rounding
 from splic_ext.backends import cusolver
 from splic_ext.backends.base import Backend, BackendInfo, Problem
 from splic_ext.backends.cpu import cuda_reason, refused
-from splic_ext.checks import out_of_range
+from splic_ext.common.checks import out_of_range
 from splic_ext.errors import BackendUnavailableError
 from splic_ext.options import Algorithm
 

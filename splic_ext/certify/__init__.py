@@ -13,7 +13,7 @@ torch.Size([3])
 
 from __future__ import annotations
 
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 with optional("`splic_ext.certify`", "torch", "torch"):
     import torch as _torch  # noqa: F401

@@ -29,7 +29,7 @@ from splic_ext.certify.ablation_draws import (
 from splic_ext.certify.ablation_masks import SEEDS, Kept
 from splic_ext.certify.ablation_records import PixelRecord, PixelReport, PixelSeconds
 from splic_ext.certify.guards import check_classes
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.fills import Fill
 from splic_ext.runs.clock import Clock
 from splic_ext.runs.fingerprints import (

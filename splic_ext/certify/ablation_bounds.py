@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Any, get_args
 
 from splic_ext.certify.ablation_masks import MOST_DRAWS, Scheme
-from splic_ext.checks import check_integer, check_number
-from splic_ext.optional import optional
+from splic_ext.common.checks import check_integer, check_number
+from splic_ext.common.optional import optional
 
 __all__ = ["ablation_delta", "certified_radius", "clopper_pearson_lower", "least_draws"]
 

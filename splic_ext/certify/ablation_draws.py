@@ -13,7 +13,7 @@ from torch import nn
 
 from splic_ext.certify.ablation_masks import MOST_DRAWS, SEEDS, Kept
 from splic_ext.certify.guards import TRIED, as_tensor, check_classifier, check_fill
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.fills import Fill, as_fill, create_fill
 from splic_ext.masks import count_up
 from splic_ext.runs.clock import Clock

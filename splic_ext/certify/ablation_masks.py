@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.errors import ShapeError
 from splic_ext.masks import anchor_threshold, philox4x32
 

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from splic_ext.certify.ablation_bounds import certified_radius, check_alpha, clopper_pearson_lower
 from splic_ext.certify.ablation_masks import MOST_DRAWS, SEEDS, Kept
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
+from splic_ext.common.notebook import markdown_to_html
 from splic_ext.evaluation.statistics import Accuracy, majority_accuracy
 from splic_ext.evaluation.tables import markdown_table
-from splic_ext.notebook import markdown_to_html
 from splic_ext.runs.clock import Spent
 from splic_ext.runs.plain import Versioned, decode, encode
 from splic_ext.runs.records import NetworkInfo, Provenance

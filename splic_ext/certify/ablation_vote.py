@@ -21,7 +21,7 @@ from splic_ext.certify.ablation_draws import (
     check_trial,
 )
 from splic_ext.certify.ablation_masks import SEEDS, Kept
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.fills import Fill
 
 __all__ = ["ABSTAINED", "AblatedVote"]

@@ -14,7 +14,7 @@ from splic_ext.certify.answers import Asker
 from splic_ext.certify.guards import images_and_labels
 from splic_ext.certify.masks import Box
 from splic_ext.certify.vote import MaskedVote
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.defenses.images import values_checked
 from splic_ext.runs.fingerprints import derive_seed
 from splic_ext.runs.inputs import network_device

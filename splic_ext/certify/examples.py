@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from splic_ext.atomic import write_bytes
 from splic_ext.certify.plan import PatchPlan
 from splic_ext.certify.records import CertificateReport
-from splic_ext.checks import reason_of
+from splic_ext.common.atomic import write_bytes
+from splic_ext.common.checks import reason_of
 from splic_ext.data.npz import check_unpacked, read_member
 
 __all__ = ["EXAMPLES", "Examples", "choose_examples", "has_examples", "make_examples"]

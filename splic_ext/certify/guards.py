@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from splic_ext.certify.masks import MaskSet
-from splic_ext.checks import check_labels, reason_of
+from splic_ext.common.checks import check_labels, reason_of
 from splic_ext.defenses import Defense
 from splic_ext.defenses.images import check_images
 from splic_ext.evaluation.inputs import check_network

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_integer, shortened
+from splic_ext.common.checks import check_integer, shortened
 
 __all__ = ["Box", "MaskSet", "Patch", "parse_patch"]
 

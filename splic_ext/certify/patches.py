@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.atomic import write_text
 from splic_ext.certify.answers import Asker
 from splic_ext.certify.examples import EXAMPLES, has_examples, make_examples
 from splic_ext.certify.guards import check_classifier, images_and_labels
@@ -29,6 +28,7 @@ from splic_ext.certify.records import (
 from splic_ext.certify.requests import PART, check_report, finished_part
 from splic_ext.certify.tables import to_markdown
 from splic_ext.certify.vote import MaskedVote, answer_images, certify_image
+from splic_ext.common.atomic import write_text
 from splic_ext.data import DatasetLike
 from splic_ext.evaluation.inputs import one_line
 from splic_ext.fills import Fill

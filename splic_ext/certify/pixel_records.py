@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from splic_ext.certify.ablation_records import PixelReport, PixelSeconds
-from splic_ext.notebook import InNotebook
+from splic_ext.common.notebook import InNotebook
 from splic_ext.runs.plain import Versioned, decode, encode, to_text
 from splic_ext.runs.records import DatasetInfo
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from splic_ext.certify.pixel_records import PixelEvaluation
+from splic_ext.common.notebook import markdown_of
 from splic_ext.evaluation.tables import markdown_table, percent
-from splic_ext.notebook import markdown_of
 
 __all__ = ["MOST_RADIUS", "pixels_to_markdown", "shown_radii"]
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.atomic import write_text
 from splic_ext.certify.ablation import check_power, count_votes, image_groups, pixel_records
 from splic_ext.certify.ablation_bounds import check_alpha
 from splic_ext.certify.ablation_draws import Draws, check_draws, check_trial
@@ -23,7 +22,8 @@ from splic_ext.certify.ablation_records import PixelReport, PixelSeconds
 from splic_ext.certify.pixel_records import PixelEvaluation
 from splic_ext.certify.pixel_tables import pixels_to_markdown
 from splic_ext.certify.requests import PART, Request, check_report, finished_part, named_encodings
-from splic_ext.checks import check_integer
+from splic_ext.common.atomic import write_text
+from splic_ext.common.checks import check_integer
 from splic_ext.data import DatasetLike
 from splic_ext.evaluation.inputs import one_line
 from splic_ext.fills import Fill

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from splic_ext.common.notebook import InNotebook
 from splic_ext.evaluation.statistics import Accuracy, majority_accuracy
-from splic_ext.notebook import InNotebook
 from splic_ext.runs.clock import Spent
 from splic_ext.runs.plain import Counted, Versioned, decode, encode, to_text
 from splic_ext.runs.records import DatasetInfo, NetworkInfo, Provenance

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from splic_ext.certify.ablation_draws import as_encoding
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.data import Dataset, DatasetLike
 from splic_ext.evaluation.inputs import one_line
 from splic_ext.fills import Fill, as_fill

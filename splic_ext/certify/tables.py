@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 
 from splic_ext.certify.records import CertificateReport, PatchRecord
+from splic_ext.common.notebook import markdown_of
 from splic_ext.evaluation.statistics import paired_difference
 from splic_ext.evaluation.tables import markdown_table, percent
-from splic_ext.notebook import markdown_of
 
 __all__ = ["HEADER", "PAIRED", "paired_rows", "summary", "table_rows", "to_markdown"]
 

@@ -14,7 +14,7 @@ from torch import nn
 from splic_ext.certify.answers import Answers, Asker, LayoutProbe
 from splic_ext.certify.guards import check_classifier, check_fill, tried_masks
 from splic_ext.certify.masks import MaskSet, Patch
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.defenses.images import check_images
 from splic_ext.fills import Fill, as_fill
 

@@ -8,8 +8,8 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
+from splic_ext.common.optional import optional
 from splic_ext.errors import MissingExtraError
-from splic_ext.optional import optional
 from splic_ext.signals import end_now, watch
 
 __all__ = ["main"]

@@ -23,10 +23,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from splic_ext.checks import printable
 from splic_ext.cli.demo import DemoResult
 from splic_ext.cli.flags import with_flags
 from splic_ext.cli.layout import markdown_parts, tables
+from splic_ext.common.checks import printable
 
 __all__ = [
     "ConsoleReporter",

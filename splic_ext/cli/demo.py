@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from splic_ext.atomic import atomic_path
+from splic_ext.common.atomic import atomic_path
+from splic_ext.common.optional import optional
 from splic_ext.completion import complete
 from splic_ext.data.photos import PHOTOS, load_photos
 from splic_ext.files.images import IMAGE_SUFFIXES
-from splic_ext.optional import optional
 from splic_ext.options import SolverOptions
 
 __all__ = ["DemoResult", "DemoRow", "Score", "run_demo", "save_picture"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import typer
 
-from splic_ext.atomic import removed
 from splic_ext.cli.console import print_message
 from splic_ext.cli.flags import with_flags, with_hint
+from splic_ext.common.atomic import removed
 from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
 from splic_ext.signals import exit_code, told, working
 

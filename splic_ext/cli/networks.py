@@ -92,7 +92,7 @@ def load_surrogate(
     surrogate: str | None, weights: Path | None, data: Dataset, classes: int | None
 ) -> Any:
     """Return the surrogate of a command line; None if there is none."""
-    from splic_ext.outside import split_place
+    from splic_ext.common.outside import split_place
 
     own = surrogate is not None and split_place(surrogate) is not None
     if (surrogate is None) != (weights is None) and not own:
@@ -106,7 +106,7 @@ def constants(name: str, text: str | None) -> list[float] | None:
     >>> constants("mean", "0.5, 0.25")
     [0.5, 0.25]
     """
-    from splic_ext.checks import shortened
+    from splic_ext.common.checks import shortened
     from splic_ext.specs import parse_value
 
     if text is None:

@@ -22,8 +22,8 @@ from splic_ext.cli.options import (
     images_option,
     run_option,
 )
+from splic_ext.common.outside import split_place
 from splic_ext.data import DATASETS, load_dataset
-from splic_ext.outside import split_place
 
 if TYPE_CHECKING:
     from splic_ext.experiments import ExperimentResult, Subject

@@ -14,7 +14,7 @@ from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import ArrayView, channel_first, looks_channel_last, view_array
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.completion.validate import (
     check_converged,
     check_mask,

@@ -11,7 +11,7 @@ from splic_ext.arrays.dtypes import decode, rounding
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import ArrayView, view_array
 from splic_ext.backends.base import CompletionInfo
-from splic_ext.checks import out_of_range
+from splic_ext.common.checks import out_of_range
 from splic_ext.errors import ShapeError
 from splic_ext.options import MAX_SIDE, SolverOptions
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_labels, reason_of, shortened
+from splic_ext.common.checks import check_labels, reason_of, shortened
+from splic_ext.common.optional import optional
 from splic_ext.data.arrays import ROUNDED, bytes_of, channels_first, layout_of
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.npz import MAX_BYTES, check_unpacked, read_member, too_large
 from splic_ext.errors import MissingExtraError
-from splic_ext.optional import optional
 
 __all__ = ["load_archive"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import reason_of, told_apart
+from splic_ext.common.checks import reason_of, told_apart
 from splic_ext.data.dataset import conversion
 from splic_ext.errors import ShapeError
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import printable, shortened
+from splic_ext.common.checks import printable, shortened
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.fitting import Fitting
 from splic_ext.data.pictures import UnreadableError, decode_image

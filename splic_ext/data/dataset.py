@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_integer, check_labels
+from splic_ext.common.checks import check_integer, check_labels
 from splic_ext.data.sources.base import Unread
 from splic_ext.errors import ShapeError
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from splic_ext.common.optional import optional
 from splic_ext.data.dataset import DIGITS, Dataset
-from splic_ext.optional import optional
 
 __all__ = ["load_digits"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 __all__ = ["OFFICIAL_FILES", "OfficialFile", "download_file"]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_integer, check_labels, reason_of
+from splic_ext.common.checks import check_integer, check_labels, reason_of
 from splic_ext.data.arrays import ROUNDED, array_of, bytes_of, channels_first, layout_of
 from splic_ext.data.collecting import collect
 from splic_ext.data.dataset import Dataset

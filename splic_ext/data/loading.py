@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from splic_ext.checks import check_bool, check_integer
+from splic_ext.common.checks import check_bool, check_integer
 from splic_ext.data.archive import load_archive
 from splic_ext.data.cifar import CIFAR10_SPLITS, load_cifar10
 from splic_ext.data.collecting import collect

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.common.optional import optional
 from splic_ext.errors import MissingExtraError
-from splic_ext.optional import optional
 
 __all__ = ["PHOTOS", "load_photos"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import reason_of
-from splic_ext.optional import optional
+from splic_ext.common.checks import reason_of
+from splic_ext.common.optional import optional
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "UnreadableError", "decode_image", "picture_pixels", "pillow"]
 

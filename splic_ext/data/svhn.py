@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from splic_ext.checks import reason_of
+from splic_ext.common.checks import reason_of
+from splic_ext.common.optional import optional
 from splic_ext.data.dataset import DIGITS, Dataset
 from splic_ext.data.matlab import MatlabError, check_matlab
 from splic_ext.data.npz import MAX_BYTES
-from splic_ext.optional import optional
 
 __all__ = ["SVHN_SPLITS", "load_svhn"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from splic_ext.common.optional import optional
 from splic_ext.defenses import SPLIC, Defense
-from splic_ext.optional import optional
 from splic_ext.options import SolverOptions
 
 with optional("`splic_ext.defenses.art`", "attack", "art"):

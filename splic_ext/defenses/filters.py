@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.defenses.base import Defense, Index
 
 __all__ = ["Bilateral", "GaussianBlur", "GuidedFilter", "TotalVariation"]

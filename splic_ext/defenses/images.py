@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from splic_ext.arrays.views import looks_channel_last
-from splic_ext.checks import told_apart
+from splic_ext.common.checks import told_apart
 from splic_ext.errors import ShapeError
 
 __all__ = ["RANGE_TOLERANCE", "check_form", "check_images", "values_checked"]

@@ -8,7 +8,7 @@ import torch
 
 from splic_ext.autograd.masks import image_indices, masks_on
 from splic_ext.autograd.spectral import largest_singular_value, shrink_spectrum
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.defenses.base import Index
 from splic_ext.defenses.randomness import RandomDefense
 

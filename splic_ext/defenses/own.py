@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from splic_ext.autograd.masks import image_indices
-from splic_ext.checks import reason_of
+from splic_ext.common.checks import reason_of
 from splic_ext.defenses.base import Defense, Index
 from splic_ext.defenses.randomness import RandomDefense
 from splic_ext.errors import ShapeError

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.defenses.base import Defense, Index
 
 __all__ = ["RandomDefense", "frozen_masks", "seeded_masks"]

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from splic_ext.checks import reason_of, shortened
+from splic_ext.common.checks import reason_of, shortened
+from splic_ext.common.outside import import_object, split_place
 from splic_ext.defenses.base import Defense
 from splic_ext.defenses.filters import Bilateral, GaussianBlur, GuidedFilter, TotalVariation
 from splic_ext.defenses.menet import USVT, NuclearNorm, SoftImpute
@@ -20,7 +21,6 @@ from splic_ext.defenses.own import ModuleDefense
 from splic_ext.defenses.simple import JPEG, BitDepth, Compose, Identity
 from splic_ext.defenses.splic import SPLIC, SRF
 from splic_ext.options import SolverOptions
-from splic_ext.outside import import_object, split_place
 from splic_ext.specs import parse_parameters, parse_spec, split_spec
 
 __all__ = [
@@ -193,7 +193,7 @@ def defense_from_spec(spec: str) -> Defense:
     ------
     TypeError, ValueError, MissingExtraError
         As :func:`create_defense`, :func:`splic_ext.specs.parse_spec` and
-        ``splic_ext.outside.import_object``.
+        ``splic_ext.common.outside.import_object``.
 
     Examples
     --------

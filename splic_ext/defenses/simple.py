@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
+from splic_ext.common.optional import optional
 from splic_ext.defenses.base import Defense, Index
 from splic_ext.defenses.own import ModuleDefense
 from splic_ext.errors import ShapeError
-from splic_ext.optional import optional
 
 __all__ = ["JPEG", "BitDepth", "Compose", "Identity"]
 

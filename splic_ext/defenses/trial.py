@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from splic_ext.autograd.guards import without_autocast
-from splic_ext.checks import reason_of, told_apart
+from splic_ext.common.checks import reason_of, told_apart
 from splic_ext.defenses.base import Defense, Index, gradient_mode, values_checked
 from splic_ext.defenses.own import ModuleDefense, check_result, failed
 from splic_ext.defenses.randomness import frozen_masks, seeded_masks

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 with optional("`splic_ext.evaluation`", "torch", "torch"):
     import torch as _torch  # noqa: F401

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from splic_ext.attacks import Attack
-from splic_ext.checks import told_apart
+from splic_ext.common.checks import told_apart
 from splic_ext.evaluation.reports import EvaluationReport
 
 __all__ = ["REPORT", "Asked", "check_adversarial", "check_finite", "check_output"]

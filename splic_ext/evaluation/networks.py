@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from splic_ext.checks import reason_of, shortened
+from splic_ext.common.checks import reason_of, shortened
+from splic_ext.common.outside import split_place
 from splic_ext.data import Dataset
 from splic_ext.errors import ShapeError
 from splic_ext.models import build_model, load_weights
 from splic_ext.models.own import normalized, own_model
-from splic_ext.outside import split_place
 from splic_ext.runs.inputs import check_dataset
 
 __all__ = ["check_own_network", "load_network"]

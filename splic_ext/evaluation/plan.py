@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from splic_ext.attacks import Attack, Within, WorstCase
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.data import Dataset, DatasetLike
 from splic_ext.defenses import Defended, Defense
 from splic_ext.evaluation.guards import Asked

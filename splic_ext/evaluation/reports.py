@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from splic_ext.common.notebook import InNotebook
 from splic_ext.evaluation.records import Record, Seconds
-from splic_ext.notebook import InNotebook
 from splic_ext.runs.plain import Versioned, decode, encode, to_text
 
 __all__ = ["SCHEMA_VERSION", "EvaluationReport"]

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from splic_ext.atomic import write_text
 from splic_ext.attacks import Attack
+from splic_ext.common.atomic import write_text
 from splic_ext.data import DatasetLike
 from splic_ext.defenses.randomness import masks_are_frozen
 from splic_ext.evaluation.guards import REPORT, check_output

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 
 __all__ = [
     "Accuracy",

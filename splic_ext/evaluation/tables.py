@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from splic_ext.common.notebook import markdown_of
 from splic_ext.evaluation.records import Record
 from splic_ext.evaluation.reports import EvaluationReport
 from splic_ext.evaluation.statistics import Accuracy
-from splic_ext.notebook import markdown_of
 
 __all__ = ["HEADER", "markdown_table", "percent", "summary", "table_rows", "to_markdown"]
 

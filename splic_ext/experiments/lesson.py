@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from splic_ext.attacks import EOTPGD, PGD, Attack, ThreatModel
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
+from splic_ext.common.optional import optional
 from splic_ext.data import Dataset, load_dataset
 from splic_ext.defenses import Defended, defense_from_spec, seeded_masks
 from splic_ext.evaluation import (
@@ -28,7 +29,6 @@ from splic_ext.evaluation import (
 )
 from splic_ext.evaluation.weak import not_warned
 from splic_ext.experiments.results.rows import Gallery, encode_picture
-from splic_ext.optional import optional
 from splic_ext.runs.fingerprints import derive_seed
 from splic_ext.training import TrainingOptions, train
 

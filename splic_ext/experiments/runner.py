@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.defenses import Defense
 from splic_ext.evaluation.guards import check_output
 from splic_ext.evaluation.inputs import named_defenses

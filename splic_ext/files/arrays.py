@@ -19,7 +19,7 @@ import numpy.typing as npt
 from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.arrays.memory import Memory
 from splic_ext.arrays.views import channel_first, looks_channel_last
-from splic_ext.checks import reason_of
+from splic_ext.common.checks import reason_of
 from splic_ext.data.npz import MAX_BYTES, check_npy, check_unpacked, read_member
 from splic_ext.options import MAX_SIDE
 

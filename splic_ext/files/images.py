@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from splic_ext.checks import shortened
+from splic_ext.common.checks import shortened
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from splic_ext.atomic import remove_stale
+from splic_ext.common.atomic import remove_stale
 from splic_ext.files.arrays import ARRAY_SUFFIXES
 from splic_ext.files.images import IMAGE_SUFFIXES, is_other_image
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, default_threads
 from splic_ext.data.npz import MAX_BYTES
 from splic_ext.options import SolverOptions

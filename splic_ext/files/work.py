@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.atomic import atomic_path
+from splic_ext.common.atomic import atomic_path
 from splic_ext.completion import complete
 from splic_ext.files.arrays import images_per_call
 from splic_ext.files.images import Picture, encode_picture, read_picture

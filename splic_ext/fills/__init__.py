@@ -14,7 +14,7 @@ torch.Size([2, 3, 32, 32])
 
 from __future__ import annotations
 
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 with optional("`splic_ext.fills`", "torch", "torch"):
     import torch as _torch  # noqa: F401

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from splic_ext.common.optional import optional
 from splic_ext.fills.base import Fill
 from splic_ext.fills.rows import fill_rows
-from splic_ext.optional import optional
 
 __all__ = ["Biharmonic"]
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from splic_ext.checks import check_number
+from splic_ext.common.checks import check_number
 from splic_ext.fills.base import Fill
 
 __all__ = ["Constant", "Mean"]

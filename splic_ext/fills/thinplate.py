@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch.autograd.function import once_differentiable
 
-from splic_ext.checks import check_number
+from splic_ext.common.checks import check_number
+from splic_ext.common.optional import optional
 from splic_ext.fills.base import Fill
 from splic_ext.inpainting.energy import energy
-from splic_ext.optional import optional
 
 __all__ = ["ThinPlate"]
 

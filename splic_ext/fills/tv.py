@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from splic_ext.backends.cpu import native_module
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.completion import default_threads
 from splic_ext.fills.base import Fill
 from splic_ext.fills.rows import fill_rows

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.arrays.dtypes import DTYPES, default_data_range
-from splic_ext.checks import check_number, told_apart
+from splic_ext.common.checks import check_number, told_apart
 from splic_ext.completion import complete, resolve_options
 from splic_ext.errors import ShapeError
 from splic_ext.inpainting.plate import with_surface

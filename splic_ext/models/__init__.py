@@ -11,7 +11,7 @@ torch.Size([2, 10])
 
 from __future__ import annotations
 
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 with optional("`splic_ext.models`", "torch", "torch"):
     import torch as _torch  # noqa: F401

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from splic_ext.checks import check_integer, check_number
+from splic_ext.common.checks import check_integer, check_number
 from splic_ext.errors import ShapeError
 
 __all__ = ["MAX_CLASSES", "Normalize", "constants_for"]

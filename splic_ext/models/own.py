@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from splic_ext.checks import reason_of, shortened
+from splic_ext.common.checks import reason_of, shortened
+from splic_ext.common.outside import import_object, split_place
 from splic_ext.models.layers import Normalize
-from splic_ext.outside import import_object, split_place
 from splic_ext.specs import parse_parameters
 
 __all__ = ["Normalized", "normalized", "own_model"]
@@ -56,7 +56,7 @@ def own_model(place: str, num_classes: int | None = None, channels: int | None =
     ----------
     place : str
         ``package.module:name`` or ``folder/file.py:name``, see
-        ``splic_ext.outside.import_object``; parameters may follow a second colon, as in
+        ``splic_ext.common.outside.import_object``; parameters may follow a second colon, as in
         ``"torchvision.models:resnet18:num_classes=10"``. What stands there is a class or a function
         that returns a network, or a network itself.
     num_classes, channels : int, optional

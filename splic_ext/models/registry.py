@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from splic_ext.checks import shortened
+from splic_ext.common.checks import shortened
 from splic_ext.models.resnet import cifar_resnet20, cifar_resnet56, resnet18_32
 from splic_ext.models.small import digits_cnn, shapes_cnn, svhn_vgg
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.models.layers import MAX_CLASSES, Normalize, constants_for
 
 __all__ = ["ResNet", "cifar_resnet20", "cifar_resnet56", "resnet18_32"]

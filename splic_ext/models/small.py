@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.errors import ShapeError
 from splic_ext.models.layers import MAX_CLASSES, Normalize, constants_for
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from splic_ext.checks import reason_of
+from splic_ext.common.checks import reason_of
+from splic_ext.common.optional import optional
 from splic_ext.models.pickled import UnsafeError, check_saved
-from splic_ext.optional import optional
 
 __all__ = ["load_weights"]
 

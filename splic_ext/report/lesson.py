@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from splic_ext import __version__
+from splic_ext.common.optional import optional
 from splic_ext.experiments.lesson import Lesson
-from splic_ext.optional import optional
 from splic_ext.report.figures import show_gallery
 from splic_ext.report.views import (
     Grid,

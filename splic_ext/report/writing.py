@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from splic_ext.atomic import atomic_path
-from splic_ext.checks import printable
-from splic_ext.optional import optional
+from splic_ext.common.atomic import atomic_path
+from splic_ext.common.checks import printable
+from splic_ext.common.optional import optional
 
 __all__ = ["check_target", "page_file", "render"]
 

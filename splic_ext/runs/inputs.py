@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.data import Dataset, as_dataset
 from splic_ext.defenses import Defense, RandomDefense
 from splic_ext.defenses.trial import try_defense

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from splic_ext.checks import shortened
+from splic_ext.common.checks import shortened
 
 __all__ = ["Counted", "Versioned", "decode", "encode", "not_too_deep", "read_versioned", "to_text"]
 

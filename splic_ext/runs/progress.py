@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from splic_ext.checks import printable
+from splic_ext.common.checks import printable
 
 __all__ = ["MINUTE", "Progress", "ProgressBar", "ProgressLines", "progress_of"]
 

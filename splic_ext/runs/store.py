@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.atomic import RESULTS, atomic_path, remove_stale, telling
-from splic_ext.checks import reason_of
+from splic_ext.common.atomic import RESULTS, atomic_path, remove_stale, telling
+from splic_ext.common.checks import reason_of
 from splic_ext.data.npz import check_unpacked, read_member
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 

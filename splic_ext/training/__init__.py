@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from splic_ext.optional import optional
+from splic_ext.common.optional import optional
 
 with optional("`splic_ext.training`", "train", "safetensors", "torch"):
     import safetensors as _safetensors  # noqa: F401

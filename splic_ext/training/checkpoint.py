@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from splic_ext.atomic import write_bytes
-from splic_ext.checks import reason_of
+from splic_ext.common.atomic import write_bytes
+from splic_ext.common.checks import reason_of
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 from splic_ext.runs.plain import decode, encode
 from splic_ext.training.options import LATER
@@ -27,7 +27,7 @@ META = "splic_ext"
 #: What may explain that a network is another.
 REBUILD = " (other `weights`; a network that is given is trained in place: build it anew)"
 
-#: What is said of a file that cannot be written; see :func:`splic_ext.atomic.telling`.
+#: What is said of a file that cannot be written; see :func:`splic_ext.common.atomic.telling`.
 NOT_WRITTEN = (
     "'{path}' cannot be written: {reason}; make room and run it again: it goes on from the last "
     "checkpoint"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from splic_ext.atomic import atomic_path, remove_stale
+from splic_ext.common.atomic import atomic_path, remove_stale
 from splic_ext.data import Dataset
 from splic_ext.data.npz import check_npy
 from splic_ext.defenses import Defense, RandomDefense, seeded_masks

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import nn
 
-from splic_ext.atomic import remove_stale, write_text
+from splic_ext.common.atomic import remove_stale, write_text
 from splic_ext.models import load_weights
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
 from splic_ext.training.checkpoint import (

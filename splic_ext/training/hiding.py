@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from splic_ext.checks import check_integer, check_number, shortened
+from splic_ext.common.checks import check_integer, check_number, shortened
 from splic_ext.fills import Fill
 from splic_ext.runs.fingerprints import derive_seed
 

@@ -8,7 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from splic_ext.attacks import Attack, attack_from_spec
-from splic_ext.checks import MOST, check_bool, check_fields, check_integer, check_number, shortened
+from splic_ext.common.checks import (
+    MOST,
+    check_bool,
+    check_fields,
+    check_integer,
+    check_number,
+    shortened,
+)
 from splic_ext.defenses import Defense, Identity, defense_from_spec
 from splic_ext.defenses.registry import names_own_code
 from splic_ext.fills import Fill, fill_from_spec

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from splic_ext.checks import shortened
+from splic_ext.common.checks import shortened
+from splic_ext.common.outside import split_place
 from splic_ext.data import Dataset
 from splic_ext.defenses import Defense, Identity, as_defense
 from splic_ext.evaluation.networks import check_own_network
 from splic_ext.models import build_model, load_weights
 from splic_ext.models.own import normalized, own_model
-from splic_ext.outside import split_place
 from splic_ext.runs.fingerprints import (
     TRAINING_CODE,
     code_fingerprint,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.data import DatasetLike
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_weights
 from splic_ext.runs.inputs import check_dataset, resolve_device

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from splic_ext.common.optional import optional
 from splic_ext.completion import complete
 from splic_ext.errors import ShapeError
-from splic_ext.optional import optional
 from splic_ext.options import SolverOptions
 from splic_ext.transforms.image import Completing, refuse_channel_last
 from splic_ext.transforms.processes import fresh_seed, threads_here

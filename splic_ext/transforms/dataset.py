@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from splic_ext.checks import check_integer
-from splic_ext.optional import optional
+from splic_ext.common.checks import check_integer
+from splic_ext.common.optional import optional
 from splic_ext.transforms.image import MOST, Complete
 from splic_ext.transforms.samples import Key, check_key, with_image
 

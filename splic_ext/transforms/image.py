@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splic_ext.backends import get_backend
-from splic_ext.checks import check_integer, check_number, shortened
+from splic_ext.common.checks import check_integer, check_number, shortened
 from splic_ext.completion import MAX_THREADS, complete, resolve_options
 from splic_ext.errors import ShapeError
 from splic_ext.options import SolverOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from splic_ext.checks import shortened
+from splic_ext.common.checks import shortened
 
 __all__ = ["Key", "check_key", "with_image"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import printable, shortened
+from splic_ext.common.checks import printable, shortened
 
 __all__ = ["MOST_CLASSES", "MOST_UNREAD", "Sample", "Source", "Unread", "checked_label"]
 

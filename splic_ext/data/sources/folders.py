@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from splic_ext.checks import printable, reason_of, shortened
+from splic_ext.common.checks import printable, reason_of, shortened
 from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.base import Sample, Source
 

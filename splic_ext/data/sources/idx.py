@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from splic_ext.checks import reason_of, shortened
+from splic_ext.common.checks import reason_of, shortened
 from splic_ext.data.sources.base import Sample, Source
 
 __all__ = ["IdxSource", "idx_files", "is_idx"]

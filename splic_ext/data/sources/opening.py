@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from splic_ext.checks import printable, shortened
+from splic_ext.common.checks import printable, shortened
 from splic_ext.data.cifar import BATCHES
 from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.base import Source

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from splic_ext.checks import printable, reason_of, shortened
+from splic_ext.common.checks import printable, reason_of, shortened
+from splic_ext.common.optional import optional
 from splic_ext.data.sources.base import MOST_CLASSES, Sample, Source, checked_label
-from splic_ext.optional import optional
 
 __all__ = ["ParquetSource", "parquet_shards"]
 

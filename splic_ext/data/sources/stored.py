@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import check_labels, reason_of
+from splic_ext.common.checks import check_labels, reason_of
 from splic_ext.data.arrays import ROUNDED, bytes_of, channels_first, layout_of
 from splic_ext.data.dataset import Dataset
 from splic_ext.data.npz import check_npy, strictly

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from splic_ext.checks import reason_of
+from splic_ext.common.checks import reason_of
 
 __all__ = ["Member", "TarError", "read_tar"]
 

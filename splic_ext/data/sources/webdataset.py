@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from splic_ext.checks import printable, shortened
+from splic_ext.common.checks import printable, shortened
 from splic_ext.data.cifar import BATCHES
 from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.base import MOST_CLASSES, Sample, Source, checked_label

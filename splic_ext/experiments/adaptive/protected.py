@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from splic_ext.checks import reason_of, shortened
+from splic_ext.common.checks import reason_of, shortened
 from splic_ext.defenses import SPLIC, Defense, Identity, ModuleDefense, RandomDefense, as_defense
 from splic_ext.defenses.trial import title_of, without_derivative
 from splic_ext.evaluation.inputs import one_line

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from splic_ext.checks import check_integer
+from splic_ext.common.checks import check_integer
 from splic_ext.data import Dataset, DatasetLike
 from splic_ext.evaluation import EvaluationReport, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output

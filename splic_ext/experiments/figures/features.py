@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from splic_ext.attacks import PGD
+from splic_ext.common.optional import optional
 from splic_ext.data import Dataset
 from splic_ext.defenses import seeded_masks
 from splic_ext.defenses.registry import defense_from_spec
@@ -22,7 +23,6 @@ from splic_ext.experiments.bench import Bench, Outcome
 from splic_ext.experiments.results import keys
 from splic_ext.experiments.results.rows import ACCURACY, Point
 from splic_ext.experiments.subjects import Subject
-from splic_ext.optional import optional
 from splic_ext.runs.fingerprints import derive_seed
 from splic_ext.runs.inputs import describe_dataset
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from splic_ext.common.optional import optional
 from splic_ext.experiments.results.rows import Gallery, Point
-from splic_ext.optional import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

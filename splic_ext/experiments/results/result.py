@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from splic_ext.atomic import write_bytes, write_text
+from splic_ext.common.atomic import write_bytes, write_text
+from splic_ext.common.notebook import markdown_to_html
 from splic_ext.evaluation import DatasetInfo, Provenance
 from splic_ext.experiments.results.keys import attack_title
 from splic_ext.experiments.results.layout import (
@@ -20,7 +21,6 @@ from splic_ext.experiments.results.layout import (
     rows_to_csv,
 )
 from splic_ext.experiments.results.rows import Gallery, Point, Row
-from splic_ext.notebook import markdown_to_html
 from splic_ext.runs.plain import decode, encode, not_too_deep, read_versioned
 
 __all__ = ["SCHEMA_VERSION", "ExperimentResult"]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.checks import shortened
+from splic_ext.common.checks import shortened
+from splic_ext.common.optional import optional
 from splic_ext.evaluation import Accuracy, DatasetInfo, NetworkInfo, Record
-from splic_ext.optional import optional
 
 __all__ = ["KINDS", "Gallery", "Point", "Row", "encode_picture", "is_worst"]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from splic_ext.checks import check_bool, check_integer, check_number, shortened, told_apart
+from splic_ext.common.checks import check_bool, check_integer, check_number, shortened, told_apart
 
 
 @pytest.mark.parametrize("value", [True, False])

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from splic_ext.outside import import_object, split_place
+from splic_ext.common.outside import import_object, split_place
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from splic_ext.atomic import atomic_path, write_bytes, write_text
+from splic_ext.common.atomic import atomic_path, write_bytes, write_text
 
 
 def write_and(path, then, **options):

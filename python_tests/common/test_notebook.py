@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from splic_ext import SolverOptions
-from splic_ext.notebook import html_table, markdown_of, markdown_to_html
+from splic_ext.common.notebook import html_table, markdown_of, markdown_to_html
 from splic_ext.options import PRESETS
 
 EVIL = "<script>alert('&')</script>"

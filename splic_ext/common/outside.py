@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from splic_ext.checks import reason_of, shortened
+from splic_ext.common.checks import reason_of, shortened
 
 __all__ = ["import_object", "split_place"]
 
