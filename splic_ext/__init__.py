@@ -6,7 +6,7 @@
 np.uint8(0)
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from splic_ext import signals as _signals  # noqa: F401
 
