@@ -57,7 +57,7 @@ autodoc_typehints = "none"  # the docstrings have shapes and ranges, too
 numpydoc_show_class_members = False
 nitpick_ignore_regex = [  # bases and types of other libraries, and such as users never name
     ("py:.*", r"(torch|art)\..*"),
-    ("py:class", r"splic_ext\.(runs|experiments\.bench|defenses\.menet|notebook)\..*"),
+    ("py:class", r"splic_ext\.(runs|experiments\.bench|defenses\.menet|common)\..*"),
     ("py:class", r"abc\.ABC"),
     ("py:class", r".*\._\w+"),
     ("py:obj", r".*\.Content"),
