@@ -56,7 +56,7 @@ def test_modules_of_the_working_folder(tmp_path, monkeypatch):
         ("", "absent_module:X", r"no module 'absent_module' for the fill in 'absent_module'; inst"),
         ("", "math.absent:X", r"no module 'math.absent' for the fill|'math' is not a package"),
         ("", "FILE:X", r"it has no names: give one of these"),
-        ("a = b = 1", "FILE:X", r"mine.py' has no fill 'X'; it has a, b: give one"),
+        ("import math; a = b = 1", "FILE:X", r"mine.py' has no fill 'X'; it has a, b: give one"),
         ("import absent_too", "FILE:X", r"cannot be imported: ModuleNotFoundError: No .*; mend"),
         ("1 / 0", "FILE:X", r"mine.py' of a fill cannot be imported: ZeroDivisionError: div.*; m"),
         ("x = (", "FILE:X", r"cannot be imported: SyntaxError: "),
@@ -71,7 +71,7 @@ def test_what_cannot_be_imported(content, place, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         import_object(place.replace("FILE", str(file)), "fill")
     left = set(sys.modules) - before
-    assert len(left) == (content in ("", "a = b = 1") and "FILE" in place)
+    assert len(left) == (content in ("", "import math; a = b = 1") and "FILE" in place)
 
 
 def test_no_text():

@@ -263,7 +263,7 @@ def test_a_whole_saved_model_is_refused(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none.pt' does not exist; check `path`"):
+    with pytest.raises(FileNotFoundError, match=r"none.pt' does not exist; check its path"):
         load_weights(digits_cnn(), tmp_path / "none.pt")
 
 

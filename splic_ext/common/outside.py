@@ -76,7 +76,8 @@ def import_object(place: str, what: str = "object") -> Any:
     value: Any = _load_file(home, what) if home.endswith(".py") else _load_module(home, what)
     for part in name.split("."):
         if not hasattr(value, part):
-            known = [key for key in vars(value) if not key.startswith("_")] if value else []
+            own = getattr(value, "__dict__", {}).items()
+            known = [k for k, v in own if k[0] != "_" and not isinstance(v, ModuleType)]
             raise ValueError(
                 f"'{home}' has no {what} {name!r}; it has "
                 f"{shortened(', '.join(sorted(known)), 200) or 'no names'}: give one of these"

@@ -26,7 +26,7 @@ CLEAR = 0.1
 def check_masks(photo: str, masks: Path) -> None:
     """Raise unless the masks go with the photos: a file with any, a folder with a folder."""
     if not masks.exists():
-        raise PlanError(f"the mask '{masks}' does not exist")
+        raise PlanError(f"the mask '{masks}' does not exist; check its path")
     if masks.is_dir() and not Path(photo).is_dir():
         raise PlanError(
             f"the masks '{masks}' are a folder, but the photo {photo!r} is not; name the mask of "

@@ -132,7 +132,7 @@ def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
             raise PlanError(f"no image or array file matches the pattern {text!r}")
         yield from ((match, Path(match.name)) for match in files)
     else:
-        raise PlanError(f"the input {text!r} does not exist")
+        raise PlanError(f"the input {text!r} does not exist; check its path")
 
 
 def left_out(inputs: Sequence[str]) -> list[tuple[Path, str]]:

@@ -82,7 +82,7 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> Network:
         fix = f"'{path / USUAL}'" if (path / USUAL).is_file() else "the file in it"
         raise FileNotFoundError(f"the weights file '{path}' is a folder; give {fix}")
     if not path.is_file():
-        raise FileNotFoundError(f"the weights file '{path}' does not exist; check `path`")
+        raise FileNotFoundError(f"the weights file '{path}' does not exist; check its path")
     own: dict[str, Tensor] = model.state_dict()
     given, prefix = _unwrapped(_tensors(_read(path), path), own)
     missing = [key for key in own if key not in given and not key.endswith(OPTIONAL)]

@@ -87,11 +87,12 @@ def make_plan(
     if isinstance(model, str):
         torch.manual_seed(derive_seed(options.seed, "weights"))
         outputs = options.build_hiding().outputs
-        all_channels = outputs * data.images.shape[1]
-        channels = None if outputs == 1 else all_channels
-        build = build_model if split_place(model) is None else own_model
-        network = build(model, len(data.classes), channels)
-        network = normalized(network, *normalization, model, all_channels)
+        channels = outputs * data.images.shape[1]
+        own = split_place(model) is not None
+        build = own_model if own else build_model
+        # The library's own networks know theirs, unless there are more.
+        network = build(model, len(data.classes), channels if own or outputs > 1 else None)
+        network = normalized(network, *normalization, model, channels)
         if weights is not None:
             load_weights(network, weights)
     else:
@@ -107,7 +108,7 @@ def make_plan(
             )
         network = model
     network.to(device)
-    if isinstance(model, str) and channels is None and split_place(model) is not None:
+    if isinstance(model, str) and own and outputs == 1:
         check_own_network(model, network.eval(), data, len(data.classes))
     _check_sizes(data, test, options, processes)
     for part in (data, test):
