@@ -24,8 +24,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from splic_ext.data import load_dataset  # noqa: E402
 from splic_ext.defenses import defense_from_spec  # noqa: E402
+from splic_ext.evaluation import Accuracy  # noqa: E402
 from splic_ext.experiments import SECTIONS as TITLES  # noqa: E402
 from splic_ext.experiments import SIZES, ExperimentResult, Size, evaluate_adaptively  # noqa: E402
+from splic_ext.experiments.adaptive.verdict import doubts  # noqa: E402
 from splic_ext.experiments.tables.boxes import gradient_modes  # noqa: E402
 from splic_ext.models import build_model  # noqa: E402
 
@@ -337,6 +339,23 @@ def test_transfer_from_other_networks(network, adaptive):
     assert rows[1].mean == gray.mean
     titles = [note.partition(":")[0] for note in result.notes if "SHA-256" in note]
     assert titles == ["itself", "untrained"]
+
+
+def test_attacks_that_leave_all_standing_are_doubted(adaptive):
+    def rows(left):
+        for row in adaptive[1].rows:
+            mean = Accuracy(1.0 if row.attack == "clean" else left / 4, 0.0, 1.0, 4)
+            yield dataclasses.replace(row, mean=mean, all_draws=mean, majority=mean)
+
+    (note,) = doubts(list(rows(3)))
+    assert note.startswith("the attacks do not work here, and no number here says that")
+    assert f"75.0 % of '{BOTH}' at 64/255 in 'radius'" in note
+    assert "75.0 % of 'no defence' at 32/255 in 'known to be broken'" in note
+    assert doubts(list(rows(2))) == []
+    near = [row for row in rows(4) if "64/255" not in row.attack and "32/255" not in row.attack]
+    assert [row.attack for row in near if row.section == "radius"] == ["clean", "8/255", "16/255"]
+    assert "known to be broken" not in doubts(near)[0]
+    assert doubts([row for row in near if "16/255" not in row.attack]) == []
 
 
 def test_chosen_sections(network, adaptive):

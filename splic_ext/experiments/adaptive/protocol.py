@@ -24,8 +24,8 @@ from splic_ext.experiments.adaptive.sections import (
     choose_sections,
     make_sections,
 )
-from splic_ext.experiments.adaptive.sizes import SIZES, Size, resolve_size
-from splic_ext.experiments.adaptive.verdict import verdict
+from splic_ext.experiments.adaptive.sizes import SIZES, SMOKE, Size, resolve_size
+from splic_ext.experiments.adaptive.verdict import doubts, verdict
 from splic_ext.experiments.results.keys import ADAPTIVE, SECTIONS, WORST, attack_key
 from splic_ext.experiments.results.result import ExperimentResult
 from splic_ext.experiments.results.rows import Row
@@ -156,6 +156,7 @@ def evaluate_adaptively(
             for section in plan
         ]  # fmt: skip
     last = reports[-1].records[0]
+    budget = next((name for name, known in SIZES.items() if known == amount), None)
     rows = tuple(row for pair in zip(plan, reports, strict=True) for row in _rows(*pair))
     result = ExperimentResult(
         ADAPTIVE,
@@ -164,12 +165,13 @@ def evaluate_adaptively(
         last.provenance,
         (
             f"seed {last.seed}",
+            *([SMOKE] if budget == "smoke" else doubts(rows)),
             *_weak(protected.name, plan, reports),
             *protected.notes(),
             *_notes(plan, reports, complete=sections is None),
             *verdict(rows, protected.name),
         ),
-        budget=next((name for name, known in SIZES.items() if known == amount), None),
+        budget=budget,
     )
     if folder is not None:
         result.save(folder)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["SIZES", "Size", "resolve_size"]
+__all__ = ["SIZES", "SMOKE", "Size", "resolve_size"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ SIZES: Mapping[str, Size] = MappingProxyType(
         "full": Size(1000, 200, 40, 5, 10, (1, 10, 20, 80), (1, 2, 4, 16, 32, 64), 5000, 10, 32),
     }
 )
+
+
+#: What a result of that size says.
+SMOKE = "size smoke: it shows that all of it runs; its numbers mean nothing"
 
 
 def resolve_size(size: str | Size) -> Size:

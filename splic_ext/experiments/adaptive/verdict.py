@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from splic_ext.experiments.results.keys import CLEAN, SECTIONS, WORST
 from splic_ext.experiments.results.rows import Row
 
-__all__ = ["verdict"]
+__all__ = ["doubts", "verdict"]
 
 #: Sections that attack the defence itself in the ball of 8/255, masks and all.
 COUNTED = (
@@ -24,6 +24,8 @@ COUNTED = (
 )
 #: The attack of the section "radius" in that ball.
 NEAR = "8/255"
+#: Sections at whose largest radius nearly nothing must be left, from this radius on.
+FALLING, FAR = ("radius", "broken"), 16
 
 
 def verdict(rows: Sequence[Row], method: str) -> list[str]:
@@ -61,6 +63,34 @@ def verdict(rows: Sequence[Row], method: str) -> list[str]:
     clean = next((row.mean.value for row in own if row.attack == CLEAN), None)
     before = "" if clean is None else f"; on clean images {_percent(clean)}"
     return [f"verdict: {'; '.join(told)}{before}. Other attacks may leave less"]
+
+
+def doubts(rows: Sequence[Row]) -> list[str]:
+    """Return a note on what stands where an attacker may do nearly anything, if something does."""
+    standing = []
+    for key in FALLING:
+        of_section = [row for row in rows if row.section == SECTIONS[key]]
+        for method in dict.fromkeys(row.method for row in of_section):
+            clean = [r.mean.value for r in of_section if (r.method, r.attack) == (method, CLEAN)]
+            radii = {r: _radius(r) for r in of_section if r.method == method}
+            farthest = max(radii.values(), default=0.0)
+            left = [r.mean.value for r, radius in radii.items() if radius == farthest]
+            if farthest >= FAR and clean and min(left) > clean[0] / 2:
+                standing.append(
+                    f"{_percent(min(left))} of {method!r} at {farthest:g}/255 in {SECTIONS[key]!r}"
+                )
+    if not standing:
+        return []
+    return [
+        f"the attacks do not work here, and no number here says that a defence holds: left are "
+        f"{_listed(standing)}, where an attacker may do nearly anything"
+    ]
+
+
+def _radius(row: Row) -> float:
+    """Return K of an attack that is called "... K/255", or 0."""
+    number, _, rest = row.attack.rpartition(" ")[2].partition("/")
+    return float(number) if rest == "255" else 0.0
 
 
 def _is_near(row: Row) -> bool:
