@@ -34,6 +34,7 @@ from splic_ext.cli.options import (
     images_option,
     run_option,
 )
+from splic_ext.common.optional import needed
 from splic_ext.data import load_dataset
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def attack(
         ),
         notes_on_stderr(),
     ):
+        needed("`splic-ext attack`", "attack", "torch", "foolbox")
         from splic_ext.experiments import evaluate_adaptively
 
         data = load_dataset(dataset, split, root, limit, **reading)

@@ -12,6 +12,7 @@ from splic_ext.cli.console import print_message, print_tables
 from splic_ext.cli.exits import exit_codes, notes_on_stderr
 from splic_ext.cli.layout import tables
 from splic_ext.cli.options import Overwrite, Quiet, command_line
+from splic_ext.common.optional import needed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,6 +42,7 @@ def defend(
         exit_codes(defend, interrupted="no page was written", quiet=quiet),
         notes_on_stderr(),
     ):
+        needed("`splic-ext demo defend`", "attack,report", "torch", "foolbox", "jinja2")
         from splic_ext.experiments import teach
         from splic_ext.report import write_lesson
 

@@ -22,6 +22,7 @@ from splic_ext.cli.options import (
     images_option,
     run_option,
 )
+from splic_ext.common.optional import needed
 from splic_ext.common.outside import split_place
 from splic_ext.data import DATASETS, load_dataset
 
@@ -194,6 +195,7 @@ def reproduce(
         ),
         notes_on_stderr(),
     ):
+        needed("`splic-ext reproduce`", "attack", "torch", "foolbox")
         from splic_ext import experiments
 
         if name == "all" and attack:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from splic_ext.errors import MissingExtraError
 
-__all__ = ["DISTRIBUTIONS", "optional"]
+__all__ = ["DISTRIBUTIONS", "needed", "optional"]
 
 #: Import name -> name on the package index, where they differ.
 DISTRIBUTIONS = {
@@ -53,3 +54,15 @@ def optional(feature: str, extra: str, *packages: str) -> Iterator[None]:
         if name not in packages:
             raise
         raise MissingExtraError(feature, DISTRIBUTIONS.get(name, name), extra) from None
+
+
+def needed(feature: str, extra: str, *packages: str) -> None:
+    """Raise before any work if one of the packages that a command needs is not there.
+
+    Parameters are those of :func:`optional`; `extra` may name several, as in ``"attack,report"``.
+
+    >>> needed("`sum`", "none", "math")
+    """
+    for name in packages:
+        if find_spec(name) is None:
+            raise MissingExtraError(feature, DISTRIBUTIONS.get(name, name), extra)
