@@ -8,10 +8,9 @@ import pytest
 
 pytest.importorskip("typer", reason="Typer is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
-from typer.testing import CliRunner  # noqa: E402
+from typer.testing import CliRunner
 
-from splic_ext.cli.app import app  # noqa: E402
-
+from splic_ext.cli.app import app
 
 ATTACK = ("--dataset", "none.npz", "--model", "digits_cnn", "--defense", "tv", "-o", "x")
 
