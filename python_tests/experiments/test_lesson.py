@@ -113,8 +113,10 @@ def test_how_it_was_made(lesson):
     assert all(spent >= 0 for spent in lesson.seconds.values())
 
 
-def test_it_is_repeatable(lesson):
-    again = teach(TINY, seed=3, progress=False, command="splic-ext demo defend")
+def test_it_is_repeatable(lesson, capsys):
+    again = teach(TINY, seed=3, progress=True, command="splic-ext demo defend")
+    told = [line for line in capsys.readouterr().err.splitlines() if " of 8: " in line]
+    assert told == [f"{i + 1} of 8: {name}" for i, name in enumerate(lesson.seconds)]
     assert (again.rows, again.galleries) == (lesson.rows, lesson.galleries)
 
 

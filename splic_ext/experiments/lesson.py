@@ -30,12 +30,24 @@ from splic_ext.evaluation import (
 from splic_ext.evaluation.weak import not_warned
 from splic_ext.experiments.results.rows import Gallery, encode_picture
 from splic_ext.runs.fingerprints import derive_seed
+from splic_ext.runs.progress import tell
 from splic_ext.training import TrainingOptions, train
 
 __all__ = ["Lesson", "LessonRow", "LessonSize", "teach"]
 
 DEFENSE = "splic"
 NETWORK = "shapes_cnn"
+#: What is done, in this order.
+PHASES = (
+    "drawing the images",
+    "training without SPLIC",
+    "training the attacker's network",
+    "training with SPLIC",
+    "black box",
+    "gray box",
+    "white box",
+    "pictures",
+)
 #: Seed of the attacker's own network, beside that of the lesson.
 SURROGATE = 1
 #: Completed copies of the training images: other masks in other epochs.
@@ -141,7 +153,9 @@ class _Teacher:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a phase."""
+        """Tell of a phase, and add up the time of its blocks."""
+        if self.progress:
+            tell(f"{PHASES.index(name) + 1} of {len(PHASES)}: {name}")
         began = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began

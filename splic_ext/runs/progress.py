@@ -12,7 +12,7 @@ from typing import Any
 
 from splic_ext.common.checks import printable
 
-__all__ = ["MINUTE", "Progress", "ProgressBar", "ProgressLines", "progress_of"]
+__all__ = ["MINUTE", "Progress", "ProgressBar", "ProgressLines", "progress_of", "tell"]
 
 #: Seconds between two lines in a log.
 MINUTE = 60.0
@@ -99,8 +99,13 @@ class ProgressLines(Progress):
 
     def _tell(self, text: str) -> None:
         self._told = time.monotonic()
-        with suppress(OSError, ValueError):  # a log that is full or closed ends no computation
-            print(printable(text), file=sys.stderr, flush=True)
+        tell(text)
+
+
+def tell(text: str) -> None:
+    """Write a line to the standard error stream."""
+    with suppress(OSError, ValueError):  # a log that is full or closed ends no computation
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class ProgressBar(Progress):
