@@ -6,7 +6,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -127,9 +127,9 @@ def no_pillow_limit() -> Iterator[None]:
 
 
 def read_picture(
-    path: Path, *, max_pixels: int, quality: int = 95, data_range: float | None = None
+    file: Path | BinaryIO, *, max_pixels: int, quality: int = 95, data_range: float | None = None
 ) -> Picture:
-    """Decode an image file of one frame; palette images as RGB, bilevel ones as gray.
+    """Decode an image file of one frame, by its path or open; palette images as RGB, bilevel as gray.
 
     Files of more pixels than `max_pixels` are refused on the evidence of their header, before any
     is decoded. `quality` is that of JPEG and lossy WebP files when they are written back.
@@ -137,11 +137,11 @@ def read_picture(
     told: list[str] = []
     _TOLD.texts = told
     try:
-        with Image.open(path, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
+        with Image.open(file, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
             _check_header(image, max_pixels)
             note = _note(image)
             image.load()
-            save_options = _save_options(image, path, quality)
+            save_options = _save_options(image, file, quality)
             picture = _picture(image, data_range, save_options, note)
         warned = [f"Pillow warns: {shortened(text, 200)}" for text in list(dict.fromkeys(told))[:3]]
         return replace(picture, note="; ".join(filter(None, [note, *warned])) or None)
@@ -223,7 +223,9 @@ def _picture(
     return Picture(pixels, None, mode, file_format, alpha, save_options, note)
 
 
-def _save_options(image: Image.Image, path: Path, quality: int) -> dict[str, Any]:
+def _save_options(
+    image: Image.Image, file: Path | BinaryIO, quality: int
+) -> dict[str, Any]:
     """Collect metadata and encoder settings of a loaded image."""
     info = image.info
     options = {name: info[name] for name in ("icc_profile", "exif", "dpi") if info.get(name)}
@@ -234,7 +236,7 @@ def _save_options(image: Image.Image, path: Path, quality: int) -> dict[str, Any
         sampling = JpegImagePlugin.get_sampling(image)
         options |= {"quality": quality, "subsampling": max(sampling, 0)}
     elif image.format == "WEBP":
-        options |= {"quality": quality, "lossless": _is_lossless_webp(path), "exact": True}
+        options |= {"quality": quality, "lossless": _is_lossless_webp(file), "exact": True}
     if image.format in ("JPEG", "MPO", "WEBP") and info.get("xmp"):
         options["xmp"] = info["xmp"]
     return options
@@ -255,9 +257,9 @@ def _tiff_options(image: TiffImagePlugin.TiffImageFile) -> dict[str, Any]:
     return options
 
 
-def _is_lossless_webp(path: Path) -> bool:
+def _is_lossless_webp(file: Path | BinaryIO) -> bool:
     """Look for the bit-stream chunk of a WebP file (RIFF): VP8L is lossless, "VP8 " is not."""
-    with path.open("rb") as stream:
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
         stream.seek(12)
         while len(header := stream.read(8)) == 8:
             if header[:4] in (b"VP8L", b"VP8 "):

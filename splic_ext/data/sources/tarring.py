@@ -8,13 +8,14 @@ import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from splic_ext.common.checks import reason_of
 
-__all__ = ["Member", "TarError", "read_tar"]
+__all__ = ["Member", "TarError", "read_tar", "read_tar_file"]
 
 BLOCK = 512
 
@@ -41,9 +42,13 @@ class TarError(ValueError):
 
 @dataclass(frozen=True)
 class Member:
-    """A file of an archive. `refused` says why it is none that is read; then `read` is empty."""
+    """A file of an archive. `refused` says why it is none that is read; then `read` is empty.
+
+    What belongs to it begins `at` this byte of the archive, unpacked.
+    """
 
     name: str
+    at: int
     size: int
     refused: str | None
     read: Callable[[], bytes]
@@ -55,10 +60,23 @@ def read_tar(path: Path, max_bytes: int) -> Iterator[Member]:
     Each can be read until the next is asked for. `max_bytes` bounds what is unpacked in all of a
     compressed archive, and each file.
     """
-    file, packed = _opened(path)
-    with file:
-        stream = _Stream(file, max_bytes if packed else path.stat().st_size + PART, max_bytes)
-        long_name, long_size, sparse = None, None, False
+    with path.open("rb") as file:
+        yield from read_tar_file(file, path.stat().st_size, max_bytes)
+
+
+def read_tar_file(
+    file: IO[bytes], size: int, max_bytes: int, start: int = 0
+) -> Iterator[Member]:
+    """Yield the files of an open archive of `size` bytes as :func:`read_tar` does.
+
+    `start` is where a file of an archive that is not compressed begins: a `Member.at`.
+    """
+    unpacked, packed = _unpacked(file)
+    with unpacked if packed else nullcontext(unpacked) as opened:
+        if start:
+            opened.seek(start)
+        stream = _Stream(opened, max_bytes if packed else size + PART, max_bytes, start)
+        long_name, long_size, sparse, at = None, None, False, start
         while (info := _header(stream)) is not None:
             if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
                 text = stream.metadata(info.size)
@@ -73,21 +91,23 @@ def read_tar(path: Path, max_bytes: int) -> Iterator[Member]:
                     sparse = sparse or any(name.startswith("GNU.sparse") for name in values)
                 continue
             name = info.name if long_name is None else long_name
-            size = info.size if long_size is None else long_size
+            length = info.size if long_size is None else long_size
             kind = "a sparse file" if sparse else _KINDS.get(info.type)
             long_name, long_size, sparse = None, None, False
             if info.type == tarfile.GNUTYPE_SPARSE:
                 raise TarError(f"'{name}' is a sparse file; write it without `--sparse`")
             if info.type == tarfile.DIRTYPE:
-                stream.skip(size)
+                stream.skip(length)
+                at = stream.at
                 continue
             if kind is None and info.type not in _FILES:
                 kind = "of an unknown kind"
-            data = size if kind is None or kind == "a sparse file" else 0
-            yield from _one(stream, name, data, None if kind is None else f"it is {kind}")
+            data = length if kind is None or kind == "a sparse file" else 0
+            yield from _one(stream, name, at, data, None if kind is None else f"it is {kind}")
+            at = stream.at
 
 
-def _one(stream: _Stream, name: str, size: int, refused: str | None) -> Iterator[Member]:
+def _one(stream: _Stream, name: str, at: int, size: int, refused: str | None) -> Iterator[Member]:
     """Yield a file, and go to the end of it."""
     left = [size]
 
@@ -100,29 +120,30 @@ def _one(stream: _Stream, name: str, size: int, refused: str | None) -> Iterator
         refused = f"its {size:,} bytes are more than {stream.max_bytes:,}"
     if refused is None and (name.startswith("/") or ".." in name.split("/")):
         refused = "its name leads out of the archive"
-    yield Member(name, size, refused, read if refused is None else bytes)
+    yield Member(name, at, size, refused, read if refused is None else bytes)
     if left[0]:
         stream.skip(left[0])
 
 
-def _opened(path: Path) -> tuple[IO[bytes], bool]:
-    """Open an archive, whatever it is compressed with, and say whether it is."""
-    with path.open("rb") as file:
-        magic = file.read(6)
+def _unpacked(file: IO[bytes]) -> tuple[IO[bytes], bool]:
+    """Return an open archive, whatever it is compressed with, and say whether it is."""
+    magic = file.read(6)
+    file.seek(0)
     kinds: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
     kind = next((kind for start, kind in kinds.items() if magic.startswith(start)), None)
-    return path.open("rb") if kind is None else kind.open(path), kind is not None
+    return file if kind is None else kind.open(file), kind is not None
 
 
 class _Stream:
     """Bytes of an archive, counted, in blocks of 512."""
 
-    def __init__(self, file: IO[bytes], most: int, max_bytes: int) -> None:
-        self._file, self._left, self.max_bytes = file, most, max_bytes
+    def __init__(self, file: IO[bytes], most: int, max_bytes: int, at: int) -> None:
+        self._file, self._left, self.max_bytes, self.at = file, most, max_bytes, at
 
     def read(self, size: int) -> bytes:
         """Read so many bytes, fewer at the end alone."""
         self._left -= size
+        self.at += size
         if self._left < 0:
             raise TarError(
                 f"it unpacks to more than the limit of {self.max_bytes:,} bytes; raise it with "
