@@ -223,9 +223,7 @@ def _picture(
     return Picture(pixels, None, mode, file_format, alpha, save_options, note)
 
 
-def _save_options(
-    image: Image.Image, file: Path | BinaryIO, quality: int
-) -> dict[str, Any]:
+def _save_options(image: Image.Image, file: Path | BinaryIO, quality: int) -> dict[str, Any]:
     """Collect metadata and encoder settings of a loaded image."""
     info = image.info
     options = {name: info[name] for name in ("icc_profile", "exif", "dpi") if info.get(name)}

@@ -64,9 +64,7 @@ def read_tar(path: Path, max_bytes: int) -> Iterator[Member]:
         yield from read_tar_file(file, path.stat().st_size, max_bytes)
 
 
-def read_tar_file(
-    file: IO[bytes], size: int, max_bytes: int, start: int = 0
-) -> Iterator[Member]:
+def read_tar_file(file: IO[bytes], size: int, max_bytes: int, start: int = 0) -> Iterator[Member]:
     """Yield the files of an open archive of `size` bytes as :func:`read_tar` does.
 
     `start` is where a file of an archive that is not compressed begins: a `Member.at`.

@@ -1,0 +1,272 @@
+"""Folders and files by path or URL: listed, read, and written so that they appear finished."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from splic_ext.common.atomic import atomic_path, remove_stale
+from splic_ext.common.checks import printable, reason_of, shortened
+from splic_ext.common.optional import optional
+
+__all__ = ["Entry", "Place", "WriteError", "place_of"]
+
+#: Temporary files of remote places begin with it.
+UNFINISHED = ".splic-unfinished-"
+
+#: Folders in folders are followed this deep.
+MOST_DEEP = 64
+
+
+class WriteError(OSError):
+    """The destination cannot be written: no shard could."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file below a place: its name from there, its bytes, and a stamp that a change changes."""
+
+    name: str
+    size: int
+    stamp: str
+
+
+def place_of(text: str | os.PathLike[str]) -> Place:
+    """Return the place of a path or URL.
+
+    >>> place_of("/data/train"), place_of("file:///data/train")
+    (Place('/data/train'), Place('/data/train'))
+    """
+    if not isinstance(text, (str, os.PathLike)):
+        raise TypeError(
+            f"`source` and `dest` must be paths or URLs, got {type(text).__name__}; give a text"
+        )
+    name = os.fspath(text)
+    if name.startswith("file://"):
+        return Place(urlsplit(name).path)
+    return _Remote(name) if "://" in name else Place(name)
+
+
+class Place:
+    """A folder or file of this machine; names of what is below have forward slashes.
+
+    `local` says whether the path is one of the system, `shared` whether other processes see it.
+    """
+
+    local = shared = True
+
+    def __init__(self, text: str) -> None:
+        self.text = os.path.abspath(text)  # noqa: PTH100 - Path.absolute() keeps ".."
+        self.path = Path(self.text)
+
+    def __repr__(self) -> str:
+        return f"Place({self.text!r})"
+
+    def kind(self, name: str = "") -> str | None:
+        """Return "file", "folder", or None for what is not there or is neither."""
+        path = self.path / name
+        return "folder" if path.is_dir() else "file" if path.is_file() else None
+
+    def entry(self, name: str = "") -> Entry:
+        """Return size and stamp of a file."""
+        status = (self.path / name).stat()
+        return Entry(name, status.st_size, str(status.st_mtime_ns))
+
+    def files(self, deep: bool = True) -> Iterator[Entry]:
+        """Yield the files below, folder by folder, sorted; not those that are hidden.
+
+        Links to folders are not followed.
+        """
+        yield from self._walk("", MOST_DEEP if deep else 0)
+
+    def _walk(self, folder: str, deep: int) -> Iterator[Entry]:
+        with os.scandir(self.path / folder) as found:
+            entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
+        for entry in entries:
+            name = f"{folder}{entry.name}"
+            if entry.is_dir():
+                if deep and not entry.is_symlink():
+                    yield from self._walk(f"{name}/", deep - 1)
+            elif entry.is_file():  # a pipe would be waited for
+                status = entry.stat()
+                yield Entry(name, status.st_size, str(status.st_mtime_ns))
+
+    def names(self, folder: str) -> set[str]:
+        """Return the names of the files in a folder, hidden or not; none if it is not there."""
+        try:
+            with os.scandir(self.path / folder) as found:
+                return {entry.name for entry in found if not entry.is_dir()}
+        except FileNotFoundError:
+            return set()
+
+    def open(self, name: str = "") -> IO[bytes]:
+        """Open a file to be read."""
+        return (self.path / name).open("rb")
+
+    def read(self, name: str = "") -> bytes:
+        """Return what a file holds."""
+        with self.open(name) as file:
+            return file.read()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a path of this machine to write; it is there under its name when the block ends."""
+        with self._telling(), atomic_path(self.path / name, overwrite=True) as path:
+            yield path
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file, which survives a power failure."""
+        with (
+            self._telling(),
+            atomic_path(self.path / name, overwrite=True, durable=True) as path,
+        ):
+            path.write_bytes(content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with self._telling():
+            (self.path / name).unlink(missing_ok=True)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder if it is there."""
+        with suppress(OSError):
+            (self.path / name).rmdir()
+
+    def clean(self, folders: Iterator[str] | None = None) -> None:
+        """Remove what killed runs have left unfinished in these folders."""
+        for folder in folders or ():
+            remove_stale(self.path / folder)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say of an OSError that it is the destination's."""
+        try:
+            yield
+        except WriteError:
+            raise
+        except OSError as error:
+            raise WriteError(
+                f"the destination '{self.text}' cannot be written: "
+                f"{error.strerror or reason_of(error)}; make room or name another, and run the "
+                "same command again: finished shards are kept"
+            ) from error
+
+
+class _Remote(Place):
+    """A place that fsspec reaches."""
+
+    local = False
+
+    def __init__(self, text: str) -> None:
+        with optional(f"'{shortened(text)}'", "remote", "fsspec"):
+            core: Any = import_module("fsspec.core")
+        self.text = text.rstrip("/")
+        try:
+            self.fs, self.root = core.url_to_fs(text)
+        except (ImportError, ValueError) as error:
+            raise ValueError(
+                f"the URL '{shortened(printable(text))}' cannot be opened by fsspec: "
+                f"{reason_of(error)}; install the package that it names"
+            ) from error
+        self.root = str(self.root).rstrip("/")
+        self.shared = "memory" not in self._protocols()
+
+    def _protocols(self) -> tuple[str, ...]:
+        named = self.fs.protocol
+        return (named,) if isinstance(named, str) else tuple(named)
+
+    def _at(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+    def kind(self, name: str = "") -> str | None:
+        """Return "file", "folder", or None."""
+        self.fs.invalidate_cache()
+        place = self._at(name)
+        return "file" if self.fs.isfile(place) else "folder" if self.fs.isdir(place) else None
+
+    def entry(self, name: str = "") -> Entry:
+        """Return size and stamp of a file."""
+        self.fs.invalidate_cache()
+        return _entry(name, self.fs.info(self._at(name)))
+
+    def files(self, deep: bool = True) -> Iterator[Entry]:
+        """Yield the files below, sorted; not those that are hidden."""
+        self.fs.invalidate_cache()
+        found = self.fs.find(self.root, maxdepth=None if deep else 1, detail=True)
+        below = {str(path)[len(self.root) :].lstrip("/"): info for path, info in found.items()}
+        for name in sorted(below, key=lambda name: name.split("/")):
+            if not any(part.startswith(".") for part in name.split("/")):
+                yield _entry(name, below[name])
+
+    def names(self, folder: str) -> set[str]:
+        """Return the names of the files in a folder."""
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.ls(self._at(folder), detail=True)
+        except FileNotFoundError:
+            return set()
+        return {posixpath.basename(info["name"]) for info in found if info["type"] == "file"}
+
+    def open(self, name: str = "") -> IO[bytes]:
+        """Open a file to be read."""
+        opened: IO[bytes] = self.fs.open(self._at(name), "rb")
+        return opened
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a path of this machine to write; it is moved to its name when the block ends."""
+        with tempfile.TemporaryDirectory(prefix="splic-") as folder:
+            path = Path(folder) / "shard"
+            with self._telling():
+                path.touch()
+                yield path
+                place = self._at(name)
+                folder_of, _, last = place.rpartition("/")
+                unfinished = f"{folder_of}/{UNFINISHED}{secrets.token_hex(8)}-{last}"
+                self.fs.makedirs(folder_of, exist_ok=True)
+                self.fs.put_file(str(path), unfinished)
+                try:
+                    with suppress(FileNotFoundError):
+                        self.fs.rm_file(place)
+                    self.fs.mv(unfinished, place)
+                except BaseException:
+                    with suppress(Exception):
+                        self.fs.rm_file(unfinished)
+                    raise
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file."""
+        with self.writing(name) as path:
+            path.write_bytes(content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with self._telling(), suppress(FileNotFoundError):
+            self.fs.rm_file(self._at(name))
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder if it is there."""
+        with suppress(OSError, NotImplementedError):
+            self.fs.rmdir(self._at(name))
+
+    def clean(self, folders: Iterator[str] | None = None) -> None:
+        """Remove what killed runs have left unfinished in these folders."""
+        for folder in folders or ():
+            for name in self.names(folder):
+                if name.startswith(UNFINISHED):
+                    self.remove(f"{folder}/{name}" if folder else name)
+
+
+def _entry(name: str, info: dict[str, Any]) -> Entry:
+    keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+    stamp = next((str(info[key]) for key in keys if info.get(key) is not None), "")
+    return Entry(name, int(info.get("size") or 0), stamp)

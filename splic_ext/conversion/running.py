@@ -1,0 +1,271 @@
+"""A conversion from its beginning, or from where it was, to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import splic_ext
+from splic_ext.conversion.engines import Engine, LocalEngine
+from splic_ext.conversion.items import Shard, Unit
+from splic_ext.conversion.manifest import Manifest, only_one
+from splic_ext.conversion.places import Place, WriteError
+from splic_ext.conversion.planning import Plan, job_of, make_plan
+from splic_ext.conversion.readers.base import Reader
+from splic_ext.conversion.settings import Settings
+from splic_ext.errors import ConversionError
+from splic_ext.files.reporting import Reporter
+
+__all__ = ["Conversion", "Run", "Silent"]
+
+#: So many rejected images are told one by one.
+TOLD = 20
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a data set.
+
+    Attributes
+    ----------
+    dest : str
+        Where it is.
+    images, written, rejected : int
+        Images of the source; those of the destination; those that are left out and listed.
+    shards, made : int
+        Shards of the destination; those that this call made.
+    """
+
+    dest: str
+    images: int
+    written: int
+    rejected: int
+    shards: int
+    made: int
+
+
+class Silent:
+    """A reporter that tells nobody."""
+
+    def expect(self, images: float) -> None:
+        """Do nothing."""
+
+    def advance(self, images: float) -> None:
+        """Do nothing."""
+
+    def note(self, path: Path, text: str) -> None:
+        """Do nothing."""
+
+    def fail(self, path: Path, reason: str) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class Run:
+    """What is to be converted, to where and how; `begin` finds out what is left to do."""
+
+    reader: Reader
+    source: str
+    dest: Place
+    to: str
+    shard_size: int | None
+    settings: Settings
+    engine: Engine
+    overwrite: bool
+    reporter: Reporter
+
+    def __call__(self) -> Conversion:
+        """Convert what is not converted yet."""
+        self._check_apart()
+        with only_one(self.dest):
+            manifest = Manifest(self.dest)
+            plan = self._plan(manifest)
+            self.dest.clean(iter({folder(shard.name) for shard in plan.shards} | {"", WORK_FOLDER}))
+            missing = manifest.missing()
+            kept = sum(shard.count for shard in plan.shards) - sum(s.count for s in missing)
+            self.reporter.expect(plan.count - kept)
+            if missing:
+                manifest.reopen()
+                self._make(plan, missing)
+            if missing or not manifest.finished:
+                manifest.finish()
+            records = manifest.records().values()
+            return Conversion(
+                dest=self.dest.text,
+                images=plan.count,
+                written=sum(record.written for record in records),
+                rejected=sum(len(record.rejects) for record in records),
+                shards=len(plan.shards),
+                made=len(missing),
+            )
+
+    def _check_apart(self) -> None:
+        """Refuse a destination in the source, which would be read."""
+        if not (self.dest.local and self.reader.place.local):
+            return
+        source, dest = self.reader.place.path.resolve(), self.dest.path.resolve()
+        if dest == source or source in dest.parents:
+            raise ValueError(
+                f"`dest` must not be in the source, got '{dest}' in '{source}'; name another folder"
+            )
+        if dest.exists() and not dest.is_dir():
+            raise ValueError(f"`dest` must be a folder, got the file '{dest}'; name another")
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "version": splic_ext.__version__,
+            "source": self.source,
+            "to": self.to,
+            "shard_size": self.shard_size,
+            **self.settings.identity(),
+        }
+
+    def _plan(self, manifest: Manifest) -> Plan:
+        """Return the plan of an earlier run if it is the same, or a new one."""
+        identity = self._identity()
+        if manifest.plan is not None and self.overwrite:
+            differs = bool(manifest.differences(identity)) or self._changed(manifest.plan)
+            if differs:
+                manifest.clear()
+        if manifest.plan is None:
+            return self._new(manifest, identity)
+        found = manifest.differences(identity)
+        if found:
+            raise ValueError(
+                f"the destination '{self.dest.text}' holds another conversion: {'; '.join(found)}: "
+                "name another destination, or give `overwrite=True` to begin anew"
+            )
+        changed = self._changed(manifest.plan)
+        if changed:
+            raise ValueError(
+                f"the source '{self.reader.place.text}' is not what it was when this conversion "
+                f"began: {changed}; put it back, or give `overwrite=True` to begin anew"
+            )
+        return manifest.plan
+
+    def _changed(self, plan: Plan) -> str | None:
+        """Return what has changed in the source, or None."""
+        now = {entry.name: entry for entry in self.reader.entries()}
+        for unit in plan.units:
+            entry = now.pop(unit.name, None)
+            shown = unit.name or self.reader.place.text
+            if entry is None:
+                return f"'{shown}' is gone"
+            if (entry.size, entry.stamp) != (unit.size, unit.stamp):
+                return f"'{shown}' has changed"
+        return f"'{next(iter(now))}' is new" if now else None
+
+    def _new(self, manifest: Manifest, identity: dict[str, Any]) -> Plan:
+        """Look through the source, and keep the plan."""
+        if not self.overwrite:
+            there = next((e.name for e in self._visible()), None)
+            if there is not None:
+                raise FileExistsError(
+                    f"the destination '{self.dest.text}' is not empty: it holds '{there}'; name "
+                    "another, or give `overwrite=True` to write beside it"
+                )
+        entries = self.reader.entries()
+        jobs = ((i, {"do": "scan", "entry": asdict(e)}) for i, e in enumerate(entries))
+        units: dict[int, Unit] = {}
+        if self.reader.sharded and len(entries) > 1:
+            for told in self.engine.run(self._setup(None, len(entries)), iter(jobs)):
+                if isinstance(told, tuple):
+                    number, answer = told
+                    if "error" in answer:
+                        raise _error(answer)
+                    values = answer["unit"]
+                    values |= {key: tuple(values[key]) for key in ("marks", "twice")}
+                    units[number] = Unit(**values)
+        else:
+            units = {i: self.reader.scan(entry) for i, entry in enumerate(entries)}
+        plan = make_plan(
+            self.reader,
+            [units[number] for number in sorted(units)],
+            to=self.to,
+            shard_size=self.shard_size,
+            settings=self.settings,
+            identity=identity,
+        )
+        manifest.begin(plan)
+        return plan
+
+    def _visible(self) -> Iterator[Any]:
+        if self.dest.kind() == "folder":
+            yield from self.dest.files()
+
+    def _setup(self, plan: Plan | None, count: int) -> dict[str, Any]:
+        """Return what workers are told first."""
+        settings, workers = self.settings, 0
+        if isinstance(self.engine, LocalEngine):
+            workers, threads = self.engine.shares(count)
+            if not (self.dest.shared and self.reader.place.shared):
+                workers = 0
+            settings = Settings.from_dict({**settings.to_dict(), "threads": threads})
+        return {
+            "source": self.reader.place.text,
+            "dest": self.dest.text,
+            "kind": self.reader.kind,
+            "state": self.reader.state(),
+            "settings": settings.to_dict(),
+            "layout": None if plan is None else plan.layout.to_dict(),
+            "instruction_set": self.settings.identity()["instruction_set"],
+            "workers": workers,
+        }
+
+    def _make(self, plan: Plan, missing: list[Shard]) -> None:
+        """Make shards; raise at the end if some cannot be."""
+        jobs = (
+            (shard.number, {"do": "shard", "job": job_of(plan, shard, self.reader).to_dict()})
+            for shard in missing
+        )
+        names = {shard.number: shard.name for shard in missing}
+        failed: dict[str, str] = {}
+        done = told = 0.0
+        rejects = 0
+        for answer in self.engine.run(self._setup(plan, len(missing)), jobs):
+            if isinstance(answer, int):
+                now = max(told, done + answer)
+                self.reporter.advance(now - told)
+                told = now
+                continue
+            number, values = answer
+            if values.get("error") in ("write", "strict"):
+                raise _error(values)
+            if "error" in values:
+                failed[names[number]] = values["message"]
+                self.reporter.fail(Path(names[number]), values["message"])
+                continue
+            done += values["count"]
+            self.reporter.advance(done - told)
+            told = done
+            for index, key, reason in values["rejects"][: max(0, TOLD - rejects)]:
+                self.reporter.note(Path(key), f"image {index} is left out: {reason}")
+            rejects += values["rejected"]
+        if failed:
+            name, reason = next(iter(failed.items()))
+            raise ConversionError(
+                f"{len(failed)} of {len(plan.shards)} shards could not be made, such as '{name}': "
+                f"{reason}; mend that, and run the same command again: the others are kept",
+                tuple(failed),
+            )
+
+
+#: Where the records of an unfinished run are.
+WORK_FOLDER = ".splic-convert"
+
+
+def folder(name: str) -> str:
+    """Return the folder of a file, "" for none."""
+    return name.rpartition("/")[0]
+
+
+def _error(answer: Mapping[str, Any]) -> Exception:
+    """Return the error that a worker told of."""
+    message = str(answer["message"])
+    if answer["error"] == "write":
+        return WriteError(message)
+    if answer["error"] in ("ValueError", "TypeError"):
+        return ValueError(message)
+    return ConversionError(message)

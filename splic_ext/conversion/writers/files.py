@@ -1,0 +1,130 @@
+"""Shards of image files: folders and archives."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from typing import IO, Any, ClassVar
+
+from splic_ext.common.checks import printable, shortened
+from splic_ext.conversion.items import Item
+from splic_ext.conversion.writers.base import Made, RejectedError, Writer
+
+__all__ = ["FolderWriter", "TarWriter"]
+
+#: Most bytes of a name of a file on most systems.
+MOST_NAME = 240
+
+
+class FolderWriter(Writer):
+    """Image files under their keys; of what is no folder, in folders of their classes."""
+
+    kind: ClassVar[str] = "folder"
+
+    def begin(self) -> None:
+        """Begin with no file."""
+        self._names: set[str] = set()
+
+    def add(self, index: int, item: Item, image: Any, suffix: str) -> None:
+        """Write a file; of an archive also what belongs to it."""
+        key, extra = self._key(item), {}
+        if self.layout.source == "tar":
+            extra = {name: content for name, content in item.extra.items() if name}
+        if key in self._names:
+            key = f"{key}~{index}"
+        self._names.add(key)
+        for ending, content in {suffix: image, **extra}.items():
+            name = f"{key}.{ending}" if ending else key
+            with self.place.writing(name) as path:
+                path.write_bytes(content)
+            self.made.append(Made(name, len(content), hashlib.sha256(content).hexdigest()))
+
+    def _key(self, item: Item) -> str:
+        layout, key = self.layout, item.key
+        if layout.source != "folder":
+            if layout.source in ("tar", "npy") and layout.units > 1:
+                key = f"{_stem(self.shard.pieces[0].unit)}-{key}"
+            elif layout.source == "dataset" and layout.units > 1:
+                key = f"{self.shard.pieces[0].unit}-{key}"
+            folder = _folder(item.label, layout.classes)
+            key = f"{folder}/{key}" if folder else key
+        parts = key.split("/")
+        if any(part in ("", ".", "..") or part.startswith(".") for part in parts):
+            raise RejectedError(f"its key leads out of a folder: {shortened(printable(key))!r}")
+        if any(len(part.encode("utf-8", "replace")) > MOST_NAME or "\0" in part for part in parts):
+            raise RejectedError(f"its key is no name of a file: {shortened(printable(key))!r}")
+        return key
+
+    def finish(self) -> None:
+        """Have nothing to do: each file is there."""
+
+
+def _stem(unit: str) -> str:
+    return unit.rpartition("/")[2].partition(".")[0]
+
+
+def _folder(label: int | str | None, classes: tuple[str, ...] | None) -> str:
+    """Return the folder of a class: its name."""
+    if label is None:
+        return ""
+    if isinstance(label, int) and classes is not None and label < len(classes):
+        label = classes[label]
+    return str(label).replace("/", "_").lstrip(".") or "_"
+
+
+class TarWriter(Writer):
+    """A WebDataset archive: the image first, then what belongs to it; times and owners are 0."""
+
+    kind: ClassVar[str] = "tar"
+
+    def begin(self) -> None:
+        """Open the archive."""
+        self._name = f"{self.shard.name}.tar"
+        self._path = self.path_of(self._name)
+        self._file = _Counted(self._stack.enter_context(self._path.open("wb")))
+        self._tar = tarfile.open(  # noqa: SIM115 - closed in `finish`
+            fileobj=self._file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=2**18
+        )
+        self._keys: set[str] = set()
+
+    def add(self, index: int, item: Item, image: Any, suffix: str) -> None:
+        """Write a sample."""
+        key = item.key
+        if self.layout.source != "tar":
+            key = key.replace(".", "_")  # a key ends at its first dot
+        if key in self._keys:
+            key = f"{key}~{index}"
+        self._keys.add(key)
+        files = {suffix: image}
+        if self.layout.source == "tar":
+            files |= item.extra
+        elif item.label is not None:
+            files["cls"] = str(self.layout.number(item.label)).encode()
+        for ending, content in files.items():
+            info = tarfile.TarInfo(f"{key}.{ending}" if ending else key)
+            info.size, info.mode = len(content), 0o644
+            self._tar.addfile(info, io.BytesIO(content))
+
+    def finish(self) -> None:
+        """Close the archive."""
+        self._tar.close()
+        self._file.flush()
+        self.made.append(Made(self._name, self._file.size, self._file.digest.hexdigest()))
+
+
+class _Counted:
+    """A file that is written from the front to the end, and hashed on the way."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.digest, self.size = file, hashlib.sha256(), 0
+
+    def write(self, content: bytes) -> int:
+        """Write and hash."""
+        self.digest.update(content)
+        self.size += len(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._file.flush()
