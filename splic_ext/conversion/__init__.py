@@ -89,7 +89,7 @@ def convert(
     gpus : float, default 0
         GPUs of each worker of Ray.
     reporter : optional
-        Hears how it goes: an object with the methods of :class:`splic_ext.files.reporting.Reporter`.
+        Hears how it goes: what has the methods of :class:`splic_ext.files.reporting.Reporter`.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from splic_ext.files.plan import Job
 from splic_ext.files.reporting import reason_of
 from splic_ext.files.work import Loaded, complete_batch, complete_group, groups_of
 
-__all__ = ["Completer", "Done", "completer_of", "decode", "encode"]
+__all__ = ["Completer", "Done", "decode", "encode"]
 
 #: Most images that a defence gets at a time, whatever the machine: its bits may depend on it.
 BATCH = 64
@@ -121,15 +121,6 @@ class Completer:
         except Exception as error:  # whatever it is, the other images go on
             return reason_of(error)
         return target
-
-
-def completer_of(settings: Settings) -> Completer:
-    """Return what completes images with these settings."""
-    if settings.defense is None:
-        return Completer(settings)
-    from splic_ext.conversion.defending import defender
-
-    return defender(settings)
 
 
 def decode(item: Item, settings: Settings) -> Picture:

@@ -40,7 +40,7 @@ class Crew(Protocol):
 
 
 class Inside:
-    """This process, one job after the other: for places that no other process sees."""
+    """No other process: one job after the other, for places that no other process sees."""
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
         self._bench, self._done = Bench(dict(setup)), 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from splic_ext.common.checks import printable, shortened
-from splic_ext.conversion.completing import Completer, Done, completer_of, decode, encode
+from splic_ext.conversion.completing import Completer, Done, decode, encode
 from splic_ext.conversion.items import Item, Reject, Shard, Unit
 from splic_ext.conversion.places import Place
 from splic_ext.conversion.readers.base import Reader
@@ -121,6 +121,15 @@ def make_shard(
     return maker.record(writer)
 
 
+def _completer(settings: Settings) -> Completer:
+    """Return what completes images with these settings."""
+    if settings.defense is None:
+        return Completer(settings)
+    from splic_ext.conversion.defending import defender
+
+    return defender(settings)
+
+
 class _Maker:
     """A shard that is being made."""
 
@@ -139,7 +148,7 @@ class _Maker:
 
     def run(self, writer: Writer) -> None:
         """Read, complete and write all images."""
-        completer = completer_of(self.settings)
+        completer = _completer(self.settings)
         for index, item in enumerate(self._items(), self.job.shard.first):
             self._hash(item)
             for done in self._completed(completer, index, item):

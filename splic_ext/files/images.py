@@ -129,7 +129,7 @@ def no_pillow_limit() -> Iterator[None]:
 def read_picture(
     file: Path | BinaryIO, *, max_pixels: int, quality: int = 95, data_range: float | None = None
 ) -> Picture:
-    """Decode an image file of one frame, by its path or open; palette images as RGB, bilevel as gray.
+    """Decode an image file of one frame, by path or open; palette images as RGB, bilevel as gray.
 
     Files of more pixels than `max_pixels` are refused on the evidence of their header, before any
     is decoded. `quality` is that of JPEG and lossy WebP files when they are written back.

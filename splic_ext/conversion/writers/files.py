@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from splic_ext.common.checks import printable, shortened
 from splic_ext.conversion.items import Item
@@ -82,10 +81,8 @@ class TarWriter(Writer):
         """Open the archive."""
         self._name = f"{self.shard.name}.tar"
         self._path = self.path_of(self._name)
-        self._file = _Counted(self._stack.enter_context(self._path.open("wb")))
-        self._tar = tarfile.open(  # noqa: SIM115 - closed in `finish`
-            fileobj=self._file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=2**18
-        )
+        self._file = self._stack.enter_context(self._path.open("wb", buffering=2**18))
+        self._digest, self._size = hashlib.sha256(), 0
         self._keys: set[str] = set()
 
     def add(self, index: int, item: Item, image: Any, suffix: str) -> None:
@@ -102,29 +99,26 @@ class TarWriter(Writer):
         elif item.label is not None:
             files["cls"] = str(self.layout.number(item.label)).encode()
         for ending, content in files.items():
-            info = tarfile.TarInfo(f"{key}.{ending}" if ending else key)
-            info.size, info.mode = len(content), 0o644
-            self._tar.addfile(info, io.BytesIO(content))
+            self._put(f"{key}.{ending}" if ending else key, content)
+
+    def _put(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), 0o644
+        try:
+            header = info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+        except ValueError:  # a long name, or one of other letters
+            header = info.tobuf(tarfile.PAX_FORMAT)
+        self._write(b"".join((header, content, bytes(-len(content) % tarfile.BLOCKSIZE))))
+
+    def _write(self, content: bytes) -> None:
+        self._digest.update(content)
+        self._size += len(content)
+        self._file.write(content)
 
     def finish(self) -> None:
         """Close the archive."""
-        self._tar.close()
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self._size % tarfile.RECORDSIZE))
         self._file.flush()
-        self.made.append(Made(self._name, self._file.size, self._file.digest.hexdigest()))
-
-
-class _Counted:
-    """A file that is written from the front to the end, and hashed on the way."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.digest, self.size = file, hashlib.sha256(), 0
-
-    def write(self, content: bytes) -> int:
-        """Write and hash."""
-        self.digest.update(content)
-        self.size += len(content)
-        return self._file.write(content)
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-        self._file.flush()
+        self.made.append(Made(self._name, self._size, self._digest.hexdigest()))
