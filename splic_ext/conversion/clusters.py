@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from splic_ext.common.optional import optional
 from splic_ext.conversion.crew import Outside
 
 __all__ = ["RayEngine", "cluster"]
+
+#: Into so many parts the list of jobs is cut: what dies is made again with the rest of its part.
+MOST_BLOCKS = 10_000
 
 
 class ShardActor:
@@ -55,7 +59,9 @@ class RayEngine:
                 resources["num_gpus"] = self._gpus
             context = data.DataContext.get_current()
             context.enable_progress_bars = False
-            made = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            made = data.from_items(
+                rows, override_num_blocks=min(len(rows), MOST_BLOCKS)
+            ).map_batches(
                 ShardActor,
                 batch_size=1,
                 compute=data.ActorPoolStrategy(size=size),
@@ -74,7 +80,7 @@ def cluster() -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    given = {"log_to_driver": False, "logging_level": "warning"}
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if "RAY_ADDRESS" not in os.environ:
         given |= {"include_dashboard": False}
     ray.init(**given)

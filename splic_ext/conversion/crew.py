@@ -19,7 +19,7 @@ from splic_ext.conversion.worker import MARK, OUT_OF_MEMORY, Bench
 __all__ = ["Crew", "Inside", "Outside", "WorkerError"]
 
 #: An image that ends its process so often is rejected, and a shard that does so elsewhere fails.
-MOST_TRIES = 2
+MOST_TRIES, MOST_TRIES_ELSEWHERE = 2, 5
 
 
 class WorkerError(RuntimeError):
@@ -51,8 +51,10 @@ class Inside:
         def mark(index: int, done: int) -> None:
             self._done = done
 
-        self._done = 0
-        return self._bench.answer(json.loads(json.dumps(job)), mark)
+        try:
+            return self._bench.answer(json.loads(json.dumps(job)), mark)
+        finally:
+            self._done = 0
 
     def done(self) -> int:
         """Return how many images of the job are done."""
@@ -82,17 +84,21 @@ class Outside:
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         """Return what came of a job, or its error; a job that crashes the worker is tried again."""
         tries: Counter[int] = Counter()
+        MARK.pack_into(self._memory, 0, -1, 0)
         while True:
             answer = self._ask(job)
             if answer is not None or self._stopped:
+                MARK.pack_into(self._memory, 0, -1, 0)
                 return answer or {"error": "stopped", "message": "it was stopped"}
             index, _ = MARK.unpack_from(self._memory)
             ended = self._how_it_ended()
             tries[index] += 1
-            if tries[index] < MOST_TRIES:
+            most = MOST_TRIES if index >= 0 else MOST_TRIES_ELSEWHERE
+            if tries[index] < most:
                 continue
             if index < 0:
-                return {"error": "crash", "message": f"the worker {ended} {MOST_TRIES} times"}
+                told = f"the worker {ended}, {most} times; use fewer workers or smaller shards"
+                return {"error": "crash", "message": told}
             reason = f"the worker that read it {ended}, {MOST_TRIES} times"
             job["job"]["poisoned"][str(index)] = reason
 
@@ -136,7 +142,10 @@ class Outside:
         """Return the answer of the process; None if it ended."""
         if self._process is None:
             answer = self._start()
-            if answer is None or "error" in answer:
+            if answer is None:
+                return None
+            if "error" in answer:
+                self._end()
                 return answer
         return self._line(job)
 

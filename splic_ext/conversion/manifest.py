@@ -15,6 +15,7 @@ from splic_ext.conversion.places import Place
 from splic_ext.conversion.planning import Plan
 from splic_ext.conversion.readers.base import sha256_of
 from splic_ext.conversion.shards import Record
+from splic_ext.errors import ConversionError
 
 __all__ = ["LOCK", "MANIFEST", "REJECTS", "Manifest", "keep_record", "only_one"]
 
@@ -78,24 +79,25 @@ class Manifest:
         Whether all shards were.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, place: Place, forgiving: bool = False) -> None:
+        self.place, self._forgiving = place, forgiving
         self.plan: Plan | None = None
         self.finished = False
         self._records: dict[int, Record] | None = None
         if place.kind(MANIFEST) == "file":
             values = self._read(MANIFEST)
-            self.finished = True
-            records = [Record.from_dict(record) for record in values["outputs"]]
-            self._records = {record.number: record for record in records}
+            if values is not None:
+                self.finished = True
+                records = [Record.from_dict(record) for record in values["outputs"]]
+                self._records = {record.number: record for record in records}
         elif place.kind(_PLAN) == "file":
             values = self._read(_PLAN)
         else:
             return
-        self.plan = Plan.from_dict(values)
+        self.plan = None if values is None else Plan.from_dict(values)
 
-    def _read(self, name: str) -> dict[str, Any]:
-        """Return a file of JSON that this version wrote."""
+    def _read(self, name: str) -> dict[str, Any] | None:
+        """Return a file of JSON that this version wrote; None if it is damaged, and that will do."""
         try:
             values: dict[str, Any] = json.loads(self.place.read(name))
             if values["format"] != FORMAT:
@@ -105,6 +107,8 @@ class Manifest:
                 for record in values["outputs"]:
                     Record.from_dict(record)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if self._forgiving:
+                return None
             raise ValueError(
                 f"the manifest '{self.place.text}/{name}' cannot be read: "
                 f"{reason_of(error, 120)}; name another destination, or begin anew with "
@@ -175,6 +179,13 @@ class Manifest:
         assert self.plan is not None
         self._records = None
         records = self.records()
+        lost = tuple(shard.name for shard in self.plan.shards if shard.number not in records)
+        if lost:
+            raise ConversionError(
+                f"{len(lost)} of {len(self.plan.shards)} shards were not made, such as "
+                f"'{lost[0]}'; run the same command again: the others are kept",
+                lost,
+            )
         ordered = [records[shard.number] for shard in self.plan.shards]
         with self.place.writing(REJECTS) as path, path.open("wb") as file:
             for record in ordered:

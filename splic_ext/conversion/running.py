@@ -80,7 +80,7 @@ class Run:
         """Convert what is not converted yet."""
         self._check_apart()
         with only_one(self.dest):
-            manifest = Manifest(self.dest)
+            manifest = Manifest(self.dest, forgiving=self.overwrite)
             plan = self._plan(manifest)
             self.dest.clean(iter({folder(shard.name) for shard in plan.shards} | {"", WORK_FOLDER}))
             missing = manifest.missing()

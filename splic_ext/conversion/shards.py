@@ -26,6 +26,10 @@ __all__ = ["Record", "ShardJob", "StrictError", "make_shard"]
 MOST_REASON = 300
 
 
+class SourceError(ValueError):
+    """The source cannot be read any more, which is not the fault of one image."""
+
+
 class StrictError(ValueError):
     """An image was rejected where none may be."""
 
@@ -156,11 +160,20 @@ class _Maker:
         self.mark(-1, self.done)
         for done in completer.flush():
             self._write(writer, done)
-        for unit in self.job.units:
-            self.reader.check(unit)
 
     def _items(self) -> Iterator[Item]:
-        """Yield the images of all pieces."""
+        """Yield the images of all pieces; an error of the source is no error of the destination."""
+        try:
+            yield from self._read()
+            for unit in self.job.units:
+                self.reader.check(unit)
+        except OSError as error:
+            raise SourceError(
+                f"the source cannot be read: {error.strerror or error}: '{error.filename}'; put it "
+                "back, and run the same command again"
+            ) from error
+
+    def _read(self) -> Iterator[Item]:
         units = {unit.name: unit for unit in self.job.units}
         for unit in self.job.units:
             self.reader.check(unit)

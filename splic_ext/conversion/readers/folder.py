@@ -30,6 +30,7 @@ class FolderReader(Reader):
         super().__init__(place, max_bytes)
         self._found: list[Entry] | None = None
         self._splits: list[str] = []
+        self._by_split: dict[str, list[Entry]] = {}
 
     def _files(self) -> list[Entry]:
         if self._found is None:
@@ -59,8 +60,12 @@ class FolderReader(Reader):
         return [_whole(split, self._of(split)) for split in self._splits or [""]]
 
     def _of(self, split: str) -> list[Entry]:
-        files = self._files()
-        return [e for e in files if e.name.startswith(f"{split}/")] if split else files
+        if split not in self._by_split:
+            files = self._files()
+            if split:
+                files = [entry for entry in files if entry.name.startswith(f"{split}/")]
+            self._by_split[split] = files
+        return self._by_split[split]
 
     def scan(self, entry: Entry) -> Unit:
         """Count the images; the hash is that of their names, sizes and times."""

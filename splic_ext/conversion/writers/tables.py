@@ -94,9 +94,10 @@ class ParquetWriter(Writer):
             at = taken.schema.get_field_index(column)
             contents = [row[1] for row in rows[start:stop]]
             made = self._replaced(taken.column(at), contents)
-            parts.append(taken.set_column(at, taken.schema.field(at), made))
+            table = arrow.Table.from_batches([taken])
+            parts.append(table.set_column(at, taken.schema.field(at), made))
             start = stop
-        return arrow.Table.from_batches(parts)
+        return arrow.concat_tables(parts)
 
     def _replaced(self, images: Any, contents: list[bytes]) -> Any:
         """Return a column of images with other bytes."""
