@@ -97,7 +97,7 @@ class Manifest:
         self.plan = None if values is None else Plan.from_dict(values)
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        """Return a file of JSON that this version wrote; None if it is damaged, and that will do."""
+        """Return a file of JSON that this version wrote; None if it is damaged and forgiven."""
         try:
             values: dict[str, Any] = json.loads(self.place.read(name))
             if values["format"] != FORMAT:

@@ -131,7 +131,7 @@ class DatasetReader(Reader):
 
     def entries(self) -> list[Entry]:
         """Return the splits that are there."""
-        found = []
+        found: list[str] = []
         for split in ("train", "test", "extra"):
             try:
                 source = self._source(split)

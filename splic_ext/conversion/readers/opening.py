@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from splic_ext.conversion.places import Place
 from splic_ext.conversion.readers.arrays import DatasetReader, NpyReader
 from splic_ext.conversion.readers.base import Reader
@@ -47,7 +49,7 @@ def find_reader(source: str, place: Place, max_bytes: int) -> Reader:
     found: dict[str, str] = {}
     for number, entry in enumerate(place.files()):
         base = entry.name.rpartition("/")[2]
-        if base in BATCHES or is_idx(place.path / entry.name) or base.endswith((".mat", ".npz")):
+        if base in BATCHES or is_idx(Path(base)) or base.endswith((".mat", ".npz")):
             return DatasetReader(place, max_bytes)
         of_file = _by_name(base)
         if of_file is not None:

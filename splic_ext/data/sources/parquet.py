@@ -190,8 +190,8 @@ def holds_bytes(kind: Any) -> bool:
 
 def rows_at_once(group: Any) -> int:
     """Return how many rows of a row group are read at a time."""
-    size = max(1, group.total_byte_size)
-    return max(1, min(MOST_ROWS, AT_ONCE * max(1, group.num_rows) // size))
+    size = max(1, int(group.total_byte_size))
+    return max(1, min(MOST_ROWS, AT_ONCE * max(1, int(group.num_rows)) // size))
 
 
 class _RowError(ValueError):

@@ -1,0 +1,186 @@
+"""Runs that end early, workers that crash, two runs at once: the same bits in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from helpers.cli import command
+from helpers.conversion import FAST, contents, convert, pixels, png, samples, write_tar
+
+import splic_ext
+from splic_ext.common.atomic import held
+from splic_ext.conversion import verify
+
+OPTIONS = ("--preset", "paper", "--max-iterations", "2")
+
+
+@pytest.fixture
+def source(tmp_path):
+    images = pixels(24)
+    for number in range(6):
+        part = slice(4 * number, 4 * number + 4)
+        write_tar(tmp_path / f"in/{number:05}.tar", samples(images[part], 4 * number))
+    return tmp_path / "in"
+
+
+def test_workers_change_no_bit(source, tmp_path):
+    convert(source, tmp_path / "right")
+    done = splic_ext.convert(source, tmp_path / "out", options=FAST, workers=2)
+    assert (done.made, done.written) == (6, 24)
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")
+
+
+def test_a_run_that_ends_goes_on(source, tmp_path, monkeypatch):
+    """Ended after each shard in turn; finished shards are not made again."""
+    from splic_ext.conversion import worker
+
+    convert(source, tmp_path / "right")
+    make = worker.make_shard
+    made = []
+
+    def once(*arguments):
+        if made and made[-1] == "end":
+            made.pop()
+            raise KeyboardInterrupt
+        made.extend((make(*arguments), "end"))
+        return made[-2]
+
+    monkeypatch.setattr(worker, "make_shard", once)
+    for _ in range(6):
+        try:
+            convert(source, tmp_path / "out")
+        except KeyboardInterrupt:
+            assert not list((tmp_path / "out").glob("manifest.json"))
+            assert not [problem for problem in verify(tmp_path / "out") if "changed" in problem]
+    assert [record.number for record in made if record != "end"] == list(range(6))
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")
+
+
+def test_killed_runs_go_on_to_the_same_bits(source, tmp_path):
+    """With kill -9 at the first shard, and once in the midst of it."""
+    if os.name == "nt":
+        pytest.skip("no such signal there")
+    convert(source, tmp_path / "right")
+    out = tmp_path / "out"
+    arguments = command("convert", source, out, *OPTIONS, "--workers", 1, "-q")
+    process = subprocess.Popen(arguments)
+    while not list(out.glob("*.tar")) and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "manifest.json").exists()
+    result = subprocess.run(arguments, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert contents(out) == contents(tmp_path / "right")
+    assert not list(out.rglob(".splic-*.tmp"))
+
+
+def test_an_image_that_crashes_its_decoder(tmp_path, monkeypatch):
+    """The worker runs what a module in its path does to the reader."""
+    images = pixels(6)
+    images[3] = 77
+    write_tar(tmp_path / "in/a.tar", samples(images))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'splic_ext.conversion.worker' in sys.orig_argv:\n"
+        "    from splic_ext.conversion import shards\n"
+        "    right = shards.decode\n"
+        "    def decode(item, settings):\n"
+        "        picture = right(item, settings)\n"
+        "        if (picture.pixels == 77).all():\n"
+        "            os.abort()\n"
+        "        return picture\n"
+        "    shards.decode = decode\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    done = splic_ext.convert(tmp_path / "in", tmp_path / "out", options=FAST, workers=1)
+    assert (done.written, done.rejected) == (5, 1)
+    (line,) = (tmp_path / "out/rejects.jsonl").read_text().splitlines()
+    reject = json.loads(line)
+    assert (reject["index"], reject["key"]) == (3, "0003")
+    assert "ended by signal 6, 2 times" in reject["reason"]
+
+
+def test_a_worker_that_is_killed_once_loses_nothing(source, tmp_path, monkeypatch):
+    from splic_ext.conversion.crew import Outside
+
+    convert(source, tmp_path / "right")
+    ask, kills = Outside._ask, []
+
+    def killed(self, job):
+        if self._process is not None and not kills:
+            kills.append(self._process.pid)
+            os.kill(self._process.pid, signal.SIGKILL)
+        return ask(self, job)
+
+    monkeypatch.setattr(Outside, "_ask", killed)
+    splic_ext.convert(source, tmp_path / "out", options=FAST, workers=1)
+    assert kills
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")
+
+
+def test_one_run_at_a_time(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    with held(tmp_path / "out/.splic-convert.lock") as free:
+        assert free
+        with pytest.raises(BlockingIOError, match="another conversion writes to"):
+            convert(source, tmp_path / "out")
+    assert convert(source, tmp_path / "out").made == 6
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_destination_that_is_read_only(source, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o555)
+    with pytest.raises(OSError, match="cannot be written"):
+        convert(source, tmp_path / "out")
+
+
+def test_a_full_disk_ends_the_run(source, tmp_path, monkeypatch):
+    from splic_ext.conversion.writers.files import TarWriter
+
+    write = TarWriter._write
+
+    def full(self, content):
+        if self.shard.number == 2:
+            raise OSError(28, "No space left on device")
+        write(self, content)
+
+    monkeypatch.setattr(TarWriter, "_write", full)
+    with pytest.raises(OSError, match="No space left on device; make room"):
+        convert(source, tmp_path / "out")
+    monkeypatch.undo()
+    assert convert(source, tmp_path / "out").made == 4
+    assert len(np.unique([len(c) for c in contents(tmp_path / "out").values()])) >= 1
+
+
+def test_the_command(source, tmp_path):
+    from helpers.cli import invoke
+
+    (source / "00002.tar").unlink()
+    write_tar(source / "00002.tar", [("0008.png", png(pixels(1)[0])[:50]), *samples(pixels(3), 9)])
+    out = tmp_path / "out"
+    arguments = ("convert", source, out, *OPTIONS, "--workers", 0, "--verify")
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "image 8 is left out: cannot be decoded" in result.output
+    assert "converted 23 of 24 images in 6 shards" in result.output
+    assert "all files are as the manifest says" in result.output
+    again = invoke(*arguments)
+    assert "6 of them before" in again.output
+    other = invoke(*arguments, "--seed", 1)
+    assert other.exit_code == 2
+    assert "give --overwrite" in other.output
+    strict = invoke("convert", source, tmp_path / "s", *OPTIONS, "--workers", 0, "--strict")
+    assert strict.exit_code == 1
+    assert "leave --strict out" in strict.output
+    (out / "00001.tar").write_bytes(b"x" * (out / "00001.tar").stat().st_size)
+    assert invoke(*arguments).exit_code == 1
+    both = invoke(*arguments, "--defense", "tv")
+    assert both.exit_code == 2

@@ -1,0 +1,212 @@
+"""Every kind of source and destination: images are completed, what belongs to them goes along."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from helpers.conversion import (
+    FAST,
+    contents,
+    convert,
+    decoded,
+    expected,
+    pixels,
+    png,
+    read_tar,
+    samples,
+    write_tar,
+)
+
+import splic_ext
+from splic_ext.conversion import verify
+
+IMAGES = pixels(7)
+
+
+@pytest.fixture
+def tars(tmp_path):
+    """Two archives of seven images."""
+    source = tmp_path / "source"
+    write_tar(source / "train-00000.tar", samples(IMAGES[:4]))
+    write_tar(source / "train-00001.tar", samples(IMAGES[4:], 4))
+    return source
+
+
+def test_tar_keeps_shards_and_what_belongs_to_a_sample(tars, tmp_path):
+    done = convert(tars, tmp_path / "out")
+    assert (done.images, done.written, done.rejected, done.shards) == (7, 7, 0, 2)
+    right = expected(IMAGES)
+    for name, first, stop in (("train-00000", 0, 4), ("train-00001", 4, 7)):
+        found = read_tar(tmp_path / "out" / f"{name}.tar")
+        assert len(found) == 3 * (stop - first)
+        for number in range(first, stop):
+            assert np.array_equal(decoded(found[f"{number:04}.png"]), right[number])
+            assert found[f"{number:04}.cls"] == str(number % 3).encode()
+            assert json.loads(found[f"{number:04}.json"]) == {"n": number}
+
+
+def test_the_manifest_has_hashes_options_seed_version_and_counts(tars, tmp_path):
+    convert(tars, tmp_path / "out", seed=5)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    assert manifest["counts"] == {"images": 7, "written": 7, "rejected": 0, "shards": 2}
+    assert manifest["identity"]["seed"] == 5
+    assert manifest["identity"]["version"] == splic_ext.__version__
+    assert manifest["identity"]["options"]["max_iterations"] == 2
+    for part in (*manifest["inputs"], *(f for o in manifest["outputs"] for f in o["files"])):
+        assert len(part["sha256"]) == 64
+    assert verify(tmp_path / "out") == []
+    assert not (tmp_path / "out/.splic-convert").exists()
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_shards_of_any_size_hold_the_same_images(tars, tmp_path, size):
+    done = convert(tars, tmp_path / "out", shard_size=size)
+    assert done.shards == -(-7 // size)
+    found = {}
+    for path in sorted((tmp_path / "out").glob("*.tar")):
+        found |= read_tar(path)
+    right = expected(IMAGES)
+    for number in range(7):
+        assert np.array_equal(decoded(found[f"{number:04}.png"]), right[number])
+
+
+def test_through_all_kinds(tars, tmp_path):
+    """identity changes nothing: through all kinds and back images and labels are the same."""
+    pytest.importorskip("torch")
+    pytest.importorskip("pyarrow")
+    there = tars
+    for to in ("parquet", "npy", "folder", "parquet", "folder", "npy", "tar"):
+        following = tmp_path / f"{there.name}-{to}"
+        done = convert(there, following, to=to, defense="identity")
+        assert (done.written, done.rejected) == (7, 0)
+        there = following
+    found = {}
+    for path in there.glob("*.tar"):
+        found |= read_tar(path)
+    pairs = {
+        decoded(content).tobytes(): found[name.replace(".png", ".cls")]
+        for name, content in found.items()
+        if name.endswith(".png")
+    }
+    right = {image.tobytes(): str(number % 3).encode() for number, image in enumerate(IMAGES)}
+    assert pairs == right
+
+
+def test_folder_is_what_the_command_complete_makes(tmp_path):
+    from splic_ext.conversion.running import Silent
+    from splic_ext.files import JobSettings, plan_jobs, run_jobs
+
+    for number, image in enumerate(IMAGES):
+        path = tmp_path / f"in/{'ab'[number % 2]}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image))
+    (tmp_path / "in/a/notes.txt").write_text("no image")
+    convert(tmp_path / "in", tmp_path / "out", shard_size=3)
+    settings = JobSettings(options=splic_ext.SolverOptions(max_iterations=2))
+    run_jobs(plan_jobs([str(tmp_path / "in")], tmp_path / "right"), settings, Silent())
+    found = contents(tmp_path / "out")
+    assert found.pop("rejects.jsonl") == b""
+    assert found == contents(tmp_path / "right")
+
+
+def test_parquet_keeps_its_other_columns(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    images = [{"bytes": png(image), "path": f"{n}.png"} for n, image in enumerate(IMAGES)]
+    images[2] = None
+    table = arrow.table(
+        {
+            "image": images,
+            "label": [n % 3 for n in range(7)],
+            "caption": [f"number {n}" for n in range(7)],
+            "box": [[0.5, float(n)] for n in range(7)],
+        }
+    )
+    source = tmp_path / "data"
+    source.mkdir()
+    parquet.write_table(table, source / "train-00000-of-00001.parquet", row_group_size=3)
+    done = convert(source, tmp_path / "out")
+    assert (done.written, done.rejected) == (6, 1)
+    made = parquet.read_table(tmp_path / "out/train-00000-of-00001.parquet")
+    assert made.schema.equals(table.schema)
+    kept = [n for n in range(7) if n != 2]
+    assert made.column("caption").to_pylist() == [f"number {n}" for n in kept]
+    assert made.column("box").to_pylist() == [[0.5, float(n)] for n in kept]
+    right = expected(IMAGES)
+    for row, number in enumerate(kept):
+        image = made.column("image")[row].as_py()
+        assert image["path"] == f"{number}.png"
+        assert np.array_equal(decoded(image["bytes"]), right[number])
+    (reject,) = (tmp_path / "out/rejects.jsonl").read_text().splitlines()
+    assert json.loads(reject)["index"] == 2
+    assert "null" in json.loads(reject)["reason"]
+
+
+def test_memory_maps_of_floats(tmp_path):
+    images = np.random.default_rng(1).random((5, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    images[1, 0, 0, 0] = np.nan
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", np.arange(5))
+    done = convert(tmp_path / "images.npy", tmp_path / "out")
+    assert (done.written, done.rejected) == (4, 1)
+    made, labels = (np.load(tmp_path / f"out/{name}.npy") for name in ("images", "labels"))
+    assert labels.tolist() == [0, 2, 3, 4]
+    right = splic_ext.complete(images[2:], options="paper", first_index=2)
+    assert made.dtype == np.float32
+    assert made.shape == (4, 3, 8, 8)
+    again = convert(tmp_path / "images.npy", tmp_path / "paper", options="paper")
+    assert again.written == 4
+    assert np.array_equal(np.load(tmp_path / "paper/images.npy")[1:], right)
+
+
+def test_cifar10_and_back(tmp_path):
+    from helpers.data import write_cifar
+
+    from splic_ext.data import load_dataset
+
+    folder = write_cifar(tmp_path / "cifar-10-batches-py")
+    done = convert(folder, tmp_path / "out", to="cifar10", shard_size=4)
+    assert (done.images, done.shards) == (24, 6)
+    for split, first in (("train", 0), ("test", 20)):
+        before, after = (load_dataset(place, split) for place in (folder, tmp_path / "out"))
+        assert np.array_equal(before.labels, after.labels)
+        right = splic_ext.complete(before.images, options=FAST, first_index=first)
+        assert np.array_equal(after.images, right)
+
+
+def test_urls_of_fsspec(tars, tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tars), "/in", recursive=True)
+    done = splic_ext.convert(
+        "memory://in", "memory://out", options=splic_ext.SolverOptions(max_iterations=2)
+    )
+    assert done.written == 7
+    assert verify("memory://out") == []
+    convert(tars, tmp_path / "out")
+    for name in ("train-00000.tar", "train-00001.tar"):
+        assert memory.cat(f"/out/{name}") == (tmp_path / "out" / name).read_bytes()
+    again = splic_ext.convert(
+        "memory://in", "memory://out", options=splic_ext.SolverOptions(max_iterations=2)
+    )
+    assert again.made == 0
+
+
+def test_a_defence_draws_masks_by_index(tars, tmp_path):
+    torch = pytest.importorskip("torch")
+    from splic_ext.defenses import USVT
+
+    convert(tars, tmp_path / "a", defense="usvt", seed=3)
+    convert(tars, tmp_path / "b", defense="usvt", seed=3, shard_size=2)
+    found = read_tar(tmp_path / "a/train-00001.tar")
+    images = torch.from_numpy(IMAGES[4:]).permute(0, 3, 1, 2).float() / 255
+    right = (USVT(seed=3)(images, index=4).double() * 255).round().byte().permute(0, 2, 3, 1)
+    for number in range(4, 7):
+        assert np.array_equal(decoded(found[f"{number:04}.png"]), right[number - 4].numpy())
+    others = {}
+    for path in (tmp_path / "b").glob("*.tar"):
+        others |= read_tar(path)
+    assert all(others[name] == content for name, content in found.items())
