@@ -61,7 +61,7 @@ def test_members_of_an_archive_that_are_no_files(tmp_path):
     for key, word in {
         "../out": "leads out", "/root": "leads out", "link": "a link", "hard": "a link",
         "device": "a device", "pipe": "a pipe", "two": "two images", "text": "no image",
-        "broken": "decoded", "good": "twice",
+        "broken": "not a PNG", "good": "twice",
     }.items():  # fmt: skip
         assert word in found[key], (key, found[key])
     assert set(contents(tmp_path / "out")) == {"a.tar", "rejects.jsonl"}
@@ -123,14 +123,14 @@ def test_a_manifest_of_another_conversion(source, tmp_path):
     done = convert(source, tmp_path / "out", seed=1, overwrite=True)
     assert (done.made, verify(tmp_path / "out")) == (2, [])
     (tmp_path / "out/manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="manifest .* cannot be read"):
+    with pytest.raises(ValueError, match=r"manifest .* cannot be read"):
         convert(source, tmp_path / "out", seed=1)
 
 
 def test_a_manifest_of_another_version(source, tmp_path, monkeypatch):
     convert(source, tmp_path / "out")
     monkeypatch.setattr(splic_ext, "__version__", "99.0")
-    with pytest.raises(ValueError, match='`version` was "[0-9.]+" and is "99.0"'):
+    with pytest.raises(ValueError, match=r'`version` was "[0-9.]+" and is "99.0"'):
         convert(source, tmp_path / "out")
 
 

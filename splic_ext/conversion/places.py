@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -268,5 +269,9 @@ class _Remote(Place):
 
 def _entry(name: str, info: dict[str, Any]) -> Entry:
     keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-    stamp = next((str(info[key]) for key in keys if info.get(key) is not None), "")
-    return Entry(name, int(info.get("size") or 0), stamp)
+    stamp = next((info[key] for key in keys if info.get(key) is not None), "")
+    if isinstance(stamp, datetime):  # some give the one in a list, the other for a file
+        stamp = stamp.timestamp()
+    if isinstance(stamp, float):
+        stamp = f"{stamp:.6f}"
+    return Entry(name, int(info.get("size") or 0), str(stamp))

@@ -98,13 +98,10 @@ class TarReader(Reader):
                     sample = _Sample(key, member.at)
                 sample.add(member, suffix, read=wanted is not None and number in wanted)
         except (OSError, TarError) as error:
-            if sample is not None:
-                yield sample
-            reason = reason_of(error, 200)
-            last = "" if sample is None else f" after '{shortened(printable(sample.key))}'"
-            ended = f"the archive is not read on{last}: {reason}"
-            yield _Sample(f"{unit.name}!end", start, problem=ended, ended=True)
-            return
+            if sample is None:
+                sample = _Sample("", start)
+            sample.problem = f"the archive is not read on from here: {reason_of(error, 200)}"
+            sample.ended = True
         if sample is not None:
             yield sample
 
