@@ -59,6 +59,7 @@ class RayEngine:
                 resources["num_gpus"] = self._gpus
             context = data.DataContext.get_current()
             context.enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.WARNING)
             made = data.from_items(
                 rows, override_num_blocks=min(len(rows), MOST_BLOCKS)
             ).map_batches(

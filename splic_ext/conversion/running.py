@@ -23,6 +23,9 @@ __all__ = ["Conversion", "Run", "Silent"]
 #: So many rejected images are told one by one.
 TOLD = 20
 
+#: Sources of more bytes are looked through by the workers.
+SCANNED_HERE = 2**30
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -169,7 +172,7 @@ class Run:
         entries = self.reader.entries()
         jobs = ((i, {"do": "scan", "entry": asdict(e)}) for i, e in enumerate(entries))
         units: dict[int, Unit] = {}
-        if self.reader.sharded and len(entries) > 1:
+        if len(entries) > 1 and sum(entry.size for entry in entries) > SCANNED_HERE:
             for told in self.engine.run(self._setup(None, len(entries)), iter(jobs)):
                 if isinstance(told, tuple):
                     number, answer = told
