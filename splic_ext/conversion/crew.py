@@ -21,6 +21,9 @@ __all__ = ["Crew", "Inside", "Outside", "WorkerError"]
 #: An image that ends its process so often is rejected, and a shard that does so elsewhere fails.
 MOST_TRIES, MOST_TRIES_ELSEWHERE = 2, 5
 
+#: Seconds that a worker has to end by itself.
+PATIENCE = 5.0
+
 
 class WorkerError(RuntimeError):
     """A worker cannot be started."""
@@ -117,12 +120,15 @@ class Outside:
         process, self._process = self._process, None
         if process is None:
             return None
-        process.kill()
-        process.wait()
         for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+            try:
+                if stream is not None:
+                    with suppress(OSError):
+                        stream.close()  # at the end of its input it removes what is unfinished
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         return process.returncode
 
     def _how_it_ended(self) -> str:
