@@ -29,8 +29,10 @@ def source(tmp_path):
     return tmp_path / "in"
 
 
-def test_workers_change_no_bit(source, tmp_path):
+def test_workers_change_no_bit(source, tmp_path, monkeypatch):
+    """They look through the source, too."""
     convert(source, tmp_path / "right")
+    monkeypatch.setattr("splic_ext.conversion.running.SCANNED_HERE", 0)
     done = splic_ext.convert(source, tmp_path / "out", options=FAST, workers=2)
     assert (done.made, done.written) == (6, 24)
     assert contents(tmp_path / "out") == contents(tmp_path / "right")
