@@ -83,7 +83,11 @@ def test_killed_runs_go_on_to_the_same_bits(source, tmp_path):
     assert not list(out.rglob(".splic-*.tmp"))
 
 
-def test_an_image_that_crashes_its_decoder(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("os.abort()", "ended by signal 6, 2 times"), ("raise MemoryError", "too little memory")],
+)
+def test_an_image_that_ends_its_worker(tmp_path, monkeypatch, fault, told):
     """The worker runs what a module in its path does to the reader."""
     images = pixels(6)
     images[3] = 77
@@ -97,7 +101,7 @@ def test_an_image_that_crashes_its_decoder(tmp_path, monkeypatch):
         "    def decode(item, settings):\n"
         "        picture = right(item, settings)\n"
         "        if (picture.pixels == 77).all():\n"
-        "            os.abort()\n"
+        f"            {fault}\n"
         "        return picture\n"
         "    shards.decode = decode\n"
     )
@@ -107,7 +111,7 @@ def test_an_image_that_crashes_its_decoder(tmp_path, monkeypatch):
     (line,) = (tmp_path / "out/rejects.jsonl").read_text().splitlines()
     reject = json.loads(line)
     assert (reject["index"], reject["key"]) == (3, "0003")
-    assert "ended by signal 6, 2 times" in reject["reason"]
+    assert told in reject["reason"]
 
 
 def test_a_worker_that_is_killed_once_loses_nothing(source, tmp_path, monkeypatch):
