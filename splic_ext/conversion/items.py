@@ -95,7 +95,7 @@ class Shard:
         return cls(values["number"], values["name"], values["first"], pieces)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reject:
     """An image that is left out: its index, its key, and why."""
 

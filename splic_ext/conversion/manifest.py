@@ -187,7 +187,7 @@ class Manifest:
                 lost,
             )
         ordered = [records[shard.number] for shard in self.plan.shards]
-        with self.place.writing(REJECTS) as path, path.open("wb") as file:
+        with self.place.writing(REJECTS, durable=True) as path, path.open("wb") as file:
             for record in ordered:
                 for reject in record.rejects:
                     file.write(_json(asdict(reject)))
@@ -198,7 +198,7 @@ class Manifest:
             "shards": len(ordered),
         }
         values = {"format": FORMAT, "counts": counts, **self.plan.to_dict()}
-        with self.place.writing(MANIFEST) as path, path.open("wb") as file:
+        with self.place.writing(MANIFEST, durable=True) as path, path.open("wb") as file:
             file.write(_json(values)[:-2] + b', "outputs": [\n')
             for number, record in enumerate(ordered):
                 file.write((b",\n" if number else b"") + _json(record.to_dict()).strip())

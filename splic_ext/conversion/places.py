@@ -32,7 +32,7 @@ class WriteError(OSError):
     """The destination cannot be written: no shard could."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file below a place: its name from there, its bytes, and a stamp that a change changes."""
 
@@ -119,17 +119,18 @@ class Place:
             return file.read()
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Give a path of this machine to write; it is there under its name when the block ends."""
-        with self._telling(), atomic_path(self.path / name, overwrite=True) as path:
+    def writing(self, name: str, durable: bool = False) -> Iterator[Path]:
+        """Give a path of this machine to write; it is there under its name when the block ends.
+
+        If `durable`, it survives a power failure.
+        """
+        target = self.path / name
+        with self._telling(), atomic_path(target, overwrite=True, durable=durable) as path:
             yield path
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file, which survives a power failure."""
-        with (
-            self._telling(),
-            atomic_path(self.path / name, overwrite=True, durable=True) as path,
-        ):
+        with self.writing(name, durable=True) as path:
             path.write_bytes(content)
 
     def remove(self, name: str) -> None:
@@ -146,6 +147,11 @@ class Place:
         """Remove what killed runs have left unfinished in these folders."""
         for folder in folders or ():
             remove_stale(self.path / folder)
+
+    def settle(self) -> None:
+        """Wait until the disk has what was written."""
+        if hasattr(os, "sync"):
+            os.sync()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -223,7 +229,7 @@ class _Remote(Place):
         return opened
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
+    def writing(self, name: str, durable: bool = False) -> Iterator[Path]:
         """Give a path of this machine to write; it is moved to its name when the block ends."""
         with tempfile.TemporaryDirectory(prefix="splic-") as folder:
             path = Path(folder) / "shard"
@@ -248,6 +254,9 @@ class _Remote(Place):
         """Write a small file."""
         with self.writing(name) as path:
             path.write_bytes(content)
+
+    def settle(self) -> None:
+        """Have nothing to wait for: what is there has arrived."""
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""

@@ -81,7 +81,7 @@ class Layout:
         return number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Made:
     """A file of a shard: its name in the destination, its bytes, its SHA-256."""
 
@@ -122,7 +122,7 @@ class Writer(ABC):
 
     def path_of(self, name: str) -> Any:
         """Return a path to write, which becomes a file of the destination at the end."""
-        return self._stack.enter_context(self.place.writing(name))
+        return self._stack.enter_context(self.place.writing(name, durable=True))
 
     def note(self, name: str, path: Any) -> None:
         """Take up a file that is finished."""

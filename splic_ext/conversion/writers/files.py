@@ -56,7 +56,8 @@ class FolderWriter(Writer):
         return key
 
     def finish(self) -> None:
-        """Have nothing to do: each file is there."""
+        """Wait for the disk, once for all files."""
+        self.place.settle()
 
 
 def _stem(unit: str) -> str:
