@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from splic_ext.common.checks import check_bool, check_integer
+from splic_ext.conversion.items import Conversion
 from splic_ext.options import SolverOptions
 
-if TYPE_CHECKING:
-    from splic_ext.conversion.running import Conversion
-
-__all__ = ["KINDS", "convert", "verify"]
+__all__ = ["KINDS", "Conversion", "convert", "verify"]
 
 #: What a destination may hold.
 KINDS = ("folder", "tar", "parquet", "npy", "cifar10")
@@ -89,7 +87,7 @@ def convert(
     gpus : float, default 0
         GPUs of each worker of Ray.
     reporter : optional
-        Hears how it goes: what has the methods of :class:`splic_ext.files.reporting.Reporter`.
+        Hears how it goes: what has the methods of ``splic_ext.files.reporting.Reporter``.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from typing import Any
 
 import splic_ext
 from splic_ext.conversion.engines import Engine, LocalEngine
-from splic_ext.conversion.items import Shard, Unit
+from splic_ext.conversion.items import Conversion, Shard, Unit
 from splic_ext.conversion.manifest import Manifest, only_one
 from splic_ext.conversion.places import Place, WriteError
 from splic_ext.conversion.planning import Plan, job_of, make_plan
@@ -18,35 +18,13 @@ from splic_ext.conversion.settings import Settings
 from splic_ext.errors import ConversionError
 from splic_ext.files.reporting import Reporter
 
-__all__ = ["Conversion", "Run", "Silent"]
+__all__ = ["Run", "Silent"]
 
 #: So many rejected images are told one by one.
 TOLD = 20
 
 #: Sources of more bytes are looked through by the workers.
 SCANNED_HERE = 2**30
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What became of a data set.
-
-    Attributes
-    ----------
-    dest : str
-        Where it is.
-    images, written, rejected : int
-        Images of the source; those of the destination; those that are left out and listed.
-    shards, made : int
-        Shards of the destination; those that this call made.
-    """
-
-    dest: str
-    images: int
-    written: int
-    rejected: int
-    shards: int
-    made: int
 
 
 class Silent:
