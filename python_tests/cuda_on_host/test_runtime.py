@@ -38,10 +38,10 @@ FAULTY = {
     "shuffle_reads_beside_its_mask": (FAILURE, "reads lane 16, which is not in its mask"),
     "beyond_shared": (ILLEGAL, "an access beyond the shared memory"),
     "before_shared": (None, "a kernel has written before its shared memory"),
-    "beyond": (None, "something was written behind memory of 256 bytes"),
+    "beyond": (ILLEGAL, "an access to 0 bytes beyond memory of 256 bytes of device 0"),
     "far_beyond": (ILLEGAL, "an access to .* bytes beyond memory of 256 bytes of device 0"),
     "before": (None, "something was written before memory of 256 bytes"),
-    "of_another_device": (ILLEGAL, "an access to byte 0 of memory of 256 bytes of device 1"),
+    "of_another_device": (ILLEGAL, r"an access to byte \d+ of memory of 256 bytes of device 1"),
 }
 POISONED = (
     "reads_what_nobody_wrote", "reads_what_the_last_block_wrote", "lacks_a_barrier",
@@ -60,14 +60,14 @@ def probe(runtime):
     place = cuda_on_host.folder() / "libsplic_probe.so"
     library = ctypes.CDLL(str(place))
 
-    def run(name):
-        memory, other = Block(runtime, 4 * COUNT, 0), Block(runtime, 4 * COUNT, 1)
+    def run(name, size=4 * COUNT):
+        memory, other = Block(runtime, size, 0), Block(runtime, 4 * COUNT, 1)
         stream, values, error = runtime.stream(), np.zeros(COUNT, np.float32), None
         pointers = (ctypes.c_void_p(block.ptr) for block in (memory, other))
         assert library.probe(numbers()[name], *pointers, ctypes.c_void_p(stream)) == 0
         try:
             runtime.synchronize(stream)
-            runtime.copy(values.ctypes.data, memory.ptr, values.nbytes, DOWN, stream)
+            runtime.copy(values.ctypes.data, memory.ptr, size, DOWN, stream)
         except CudaCallError as caught:
             error = str(caught)
             runtime.call("cudaDeviceReset")
@@ -103,6 +103,13 @@ def test_faulty_kernels(probe, name):
     _, error, noted = probe(name)
     assert re.search(words, noted), noted
     assert error == (expected and f"cudaStreamSynchronize: {expected}")
+
+
+def test_a_few_bytes_too_many(probe):
+    """Between the end of an allocation and that of its page."""
+    _, error, noted = probe("reverse", 200)
+    assert error is None
+    assert noted == "something was written behind memory of 200 bytes"
 
 
 @pytest.mark.parametrize("name", POISONED)

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,16 @@ class Runtime:
         self.call("cudaGetDevice", ctypes.byref(found))
         return found.value
 
+    @contextmanager
+    def on(self, device):
+        """Make a device the current one within."""
+        before = self.device()
+        self.set_device(device)
+        try:
+            yield
+        finally:
+            self.set_device(before)
+
     def malloc(self, size):
         pointer = ctypes.c_void_p()
         self.call("cudaMalloc", ctypes.byref(pointer), ctypes.c_size_t(size))
@@ -184,12 +195,8 @@ class Block:
 
     def __init__(self, runtime, size, device):
         self.runtime, self.size, self.index = runtime, size, device
-        before = runtime.device()
-        runtime.set_device(device)
-        try:
+        with runtime.on(device):
             self.ptr = runtime.malloc(max(size, 1))
-        finally:
-            runtime.set_device(before)
 
     def __del__(self):
         if hasattr(self, "ptr"):
@@ -218,15 +225,17 @@ class DeviceView:
         self.index = self.block.index
         if self.size:
             host = (ctypes.c_char * self.size).from_address(values.ctypes.data - first)
-            runtime.copy(self.base, ctypes.addressof(host), self.size, UP, stream)
-            runtime.synchronize(stream)
+            with runtime.on(self.index):
+                runtime.copy(self.base, ctypes.addressof(host), self.size, UP, stream)
+                runtime.synchronize(stream)
 
     def numpy(self, stream=None):
         """Return a copy on the host of what a stream leaves there."""
         held = np.empty(self.size, np.uint8)
         stream = self.stream if stream is None else stream
         if self.size:
-            self.runtime.copy(held.ctypes.data, self.base, self.size, DOWN, stream)
+            with self.runtime.on(self.index):
+                self.runtime.copy(held.ctypes.data, self.base, self.size, DOWN, stream)
         shape = (self.shape, self.kind, held, self.pointer - self.base, self.strides)
         return np.ndarray(*shape).copy() if self.size else np.empty(self.shape, self.kind)
 
@@ -330,30 +339,24 @@ class PlainArray(DeviceView):
         return 2, self.index
 
     def __array_namespace__(self):
-        array = self
+        def from_dlpack(other):
+            given = other.__dlpack__()
+            tensor = _pointer_of(given)
+            made = object.__new__(PlainArray)
+            made.__dict__ |= self.__dict__
+            made.shape = tuple((ctypes.c_int64 * tensor.ndim).from_address(tensor.shape))
+            made.strides = np.empty(made.shape, self.kind).strides
+            made.pointer = made.base = tensor.data
+            made.index = tensor.device.id
+            made.size = int(np.prod(made.shape)) * self.itemsize
+            made.block, made.streams = (other, given), []
+            return made
 
-        class Namespace:
-            @staticmethod
-            def from_dlpack(other):
-                given = other.__dlpack__()
-                tensor = _pointer_of(given)
-                like = np.empty(tuple((ctypes.c_int64 * tensor.ndim).from_address(tensor.shape)))
-                made = object.__new__(PlainArray)
-                made.__dict__ |= array.__dict__
-                made.shape = like.shape
-                made.strides = np.empty(like.shape, array.kind).strides
-                made.pointer = made.base = tensor.data
-                made.index = tensor.device.id
-                made.size = int(np.prod(like.shape)) * array.itemsize
-                made.block, made.streams = (other, given), []
-                return made
+        def asarray(other, copy):
+            assert copy
+            return PlainArray(other.runtime, other.numpy(), other.index, other.stream)
 
-            @staticmethod
-            def asarray(other, copy):
-                assert copy
-                return PlainArray(other.runtime, other.numpy(), other.index, other.stream)
-
-        return Namespace
+        return types.SimpleNamespace(from_dlpack=from_dlpack, asarray=asarray)
 
 
 def cupy_on_host(runtime):
@@ -401,6 +404,12 @@ def cupy_on_host(runtime):
             raise OutOfMemoryError(str(error)) from None
         cupy.allocated.append(size)
         return Pooled(block, key)
+
+    def keep(count=2):
+        """Let the pool have memory of all sizes so far for the current stream: none can be got
+        while a graph is captured."""
+        held = [alloc(size) for size in list(cupy.allocated) for _ in range(count)]
+        del held
 
     class ndarray(DeviceView):  # noqa: N801
         def __init__(self, values, index=0, **others):
@@ -470,7 +479,7 @@ def cupy_on_host(runtime):
         return made
 
     cupy.exported, cupy.waited, cupy.allocated, cupy.room = [], [], [], None
-    cupy.ndarray, cupy.empty_like, cupy.pools = ndarray, empty_like, pools
+    cupy.ndarray, cupy.empty_like, cupy.pools, cupy.keep = ndarray, empty_like, pools, keep
     cupy.cuda = types.SimpleNamespace(
         Device=Device,
         Stream=Stream,

@@ -34,8 +34,8 @@ struct Allocation {
 class Range {
 public:
   explicit Range(bool open) : open_(open) {
-    void *const base = mmap(nullptr, kRange, PROT_NONE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *const base =
+        mmap(nullptr, kRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
       throw std::bad_alloc();
     base_ = address(base);
@@ -105,7 +105,7 @@ public:
   std::string describe(const void *p) const {
     auto found = at_or_before(p);
     const auto next = all_.upper_bound(address(p));
-    if (found == all_.end() || address(p) >= found->second.end + kPage)
+    if (found == all_.end())
       found = next;
     if (next != all_.end() && address(p) >= next->second.begin - kPage)
       found = next;
@@ -144,6 +144,7 @@ private:
         if (*bytes_at(i) != expected[i % sizeof kPoison]) {
           violation(std::string("something was written ") + where + " memory of " +
                     std::to_string(bytes) + " bytes");
+          poison(bytes_at(from), to - from); // and is told of once
           return;
         }
     };
@@ -187,9 +188,7 @@ void *allocate(int device, std::size_t bytes) {
 }
 bool release(int device, void *p) { return range(device).release(p); }
 void release_all(int device) { range(device).release_all(); }
-bool inside(int device, const void *p, std::size_t bytes) {
-  return range(device).inside(p, bytes);
-}
+bool inside(int device, const void *p, std::size_t bytes) { return range(device).inside(p, bytes); }
 int owner(const void *p) {
   for (int device = 0; device <= kHost; ++device)
     if (range(device).holds(p))
