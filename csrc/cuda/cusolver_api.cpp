@@ -180,7 +180,9 @@ EigenSolver::EigenSolver(int device) : works_(false) {
 EigenSolver::~EigenSolver() {
   if (works_ && cudaEventRecord(entry_->done, entry_->stream) != cudaSuccess) {
     cudaGetLastError(); // whoever waits for the work is told
-    return;             // and nobody gets this handle again
+    // Nobody gets this handle again: it is destroyed, and its work must be done before.
+    cudaStreamSynchronize(entry_->stream);
+    return;
   }
   const std::lock_guard<std::mutex> lock(mutex);
   EigenSolverPool::get().entries.push_back(entry_);

@@ -56,12 +56,11 @@ public:
     {
       const std::lock_guard<std::mutex> lock(mutex());
       auto &kept = all();
-      // (A reset of the device has freed what was kept.)
-      kept.erase(
-          std::remove_if(kept.begin(), kept.end(), [](const Kept &one) { return !one.lives(); }),
-          kept.end());
+      // A reset of the device has freed what was kept.
+      const auto gone = [](const Kept &one) { return one.type() == cudaMemoryTypeUnregistered; };
+      kept.erase(std::remove_if(kept.begin(), kept.end(), gone), kept.end());
       for (auto one = kept.begin(); one != kept.end(); ++one)
-        if (one->bytes >= bytes) {
+        if (one->bytes >= bytes && one->type() == cudaMemoryTypeHost) {
           data_ = one->data;
           bytes_ = one->bytes;
           kept.erase(one);
@@ -82,12 +81,13 @@ private:
   struct Kept {
     unsigned char *data;
     std::size_t bytes;
-    bool lives() const {
+    // Where it cannot be told, it is kept and not used.
+    cudaMemoryType type() const {
       cudaPointerAttributes found = {};
       if (cudaPointerGetAttributes(&found, data) == cudaSuccess)
-        return found.type == cudaMemoryTypeHost;
+        return found.type;
       cudaGetLastError();
-      return false;
+      return cudaMemoryTypeManaged;
     }
   };
   static std::mutex &mutex() {

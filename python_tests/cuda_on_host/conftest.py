@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import pytest
@@ -32,6 +33,7 @@ def runtime(_module):
         _module.limit(place, 0)
     _module.fail_matrix(0, 0)
     assert _module.violations() == []
+    gc.collect()
     for device in range(cuda_on_host.DEVICES):
         _module.set_device(device)
         _module.call("cudaDeviceSynchronize")

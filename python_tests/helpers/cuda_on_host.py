@@ -163,9 +163,11 @@ class Runtime:
         """Let a stream wait for what has been put on another one."""
         event = ctypes.c_void_p()
         self.call("cudaEventCreateWithFlags", ctypes.byref(event), 2)
-        self.call("cudaEventRecord", event, ctypes.c_void_p(other))
-        self.call("cudaStreamWaitEvent", ctypes.c_void_p(stream), event, 0)
-        self.call("cudaEventDestroy", event)
+        try:
+            self.call("cudaEventRecord", event, ctypes.c_void_p(other))
+            self.call("cudaStreamWaitEvent", ctypes.c_void_p(stream), event, 0)
+        finally:
+            self.library.cudaEventDestroy(event)
 
     def begin_capture(self, stream, mode=0):
         self.call("cudaStreamBeginCapture", ctypes.c_void_p(stream), mode)
