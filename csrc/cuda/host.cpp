@@ -77,6 +77,14 @@ public:
   }
   unsigned char *get() const { return data_; }
 
+  // Frees what is kept: where memory is short, it is in the way.
+  static void free_kept() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    for (const Kept &one : all())
+      cudaFreeHost(one.data);
+    all().clear();
+  }
+
 private:
   struct Kept {
     unsigned char *data;
@@ -301,6 +309,8 @@ void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
       break;
     for (auto &lane : lanes)
       lane.reset();
+    if (memory == Lane::Memory::too_little_pinned)
+      PinnedBuffer::free_kept();
     if (images == 1 && memory == Lane::Memory::too_little_pinned)
       throw DeviceMemoryError(
           "the host has too little memory that CUDA can pin: a chunk of one image needs " +
