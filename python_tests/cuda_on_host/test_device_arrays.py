@@ -244,13 +244,14 @@ def test_a_stream_at_the_address_of_another(cupy, runtime):
     expected = [splic_ext.complete(batch, options=options).numpy() for batch in batches]
     for seed in range(8):
         runtime.seed(seed)
-        results, addresses = [], set()
+        results, addresses, kept = [], set(), []
         for batch in batches:
             with cupy.cuda.Stream() as stream:
                 results.append(splic_ext.complete(batch, options=options))
                 addresses.add(stream.ptr)
             stream.close()
-            cupy.pools.clear()  # no memory is shared by way of the pool
+            kept.append(dict(cupy.pools))  # freeing would wait, and so would the pool's next user
+            cupy.pools.clear()
         assert len(addresses) == 1
         runtime.call("cudaDeviceSynchronize")
         assert runtime.violations() == []

@@ -105,10 +105,10 @@ FAULTS = {
         "    cudaFree(device_.get());\n    copy(0, layout_.records, cudaMemcpyHostToDevice);\n",
         "host.cpp",
     ),
-    "a handle that nobody gives back": (
+    "cuSOLVER on no stream of ours": (
         "cuda/cusolver_api.cpp",
-        "      api.destroy(handle);",
-        "      {}",
+        '  check_solver(api.set_stream(entry_->handle, stream), "cusolverDnSetStream");\n',
+        "",
         "cusolver_api.cpp",
     ),
 }
