@@ -11,8 +11,8 @@ namespace splic {
 constexpr int kMostThreads = 256; // of a block
 constexpr std::size_t kScratchBytes = kMostThreads / 32 * sizeof(double);
 
-// Puts a kernel on a stream, with so much shared memory for each block. (A function, and not <<<>>>,
-// so that compilers without CUDA can read it: csrc/tests/cuda_on_host.)
+// Puts a kernel on a stream, with so much shared memory for each block. (A function, and not
+// <<<>>>, so that compilers without CUDA can read it: csrc/tests/cuda_on_host.)
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), std::int64_t blocks, int threads, std::size_t shared,
                    cudaStream_t stream, A &&...arguments) {
