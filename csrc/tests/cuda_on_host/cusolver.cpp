@@ -93,12 +93,10 @@ CUDA_ON_HOST_API int cusolverDnDestroyParams(CusolverApi::Params params) {
   return fails_here("cusolverDnDestroyParams") ? failed : success;
 }
 
-CUDA_ON_HOST_API int
-cusolverDnXsyevBatched_bufferSize(CusolverApi::Handle, CusolverApi::Params, int vectors,
-                                  int triangle, std::int64_t n, int type_a, const void *,
-                                  std::int64_t lda, int type_w, const void *, int type,
-                                  std::size_t *device_bytes, std::size_t *host_bytes,
-                                  std::int64_t batch) {
+CUDA_ON_HOST_API int cusolverDnXsyevBatched_bufferSize(
+    CusolverApi::Handle, CusolverApi::Params, int vectors, int triangle, std::int64_t n, int type_a,
+    const void *, std::int64_t lda, int type_w, const void *, int type, std::size_t *device_bytes,
+    std::size_t *host_bytes, std::int64_t batch) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   if (fails_here("cusolverDnXsyevBatched_bufferSize"))
     return failed;
@@ -122,8 +120,8 @@ CUDA_ON_HOST_API int cusolverDnXsyevBatched(CusolverApi::Handle handle, Cusolver
   if (fails_here("cusolverDnXsyevBatched"))
     return failed;
   if (!handle || !params || vectors != CusolverApi::kVectors || triangle != CusolverApi::kLower ||
-      n < 1 || lda != n || type_a != CusolverApi::kFloat64 || type_w != type_a ||
-      type != type_a || batch < 1)
+      n < 1 || lda != n || type_a != CusolverApi::kFloat64 || type_w != type_a || type != type_a ||
+      batch < 1)
     return refused("arguments that mean nothing");
   if (too_large(n, batch))
     return invalid;
@@ -131,8 +129,7 @@ CUDA_ON_HOST_API int cusolverDnXsyevBatched(CusolverApi::Handle handle, Cusolver
     return refused("too little workspace");
   const auto count = static_cast<std::size_t>(batch), side = static_cast<std::size_t>(n);
   const int device = handle->device;
-  if (device != current_device() ||
-      !inside(device, a, count * side * side * sizeof(double)) ||
+  if (device != current_device() || !inside(device, a, count * side * side * sizeof(double)) ||
       !inside(device, w, count * side * sizeof(double)) || !inside(device, memory, bytes) ||
       !inside(device, info, count * sizeof(int)))
     return refused("memory that is not of its device");

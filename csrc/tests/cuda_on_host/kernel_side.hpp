@@ -100,8 +100,7 @@ CUDA_ON_HOST_CALL void __syncthreads() {
 CUDA_ON_HOST_CALL void __syncwarp(unsigned mask = 0xffffffffu) {
   cuda_on_host::meet(cuda_on_host::Meeting::warp, mask, CUDA_ON_HOST_SITE);
 }
-template <class T>
-CUDA_ON_HOST_CALL T __shfl_sync(unsigned mask, T x, int from, int width = 32) {
+template <class T> CUDA_ON_HOST_CALL T __shfl_sync(unsigned mask, T x, int from, int width = 32) {
   const unsigned first = cuda_on_host::lane() / width * width;
   return cuda_on_host::shuffle(mask, x, first + static_cast<unsigned>(from) % width,
                                CUDA_ON_HOST_SITE);
@@ -120,8 +119,7 @@ CUDA_ON_HOST_CALL T __shfl_up_sync(unsigned mask, T x, unsigned by, int width = 
 template <class T>
 CUDA_ON_HOST_CALL T __shfl_down_sync(unsigned mask, T x, unsigned by, int width = 32) {
   const unsigned own = cuda_on_host::lane(), side = static_cast<unsigned>(width);
-  return cuda_on_host::shuffle(mask, x, own % side + by < side ? own + by : own,
-                               CUDA_ON_HOST_SITE);
+  return cuda_on_host::shuffle(mask, x, own % side + by < side ? own + by : own, CUDA_ON_HOST_SITE);
 }
 CUDA_ON_HOST_CALL unsigned __ballot_sync(unsigned mask, int x) {
   return cuda_on_host::vote(mask, x != 0, CUDA_ON_HOST_SITE);
