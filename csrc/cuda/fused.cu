@@ -1,6 +1,6 @@
 // The fused kernel: a thread block completes a matrix, from the first load to the last store.
+#include <algorithm>
 #include <mutex>
-#include <vector>
 
 #include "team.cuh"
 #include "team/fused.hpp"
@@ -22,7 +22,7 @@ template <class T, int threads, int blocks>
 __global__ void __launch_bounds__(threads, blocks)
     complete_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                     std::size_t stride) {
-  extern __shared__ __align__(16) unsigned char shared[];
+  unsigned char *const shared = launch_shared();
   const std::int64_t place = blockIdx.x;
   // Chosen when this is compiled: the state then is reached as the memory that it lies in, not by
   // addresses that may be of either.
@@ -60,30 +60,25 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
   }
 }
 
-// Allows the kernel that much shared memory on the current device. The limit is one of the kernel,
-// not of a launch: it only ever grows, or a thread with a small matrix would take from another
-// what its launch is about to need. And it is set when it has to be alone: setting it may wait for
-// copies that are under way.
+// Allows the kernel that much shared memory on the current device, and asks for as much of it as a
+// multiprocessor has. The limit is one of the kernel, not of a launch: it only ever grows, or a
+// thread with a small matrix would take from another what its launch is about to need. It is asked
+// for, not remembered, for a reset of the device takes it back; and set when it has to be alone:
+// setting it may wait for copies that are under way.
 template <class T, int threads, int blocks> cudaError_t allow_shared(std::size_t shared) {
-  constexpr std::size_t kAnyKernel = 48 << 10; // what needs no leave
   static std::mutex mutex;
-  static auto &allowed = *new std::vector<std::size_t>; // on each device; for threads at exit too
-  int device = 0;
-  cudaError_t status = cudaGetDevice(&device);
-  if (status != cudaSuccess)
-    return status;
+  const void *const kernel = reinterpret_cast<const void *>(complete_kernel<T, threads, blocks>);
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto at = static_cast<std::size_t>(device);
-  if (allowed.size() <= at)
-    allowed.resize(at + 1, kAnyKernel);
-  if (shared <= allowed[at])
-    return cudaSuccess;
-  status =
-      cudaFuncSetAttribute(reinterpret_cast<const void *>(complete_kernel<T, threads, blocks>),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  if (status == cudaSuccess)
-    allowed[at] = shared;
-  return status;
+  cudaFuncAttributes now;
+  cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+  if (status != cudaSuccess || shared <= static_cast<std::size_t>(now.maxDynamicSharedSizeBytes))
+    return status;
+  status = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                cudaSharedmemCarveoutMaxShared);
+  return status != cudaSuccess
+             ? status
+             : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared));
 }
 
 template <class T, int threads, int blocks>
@@ -92,9 +87,8 @@ cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_
   const cudaError_t status = allow_shared<T, threads, blocks>(shared);
   if (status != cudaSuccess)
     return status;
-  complete_kernel<T, threads, blocks>
-      <<<static_cast<unsigned>(launch.count), threads, shared, stream>>>(problem, launch, stride);
-  return cudaGetLastError();
+  return splic::launch(complete_kernel<T, threads, blocks>, launch.count, threads, shared, stream,
+                       problem, launch, stride);
 }
 
 template <class T> std::size_t state_bytes(const Problem &problem) {
@@ -138,14 +132,12 @@ cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size
 cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream) {
   const Geometry g(problem);
   const std::int64_t count = launch.count / launch.streams * std::int64_t{g.m} * g.n;
-  const unsigned blocks = static_cast<unsigned>(count / 256 + 1 < 65536 ? count / 256 + 1 : 65536);
+  const std::int64_t blocks = std::min<std::int64_t>(count / 256 + 1, 65536);
   if (problem.dtype == DType::f64)
-    mean_kernel<double><<<blocks, 256, 0, stream>>>(
-        problem, static_cast<const double *>(launch.sums), launch.streams, count);
-  else
-    mean_kernel<float><<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(launch.sums),
-                                                   launch.streams, count);
-  return cudaGetLastError();
+    return splic::launch(mean_kernel<double>, blocks, 256, 0, stream, problem,
+                         static_cast<const double *>(launch.sums), launch.streams, count);
+  return splic::launch(mean_kernel<float>, blocks, 256, 0, stream, problem,
+                       static_cast<const float *>(launch.sums), launch.streams, count);
 }
 
 } // namespace splic
