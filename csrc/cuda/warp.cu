@@ -1,0 +1,148 @@
+// The kernel of one warp a matrix, for the small matrices and the ranks that the presets ask for.
+#include <mutex>
+#include <vector>
+
+#include "team.cuh"
+#include "team/warp_solver.hpp"
+
+namespace splic {
+namespace {
+
+// The lanes of the warp that this thread is in, as team/warp_algebra.hpp wants them.
+struct CudaWarp {
+  static constexpr unsigned kAll = 0xffffffffu;
+
+  __host__ __device__ int lane() const {
+#if defined(__CUDA_ARCH__)
+    return static_cast<int>(threadIdx.x);
+#else
+    return 0;
+#endif
+  }
+  __host__ __device__ int rank() const { return lane(); }
+  __host__ __device__ void sync() const {
+#if defined(__CUDA_ARCH__)
+    __syncwarp();
+#endif
+  }
+  __host__ __device__ float shuffle(float x, int from) const {
+#if defined(__CUDA_ARCH__)
+    x = __shfl_sync(kAll, x, from);
+#endif
+    return x;
+  }
+  __host__ __device__ float shuffle_xor(float x, int bits) const {
+#if defined(__CUDA_ARCH__)
+    x = __shfl_xor_sync(kAll, x, bits);
+#endif
+    return x;
+  }
+  __host__ __device__ std::uint32_t ballot(bool x) const {
+#if defined(__CUDA_ARCH__)
+    return __ballot_sync(kAll, x);
+#else
+    return x;
+#endif
+  }
+  __host__ __device__ bool any(bool x) const {
+#if defined(__CUDA_ARCH__)
+    x = __any_sync(kAll, x) != 0;
+#endif
+    return x;
+  }
+  template <class F> __host__ __device__ float reduce(float x, const F &f) const {
+    for (int bits = 16; bits > 0; bits /= 2)
+      x = f(x, shuffle_xor(x, bits));
+    return x;
+  }
+  __host__ __device__ float sum(float x) const {
+    return reduce(x, [](float a, float b) { return a + b; });
+  }
+  __host__ __device__ float maximum(float x) const {
+    return reduce(x, [](float a, float b) { return a > b ? a : b; });
+  }
+  // For benchmarks/cuda_counts.py, with -DSPLIC_MARKS: an instruction that tells the place.
+  template <int place, int k = 0, int q = 0> __host__ __device__ void mark() const {
+#if defined(SPLIC_MARKS) && defined(__CUDA_ARCH__)
+    asm volatile("pmevent.mask %0;" ::"n"(mark_number(place, k, q)));
+#endif
+  }
+  static __host__ __device__ float inverse_root(float x) {
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__)
+    asm("rsqrt.approx.ftz.f32 %0, %0;" : "+f"(x));
+    return x;
+#else
+    return 1.0f / __builtin_sqrtf(x);
+#endif
+  }
+};
+
+template <int Q, int R> using Solver = WarpSolver<Q, R, CudaWarp>;
+
+// Warps that a multiprocessor shall have room for: as many as its shared memory (of 227 KB) can
+// hold, as long as their registers do without spills.
+constexpr int resident(int rows) { return rows > kWarp ? 8 : 14; }
+
+template <int Q, int R>
+__global__ void __launch_bounds__(kWarp, resident(Q *kWarp))
+    warp_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
+                const __grid_constant__ WarpTables tables) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  const std::int64_t place = blockIdx.x;
+  Record *record = launch.records ? launch.records + place : nullptr;
+  const CudaWarp warp;
+  if (record && warp.lane() == 0)
+    *record = Record();
+  warp.sync();
+  Solver<Q, R> solver(problem, tables, warp, reinterpret_cast<float *>(shared));
+  solver.run(item_of(problem, launch, place), record, sum_of<float>(problem, launch, place));
+}
+
+// Asks once on each device for as much shared memory as there is: warps have to be many.
+template <int Q, int R> cudaError_t prefer_shared() {
+  static std::mutex mutex;
+  static auto &asked = *new std::vector<bool>; // on each device; for threads at exit too
+  int device = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status != cudaSuccess)
+    return status;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto at = static_cast<std::size_t>(device);
+  if (asked.size() <= at)
+    asked.resize(at + 1);
+  if (asked[at])
+    return cudaSuccess;
+  status = cudaFuncSetAttribute(reinterpret_cast<const void *>(warp_kernel<Q, R>),
+                                cudaFuncAttributePreferredSharedMemoryCarveout,
+                                cudaSharedmemCarveoutMaxShared);
+  asked[at] = status == cudaSuccess;
+  return status;
+}
+
+template <int Q, int R>
+cudaError_t launch(const Problem &problem, const Launch &launch, cudaStream_t stream) {
+  static const WarpTables tables;
+  const cudaError_t status = prefer_shared<Q, R>();
+  if (status != cudaSuccess)
+    return status;
+  warp_kernel<Q, R><<<static_cast<unsigned>(launch.count), kWarp, Solver<Q, R>::kBytes, stream>>>(
+      problem, launch, tables);
+  return cudaGetLastError();
+}
+
+} // namespace
+
+bool warp_takes(const Problem &problem) {
+  return Solver<3, 8>::takes(problem) || Solver<1, 8>::takes(problem) ||
+         Solver<3, 12>::takes(problem) || Solver<1, 12>::takes(problem);
+}
+
+cudaError_t launch_warp(const Problem &problem, const Launch &batch, cudaStream_t stream) {
+  const bool stacked = Solver<3, 8>::takes(problem) || Solver<3, 12>::takes(problem);
+  const bool higher = problem.options.rank == 12;
+  if (stacked)
+    return higher ? launch<3, 12>(problem, batch, stream) : launch<3, 8>(problem, batch, stream);
+  return higher ? launch<1, 12>(problem, batch, stream) : launch<1, 8>(problem, batch, stream);
+}
+
+} // namespace splic

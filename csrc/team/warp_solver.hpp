@@ -1,0 +1,644 @@
+// One completion, both passes, by a warp: the block iteration of team/fused.hpp on a matrix of 32
+// columns and 32 or 96 rows in float32, for a rank that is known to the compiler.
+//
+// A lane owns the rows lane, lane + 32, ... of X and of all that is as high (W, U), and row `lane`
+// of all that has 32 rows (V, the start, Z). Such rows stay in registers; what others need of them
+// goes through fast memory. The words of the mask lie behind the rows of X.
+#pragma once
+
+#include "splic/philox.hpp"
+#include "splic/spectrum.hpp"
+#include "splic/tv.hpp"
+#include "team/image.hpp"
+#include "team/warp_algebra.hpp"
+
+namespace splic {
+
+// What would cost divisions in double precision, computed by the host.
+struct WarpTables {
+  float share[kColdApplications + 1][kColdApplications]; // of theta_k, that is a shift
+  float cosine[2 * kWarp + 1];                           // of i pi / 64
+
+  WarpTables() {
+    for (int steps = 1; steps <= kColdApplications; ++steps)
+      for (int i = 0; i < kColdApplications; ++i)
+        share[steps][i] =
+            i < steps ? static_cast<float>(0.5 + 0.5 * chebyshev_node(i, steps)) : 0.0f;
+    for (int i = 0; i <= 2 * kWarp; ++i)
+      cosine[i] = static_cast<float>(splic::cosine(i, kWarp));
+  }
+};
+
+// Matrices of 32 Q rows, of which R singular triplets are kept.
+template <int Q, int R, class Warp> class WarpSolver {
+  using Limits = Effort<float>;
+  static constexpr int kExtra = R < 8 ? 4 : R < 16 ? R / 2 : 8; // as extra_vectors() has it
+  static constexpr int kRows = kWarp * Q, kColumns = kWarp;
+  static constexpr int kEarly = (R + 2 * kExtra + 3) / 4 * 4, kLate = (R + kExtra + 3) / 4 * 4;
+  static constexpr int kX = kColumns + 4, kMaskAt = kColumns; // a row of X; where its mask is
+  static_assert(4 * kEarly <= 3 * kColumns, "block_size() would take all columns");
+
+  // Fast memory, in floats: X; X'X, or what is W in parts, or the right side of the update; V, or
+  // parts of W or U; the k x k problems.
+  static constexpr int kAtSquare = kRows * kX;
+  static constexpr int kAtBasis = kAtSquare + kColumns * kX;
+  static constexpr int kAtSmall = kAtBasis + kColumns * padded_row(kEarly);
+  static constexpr int kAtValues = kAtSmall + kEarly * padded_row(kEarly);
+  static constexpr int kFloats = kAtValues + kWarp;
+  static_assert(2 * R * kColumns <= kColumns * kX, "both sides of the update fit");
+  static_assert(padded_row(kEarly) <= kX, "a part of W fits");
+  static_assert(2 * kEarly <= kEarly * padded_row(kEarly), "two rows fit");
+
+public:
+  static constexpr std::size_t kBytes = kFloats * sizeof(float);
+
+  // Whether these are the matrices and the rank.
+  static bool takes(const Problem &p) {
+    return p.dtype != DType::f64 && p.height == kWarp && p.width == kWarp &&
+           p.stacked_channels() == Q && p.options.rank == R;
+  }
+
+  SPLIC_INLINE WarpSolver(const Problem &problem, const WarpTables &tables, const Warp &warp,
+                          float *memory)
+      : problem_(problem), tables_(tables), warp_(warp), lane_(warp.lane()), x_(memory),
+        square_(memory + kAtSquare), basis_(memory + kAtBasis), small_(memory + kAtSmall),
+        values_(memory + kAtValues) {}
+
+  // Completes the item. `record`: may be null. `sum`: the result goes there, or, if it is null,
+  // into the target.
+  SPLIC_INLINE void run(const MatrixItem &item, Record *record, float *sum) {
+    bool sound = load_image(item, record);
+#pragma unroll 1
+    for (int pass = 0; sound && pass < problem_.passes(); ++pass)
+      if (start_pass(pass))
+        sound = complete_pass(record, pass);
+    store_image(item, sound, sum);
+  }
+
+private:
+  // ---- images in and out: lane for column ----
+
+  SPLIC_INLINE bool load_image(const MatrixItem &item, Record *record) {
+    const Problem &p = problem_;
+    PixelRange<float> seen;
+#pragma unroll 1
+    for (int row = 0; row < kRows; ++row) {
+      const int c = item.channel + row / kWarp, h = row % kWarp;
+      warp_.template mark<kLoading>();
+      bool anchor;
+      if (p.mask.data) {
+        anchor = *p.mask.at(item.image, c, h, lane_) != 0;
+      } else {
+        const PhiloxBlock words =
+            mask_words(p.seed, p.first_index + static_cast<std::uint64_t>(item.image), item.stream,
+                       static_cast<std::uint32_t>(row * (kColumns / 4) + lane_ / 4));
+        const std::uint32_t low = lane_ & 1 ? words.word[1] : words.word[0];
+        const std::uint32_t high = lane_ & 1 ? words.word[3] : words.word[2];
+        anchor = (lane_ & 2 ? high : low) < p.anchor_threshold;
+      }
+      const float value = read<float>(p.source.at(item.image, c, h, lane_), p.dtype);
+      seen.see(value, anchor);
+      x_[row * kX + lane_] = value;
+      const std::uint32_t bits = warp_.ballot(anchor);
+      if (lane_ == 0)
+        x_[row * kX + kMaskAt] = bit_copy<float>(bits);
+    }
+    warp_.template mark<kLoaded>();
+    const Scale<float> found = settle(p, warp_, seen, record);
+    unit_ = found.unit;
+    range_ = found.range;
+    const float scale = 1.0f / unit_;
+#pragma unroll 4
+    for (int row = 0; row < kRows; ++row)
+      x_[row * kX + lane_] *= scale;
+    warp_.sync();
+    return found.sound;
+  }
+
+  SPLIC_INLINE void store_image(const MatrixItem &item, bool sound, float *sum) {
+    const Problem &p = problem_;
+    const float top = static_cast<float>(p.largest);
+#pragma unroll 1
+    for (int row = 0; row < kRows; ++row) {
+      const float value = result_entry(x_[row * kX + lane_], unit_, top, sound);
+      warp_.template mark<kStoring>();
+      if (sum)
+        sum[row * kColumns + lane_] = value;
+      else
+        write_or_nan<float>(
+            p.target.at(item.image, item.channel + row / kWarp, row % kWarp, lane_), p.dtype,
+            value);
+    }
+  }
+
+  // ---- Algorithm 1 ----
+
+  SPLIC_INLINE std::uint32_t anchors(int q) const {
+    return bit_copy<std::uint32_t>(x_[(lane_ + kWarp * q) * kX + kMaskAt]) ^ flip_;
+  }
+
+  // Lines 1 and 2. Without an anchor all entries stay, or become the value that is given for that,
+  // and this is false.
+  SPLIC_INLINE bool start_pass(int pass) {
+    flip_ = pass > 0 ? ~0u : 0u;
+    std::uint32_t any = 0;
+#pragma unroll
+    for (int q = 0; q < Q; ++q)
+      any |= anchors(q);
+    const bool moves = warp_.any(any != 0);
+    const float value = moves ? 0.0f : static_cast<float>(problem_.empty) / unit_;
+    const bool sets = moves ? !problem_.options.from_image : problem_.fills();
+#pragma unroll 1
+    for (int q = 0; sets && q < Q; ++q) {
+      float *const row = x_ + (lane_ + kWarp * q) * kX;
+      warp_.template mark<kZeroing>();
+      const std::uint32_t kept = anchors(q);
+#pragma unroll 4
+      for (int j = 0; j < kColumns; ++j)
+        if (!(kept >> j & 1u))
+          row[j] = value;
+    }
+    warp_.sync();
+    return moves;
+  }
+
+  // False where it diverges.
+  SPLIC_INLINE bool complete_pass(Record *record, int pass) {
+    const Options &o = problem_.options;
+    float delta = 0;
+    warp_.template mark<kPass>();
+    bool diverged = false;
+    int t = 0;
+#pragma unroll 1
+    for (int outer = 0; t < o.max_iterations; ++outer) {
+      warp_.template mark<kOuter>();
+      const int left = o.max_iterations - t;
+      const int inner = left < o.inner_iterations ? left : o.inner_iterations;
+      float change = 0;
+#pragma unroll 1
+      for (int i = 0; i < inner; ++i, ++t) {
+        warp_.template mark<kIteration>();
+        const Moment moment = {outer, i, inner, left - i};
+        if (outer < kEarlyLoops)
+          find<kEarly>(moment);
+        else
+          find<kLate>(moment);
+        if (t == 0) {
+          const float theta = warp_.shuffle(theta_, 0);
+          delta = static_cast<float>(o.first_delta) * square_root(theta > 0 ? theta : 0.0f);
+        }
+        change = update(delta);
+      }
+      warp_.template mark<kOuterEnd>();
+      if (!goes_on(problem_, range_, lane_ == 0 ? record : nullptr, pass, t,
+                   square_root(warp_.sum(change)), delta, diverged))
+        break;
+    }
+    return !diverged;
+  }
+
+  // ---- the leading triplets ----
+
+  // Entry `lane` of column p of the discrete cosine transform.
+  SPLIC_INLINE float basis(int p) const {
+    const int turns = (2 * lane_ + 1) * p % (4 * kWarp);
+    const float cosine = tables_.cosine[turns > 2 * kWarp ? 4 * kWarp - turns : turns];
+    return (p == 0 ? 0.17677669529663687f : 0.25f) * cosine; // roots of 1 / 32 and 2 / 32
+  }
+
+  // Leaves U in kept_, Z' = U'X in z_, sigma^2 in theta_, the next start in start_.
+  template <int K> SPLIC_INLINE void find(const Moment &moment) {
+    const bool cold = moment.cold();
+    const float residual = static_cast<float>(Limits::residual * looseness(moment));
+    const float limit = residual * residual * static_cast<float>(kRows) * kColumns;
+    int steps = cold ? kColdApplications : warm_applications(moment, false);
+    if (cold) {
+#pragma unroll
+      for (int p = 0; p < K; ++p)
+        start_[p] = basis(p);
+      theta_ = 0;
+    }
+    bool squared = false; // X'X is there
+    float before = 1e30f;
+#pragma unroll 1
+    for (int repeat = 0;; ++repeat) {
+      warp_.template mark<kFind, K>();
+      float v[K];
+      refine(v, steps, squared);
+      rayleigh_ritz(v);
+      warp_.template mark<kProjected, K>();
+      const float now = missed(v);
+      const bool poor = (now > limit || (cold && repeat == 0)) &&
+                        // Where rounding sets the limit, or singular values tie, repetition
+                        // stops helping.
+                        now < 0.9f * before;
+      before = now;
+      revive<K>();
+      warp_.template mark<kRevived, K>();
+      if (!poor || repeat == Limits::repeats)
+        break;
+      steps = kRepeatApplications;
+    }
+  }
+
+  // v = orthonormal basis of the product of (X'X - shift) over the shifts, times start_.
+  template <int K> SPLIC_INLINE void refine(float (&v)[K], int steps, bool &squared) {
+    const float first = warp_.shuffle(theta_, 0), last = warp_.shuffle(theta_, R - 1);
+    const float largest = warp_.shuffle(theta_, K - 1);
+    const bool steep = last < first * static_cast<float>(Limits::steep);
+#pragma unroll
+    for (int p = 0; p < K; ++p)
+      v[p] = start_[p];
+    if (steep) {
+      squared = false; // what needs the memory is on its way
+    } else if (!squared && kRows * kColumns + 2 * steps * kColumns * K < 4 * steps * kRows * K) {
+      square();
+      squared = true;
+    }
+    // What a steep start still holds of the first vector would grow by theta_1 / theta_k, and
+    // rounding in X V brings it back, larger than what was to be found: such bases are made
+    // orthonormal before the first step, and twice after each.
+#pragma unroll 1
+    for (int step = steep ? -1 : 0; step < steps; ++step) {
+      if (step >= 0) {
+        warp_.template mark<kStep, K>();
+        // Chebyshev nodes on [0, theta_k]: what lies there is damped the most, evenly.
+        const float shift = largest * tables_.share[steps][step];
+        store_row(basis_ + lane_ * padded_row(K), v);
+        warp_.sync();
+        if (squared)
+          apply_square(v, shift);
+        else
+          apply_both(v, shift);
+        warp_.sync();
+        warp_.template mark<kProduct, K>();
+      }
+#pragma unroll 1
+      for (int times = steep && step >= 0 ? 2 : 1; times > 0; --times)
+        orthonormalise(v);
+    }
+  }
+
+  // v = X'X v - shift v, with V in memory and X'X ready.
+  template <int K> SPLIC_INLINE void apply_square(float (&v)[K], float shift) {
+    float sum[1][K] = {};
+    add_products<K, 1, kColumns, kX>(warp_, square_ + lane_ * kX, basis_, sum);
+#pragma unroll
+    for (int p = 0; p < K; ++p)
+      v[p] = multiply_add(-shift, v[p], sum[0][p]);
+  }
+  // The same from X itself, 32 rows at a time.
+  template <int K> SPLIC_INLINE void apply_both(float (&v)[K], float shift) {
+    float sum[K] = {};
+#pragma unroll 1
+    for (int q = 0; q < Q; ++q) {
+      float w[1][K] = {};
+      add_products<K, 1, kColumns, kX>(warp_, x_ + (lane_ + kWarp * q) * kX, basis_, w);
+      store_row(square_ + lane_ * padded_row(K), w[0]);
+      warp_.sync();
+      add_transposed<K, kX>(warp_, x_ + kWarp * q * kX + lane_, square_, sum);
+      warp_.template mark<kTransposed, K>();
+      warp_.sync();
+    }
+#pragma unroll
+    for (int p = 0; p < K; ++p)
+      v[p] = multiply_add(-shift, v[p], sum[p]);
+  }
+
+  // X'X. The columns are in eight groups of four. A lane has the blocks of one group with itself
+  // and the four that follow it in a circle, and every fourth row of X; in the end, a row of each
+  // block.
+  SPLIC_INLINE void square() {
+    constexpr int groups = kColumns / 4, blocks = groups / 2 + 1;
+    const int group = lane_ % groups, slice = lane_ / groups;
+    float sum[blocks][16] = {};
+    const float *const x = x_ + slice * kX;
+#pragma unroll 1
+    for (int i = 0; i < kRows; i += 4) {
+      warp_.template mark<kSquareRow>();
+      const Four own = load4(x + i * kX + 4 * group);
+#pragma unroll
+      for (int d = 0; d < blocks; ++d) {
+        const Four other = d ? load4(x + i * kX + 4 * ((group + d) % groups)) : own;
+#pragma unroll
+        for (int a = 0; a < 4; ++a)
+#pragma unroll
+          for (int b = d ? 0 : a; b < 4; ++b)
+            sum[d][4 * a + b] = multiply_add(own.v[a], other.v[b], sum[d][4 * a + b]);
+      }
+    }
+    warp_.template mark<kSquareSum>();
+#pragma unroll
+    for (int a = 1; a < 4; ++a)
+#pragma unroll
+      for (int b = 0; b < a; ++b)
+        sum[0][4 * a + b] = sum[0][4 * b + a];
+    const int row = 4 * group + 2 * (slice % 2) + slice / 2;
+#pragma unroll
+    for (int d = 0; d < blocks; ++d) {
+      halve<16>(warp_, groups, sum[d]);
+      halve<8>(warp_, 2 * groups, sum[d]);
+      const int column = 4 * ((group + d) % groups);
+      store4(square_ + row * kX + column, {sum[d][0], sum[d][1], sum[d][2], sum[d][3]});
+      if (d > 0 && d + 1 < blocks) {
+#pragma unroll
+        for (int b = 0; b < 4; ++b)
+          square_[(column + b) * kX + row] = sum[d][b];
+      }
+    }
+    warp_.sync();
+  }
+
+  // v = v T with orthonormal columns.
+  template <int K> SPLIC_INLINE void orthonormalise(float (&v)[K]) {
+    warp_.template mark<kBasis, K>();
+    store_row(basis_ + lane_ * padded_row(K), v);
+    warp_.sync();
+    WarpGram<K> gram(lane_);
+    gram.add(warp_, basis_);
+    warp_.template mark<kTriangle, K>();
+    make_triangle(gram);
+    float product[K];
+    multiply_row<K, K, true>(v, small_, product);
+#pragma unroll
+    for (int p = 0; p < K; ++p)
+      v[p] = product[p];
+    warp_.sync();
+  }
+
+  // The triangle that makes A orthonormal, from A'A, in small_.
+  template <int K> SPLIC_INLINE void make_triangle(WarpGram<K> &gram) {
+    gram.store(warp_, small_);
+    warp_.sync();
+    WarpFactor<K> factor;
+    factor.load(small_, lane_);
+    warp_.sync();
+    factor.template run<true>(warp_);
+    if (lane_ < K)
+      store_row(small_ + lane_ * padded_row(K), factor.t);
+    warp_.sync();
+  }
+
+  template <int K> SPLIC_INLINE void rayleigh_ritz(float (&v)[K]) {
+    warp_.template mark<kRitz, K>();
+    store_row(basis_ + lane_ * padded_row(K), v);
+    warp_.sync();
+    float w[Q][K] = {};
+    add_products<K, Q, kColumns, kX>(warp_, x_ + lane_ * kX, basis_, w);
+    warp_.template mark<kWeights, K>();
+    warp_.sync();
+    WarpGram<K> gram(lane_);
+    add_gram(gram, w);
+    gram.store(warp_, small_);
+    warp_.sync();
+    diagonalise<K>();
+    // U = W Q / sigma
+    float u[Q][R];
+#pragma unroll
+    for (int q = 0; q < Q; ++q)
+      multiply_row<K, R, false>(w[q], small_, u[q]);
+    next_start(v);
+    warp_.sync();
+    // The division has lost the orthogonality of weak columns to strong ones: restore it.
+    WarpGram<R> again(lane_);
+    add_gram(again, u);
+    warp_.template mark<kLeft, K>();
+    make_triangle(again);
+#pragma unroll
+    for (int q = 0; q < Q; ++q)
+      multiply_row<R, R, true>(u[q], small_, kept_[q]);
+    project();
+  }
+
+  // A lane's rows of A, 32 rows at a time by way of memory.
+  template <int K> SPLIC_INLINE void add_gram(WarpGram<K> &gram, const float (&a)[Q][K]) {
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+      store_row(basis_ + lane_ * padded_row(K), a[q]);
+      warp_.sync();
+      gram.add(warp_, basis_);
+      warp_.sync();
+    }
+  }
+
+  // Of the matrix in small_: eigenvalues in falling order into theta_, eigenvectors, those that are
+  // kept over the roots of their values, into the columns of small_; NaN where it diverges.
+  template <int K> SPLIC_INLINE void diagonalise() {
+    WarpFactor<K> factor;
+    factor.load(small_, lane_);
+    warp_.sync();
+    const float trace = warp_.sum(lane_ < K ? factor.diagonal : 0.0f);
+    const bool tame = trace < static_cast<float>(Limits::huge);
+    if (!tame) {
+      factor.diagonal = 0;
+#pragma unroll
+      for (int i = 0; i < K; ++i)
+        factor.r[i] = 0;
+    }
+    factor.template run<false>(warp_);
+    WarpJacobi<K, Warp> jacobi(warp_);
+    jacobi.load(factor, small_);
+    jacobi.run(R);
+    const int place = jacobi.place();
+    if (lane_ < K)
+      values_[place] = jacobi.norm_;
+    warp_.sync();
+    theta_ = lane_ < K ? values_[lane_] : 0.0f;
+    const float first = warp_.shuffle(theta_, 0);
+    const float least = first * static_cast<float>(Limits::dropped * Limits::dropped);
+    const float inverse = jacobi.norm_ > least && jacobi.norm_ > 0
+                              ? Warp::inverse_root(jacobi.norm_)
+                              : 0.0f; // directions without weight are dropped
+    const float none = tame ? 0.0f : static_cast<float>(__builtin_nan(""));
+    const float scale = (place < R ? inverse * inverse : inverse) + none;
+    if (jacobi.owns()) {
+#pragma unroll
+      for (int i = 0; i < WarpJacobi<K, Warp>::kRows; ++i)
+        small_[(jacobi.row_ + i) * padded_row(K) + place] = jacobi.x_[i] * scale;
+    }
+    warp_.sync();
+  }
+
+  // The right vectors begin the next iteration: Z as it is for the kept ones (see revive()), V Q
+  // for the others.
+  template <int K> SPLIC_INLINE void next_start(const float (&v)[K]) {
+    float rest[K - R] = {};
+#pragma unroll
+    for (int i = 0; i < K; ++i)
+#pragma unroll
+      for (int p = 0; p < K - R; p += 4) {
+        const Four b = load4(small_ + i * padded_row(K) + R + p);
+#pragma unroll
+        for (int c = 0; c < 4; ++c)
+          rest[p + c] = multiply_add(v[i], b.v[c], rest[p + c]);
+      }
+#pragma unroll
+    for (int p = R; p < K; ++p)
+      start_[p] = rest[p - R];
+  }
+
+  // Dead vectors are seeded afresh.
+  template <int K> SPLIC_INLINE void revive() {
+#pragma unroll
+    for (int p = 0; p < R; ++p)
+      start_[p] = z_[p];
+    const float least =
+        warp_.shuffle(theta_, 0) * static_cast<float>(Limits::dropped * Limits::dropped);
+    const std::uint32_t dead = warp_.ballot(lane_ < K && theta_ <= least);
+    if (dead == 0)
+      return;
+    warp_.template mark<kRevive, K>();
+#pragma unroll
+    for (int p = 0; p < K; ++p)
+      if (dead >> p & 1u)
+        start_[p] = basis(p);
+  }
+
+  // Z' = U'X.
+  SPLIC_INLINE void project() {
+#pragma unroll
+    for (int p = 0; p < R; ++p)
+      z_[p] = 0;
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+      store_row(basis_ + lane_ * padded_row(R), kept_[q]);
+      warp_.sync();
+      add_transposed<R, kX>(warp_, x_ + kWarp * q * kX + lane_, basis_, z_);
+      warp_.sync();
+    }
+  }
+
+  // The error that the worse of the last two kept triplets leaves in U Z', squared.
+  template <int K> SPLIC_INLINE float missed(const float (&v)[K]) {
+    constexpr int first = R - 2, row = padded_row(K);
+    // Z'V of both rows; what is beyond a power of two is padded.
+    float worst = 0;
+    const float theta_k = warp_.shuffle(theta_, K - 1), theta_r = warp_.shuffle(theta_, R - 1);
+    float inside[kWarp];
+#pragma unroll
+    for (int e = 0; e < kWarp; ++e)
+      inside[e] = e % 16 < K ? z_[first + e / 16] * v[e % 16 < K ? e % 16 : 0] : 0.0f;
+    halve_all<kWarp>(warp_, 1, inside);
+    store_inside(0, inside[0], row);
+    if constexpr (K > 16) {
+#pragma unroll
+      for (int e = 0; e < kWarp; ++e)
+        inside[e] =
+            16 + e % 16 < K ? z_[first + e / 16] * v[16 + e % 16 < K ? 16 + e % 16 : 0] : 0.0f;
+      halve_all<kWarp>(warp_, 1, inside);
+      store_inside(16, inside[0], row);
+    }
+    warp_.sync();
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < K; i += 4) {
+        const Four b = load4(small_ + p * row + i);
+#pragma unroll
+        for (int c = 0; c < 4; ++c)
+          sum = multiply_add(b.v[c], v[i + c], sum);
+      }
+      const float rest = z_[first + p] - sum;
+      const float error = missed_by<WarpOps<Warp>>(
+          warp_.sum(rest * rest), warp_.shuffle(theta_, first + p), theta_k, theta_r);
+      worst = error > worst ? error : worst;
+    }
+    warp_.sync();
+    return worst;
+  }
+  // Lane by lane, as halve_all() leaves them.
+  SPLIC_INLINE void store_inside(int from, float sum, int row) const {
+    int entry = 0;
+#pragma unroll
+    for (int bit = 1; bit < kWarp; bit *= 2)
+      entry += lane_ & bit ? kWarp / 2 / bit : 0;
+    const int column = from + entry % 16;
+    if (column < row)
+      small_[entry / 16 * row + column] = sum;
+  }
+
+  // ---- the step ----
+
+  // Lines 8 and 9 (see Completion::update of the CPU solver). Returns this lane's share of the
+  // squared change.
+  SPLIC_INLINE float update(float delta) {
+    warp_.template mark<kUpdate>();
+    const Options &o = problem_.options;
+    const float factor = spectral_factor<WarpOps<Warp>>(
+        theta_, delta, static_cast<float>(o.step_size), range_, o.literal);
+    const float weight = static_cast<float>(-o.step_size * o.tv_weight);
+    const bool before = lane_ > 0, after = lane_ + 1 < kWarp;
+    const auto difference = [&](float x) {
+      const float left = warp_.shuffle(x, before ? lane_ - 1 : lane_);
+      const float right = warp_.shuffle(x, after ? lane_ + 1 : lane_);
+      return weight * tv_difference(left, x, right, before, after, o.forward);
+    };
+    float left[Q][2 * R];
+#pragma unroll
+    for (int p = 0; p < R; ++p) {
+      square_[p * kColumns + lane_] = z_[p];
+      square_[(R + p) * kColumns + lane_] = difference(z_[p]);
+      const float own = warp_.shuffle(factor, p);
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+        left[q][p] = multiply_add(own, kept_[q][p], difference(kept_[q][p]));
+        left[q][R + p] = kept_[q][p];
+      }
+    }
+    warp_.sync();
+    return apply(left);
+  }
+
+  // X = left right where it is no anchor.
+  SPLIC_INLINE float apply(const float (&left)[Q][2 * R]) {
+    float change = 0;
+    std::uint32_t kept[Q];
+#pragma unroll
+    for (int q = 0; q < Q; ++q)
+      kept[q] = anchors(q);
+#pragma unroll 1
+    for (int j = 0; j < kColumns; j += 4) {
+      warp_.template mark<kApplyRow>();
+      float sum[Q][4] = {};
+#pragma unroll
+      for (int p = 0; p < 2 * R; ++p) {
+        const Four b = load4(square_ + p * kColumns + j);
+#pragma unroll
+        for (int q = 0; q < Q; ++q)
+#pragma unroll
+          for (int c = 0; c < 4; ++c)
+            sum[q][c] = multiply_add(left[q][p], b.v[c], sum[q][c]);
+      }
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+        float *const at = x_ + (lane_ + kWarp * q) * kX + j;
+        Four x = load4(at);
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const bool stays = (kept[q] >> c & 1u) != 0;
+          const float d = stays ? 0.0f : sum[q][c] - x.v[c];
+          change = multiply_add(d, d, change);
+          x.v[c] = stays ? x.v[c] : sum[q][c];
+        }
+        store4(at, x);
+        kept[q] >>= 4;
+      }
+    }
+    warp_.template mark<kApplied>();
+    warp_.sync();
+    return change;
+  }
+
+  const Problem &problem_;
+  const WarpTables &tables_;
+  const Warp warp_;
+  const int lane_;
+  float *const x_, *const square_, *const basis_, *const small_, *const values_;
+  float kept_[Q][R], z_[R], start_[kEarly];
+  float theta_ = 0; // of lane p: the square of singular value p
+  float unit_ = 1, range_ = 1;
+  std::uint32_t flip_ = 0;
+};
+
+} // namespace splic
