@@ -54,7 +54,7 @@ enum Place : int {
   kStoring,
   kPlaces
 };
-constexpr int mark_number(int place, int k, int q) { return (place * 32 + k) * 4 + q; }
+SPLIC_INLINE constexpr int mark_number(int place, int k, int q) { return (place * 32 + k) * 4 + q; }
 
 struct alignas(16) Four {
   float v[4];
@@ -64,7 +64,7 @@ SPLIC_INLINE void store4(float *p, const Four &x) { *reinterpret_cast<Four *>(p)
 
 // Length of rows of k entries, k a multiple of 4, of which eight lanes each read or write four
 // entries at once: 4 modulo 8, so that these lie in different banks.
-constexpr int padded_row(int k) { return k % 8 == 4 ? k : k + 4; }
+SPLIC_INLINE constexpr int padded_row(int k) { return k % 8 == 4 ? k : k + 4; }
 
 template <int K> SPLIC_INLINE void store_row(float *p, const float (&x)[K]) {
 #pragma unroll
