@@ -9,7 +9,7 @@
 namespace splic {
 namespace {
 
-constexpr int kThreads = 256; // of a block
+constexpr int kThreads = kMostThreads; // of a block
 constexpr int kMostBlocks = 64;
 constexpr std::size_t kAlign = 256;
 
@@ -31,8 +31,7 @@ constexpr bool kAlone =
 template <class T, Step step>
 __global__ void __launch_bounds__(kThreads)
     step_kernel(const __grid_constant__ Batch batch, int pass, int t) {
-  __shared__ double scratch[kThreads / 32];
-  const BlockTeam block{scratch};
+  const BlockTeam block{reinterpret_cast<double *>(launch_shared())};
   if constexpr (kAlone<step>) {
     const std::int64_t place = blockIdx.x;
     Record *record = batch.launch.records ? batch.launch.records + place : nullptr;
@@ -139,10 +138,10 @@ public:
 
 private:
   template <Step which> void step(int pass, int t) {
-    const unsigned blocks =
-        static_cast<unsigned>(batch_.launch.count) * (kAlone<which> ? 1u : unsigned(parts_.blocks));
-    step_kernel<T, which><<<blocks, kThreads, 0, stream_>>>(batch_, pass, t);
-    check(cudaGetLastError(), "completion kernel");
+    const std::int64_t blocks =
+        std::int64_t{batch_.launch.count} * (kAlone<which> ? 1 : parts_.blocks);
+    check(launch(step_kernel<T, which>, blocks, kThreads, kScratchBytes, stream_, batch_, pass, t),
+          "completion kernel");
   }
 
   Parts parts_;

@@ -1,4 +1,5 @@
 // The fused kernel: a thread block completes a matrix, from the first load to the last store.
+#include <algorithm>
 #include <mutex>
 #include <vector>
 
@@ -22,7 +23,7 @@ template <class T, int threads, int blocks>
 __global__ void __launch_bounds__(threads, blocks)
     complete_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                     std::size_t stride) {
-  extern __shared__ __align__(16) unsigned char shared[];
+  unsigned char *const shared = launch_shared();
   const std::int64_t place = blockIdx.x;
   // Chosen when this is compiled: the state then is reached as the memory that it lies in, not by
   // addresses that may be of either.
@@ -92,9 +93,8 @@ cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_
   const cudaError_t status = allow_shared<T, threads, blocks>(shared);
   if (status != cudaSuccess)
     return status;
-  complete_kernel<T, threads, blocks>
-      <<<static_cast<unsigned>(launch.count), threads, shared, stream>>>(problem, launch, stride);
-  return cudaGetLastError();
+  return splic::launch(complete_kernel<T, threads, blocks>, launch.count, threads, shared, stream,
+                       problem, launch, stride);
 }
 
 template <class T> std::size_t state_bytes(const Problem &problem) {
@@ -140,14 +140,12 @@ cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size
 cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream) {
   const Geometry g(problem);
   const std::int64_t count = launch.count / launch.streams * std::int64_t{g.m} * g.n;
-  const unsigned blocks = static_cast<unsigned>(count / 256 + 1 < 65536 ? count / 256 + 1 : 65536);
+  const std::int64_t blocks = std::min<std::int64_t>(count / 256 + 1, 65536);
   if (problem.dtype == DType::f64)
-    mean_kernel<double><<<blocks, 256, 0, stream>>>(
-        problem, static_cast<const double *>(launch.sums), launch.streams, count);
-  else
-    mean_kernel<float><<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(launch.sums),
-                                                   launch.streams, count);
-  return cudaGetLastError();
+    return splic::launch(mean_kernel<double>, blocks, 256, 0, stream, problem,
+                         static_cast<const double *>(launch.sums), launch.streams, count);
+  return splic::launch(mean_kernel<float>, blocks, 256, 0, stream, problem,
+                       static_cast<const float *>(launch.sums), launch.streams, count);
 }
 
 } // namespace splic

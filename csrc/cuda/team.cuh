@@ -1,6 +1,8 @@
 // Teams of CUDA threads, as team/team_algebra.hpp wants them.
 #pragma once
 
+#include <utility>
+
 #include "kernels.hpp"
 #include "team/iterate.hpp"
 
@@ -8,6 +10,29 @@ namespace splic {
 
 constexpr int kMostThreads = 256; // of a block
 constexpr std::size_t kScratchBytes = kMostThreads / 32 * sizeof(double);
+
+// Puts a kernel on a stream, with so much shared memory for each block. (A function, and not <<<>>>,
+// so that compilers without CUDA can read it: csrc/tests/cuda_on_host.)
+template <class... P, class... A>
+cudaError_t launch(void (*kernel)(P...), std::int64_t blocks, int threads, std::size_t shared,
+                   cudaStream_t stream, A &&...arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...);
+}
+
+// The shared memory that the launch has asked for, aligned to 16 bytes.
+__device__ inline unsigned char *launch_shared() {
+#if defined(SPLIC_CUDA_ON_HOST)
+  return cuda_on_host::shared_memory();
+#else
+  extern __shared__ __align__(16) unsigned char shared[];
+  return shared;
+#endif
+}
 
 // All threads of a block.
 struct BlockTeam {

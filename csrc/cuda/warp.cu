@@ -87,14 +87,13 @@ template <int Q, int R>
 __global__ void __launch_bounds__(kWarp, resident(Q *kWarp))
     warp_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                 const __grid_constant__ WarpTables tables) {
-  extern __shared__ __align__(16) unsigned char shared[];
   const std::int64_t place = blockIdx.x;
   Record *record = launch.records ? launch.records + place : nullptr;
   const CudaWarp warp;
   if (record && warp.lane() == 0)
     *record = Record();
   warp.sync();
-  Solver<Q, R> solver(problem, tables, warp, reinterpret_cast<float *>(shared));
+  Solver<Q, R> solver(problem, tables, warp, reinterpret_cast<float *>(launch_shared()));
   solver.run(item_of(problem, launch, place), record, sum_of<float>(problem, launch, place));
 }
 
@@ -120,14 +119,13 @@ template <int Q, int R> cudaError_t prefer_shared() {
 }
 
 template <int Q, int R>
-cudaError_t launch(const Problem &problem, const Launch &launch, cudaStream_t stream) {
+cudaError_t complete(const Problem &problem, const Launch &batch, cudaStream_t stream) {
   static const WarpTables tables;
   const cudaError_t status = prefer_shared<Q, R>();
   if (status != cudaSuccess)
     return status;
-  warp_kernel<Q, R><<<static_cast<unsigned>(launch.count), kWarp, Solver<Q, R>::kBytes, stream>>>(
-      problem, launch, tables);
-  return cudaGetLastError();
+  return splic::launch(warp_kernel<Q, R>, batch.count, kWarp, Solver<Q, R>::kBytes, stream, problem,
+                       batch, tables);
 }
 
 } // namespace
@@ -141,8 +139,9 @@ cudaError_t launch_warp(const Problem &problem, const Launch &batch, cudaStream_
   const bool stacked = Solver<3, 8>::takes(problem) || Solver<3, 12>::takes(problem);
   const bool higher = problem.options.rank == 12;
   if (stacked)
-    return higher ? launch<3, 12>(problem, batch, stream) : launch<3, 8>(problem, batch, stream);
-  return higher ? launch<1, 12>(problem, batch, stream) : launch<1, 8>(problem, batch, stream);
+    return higher ? complete<3, 12>(problem, batch, stream)
+                  : complete<3, 8>(problem, batch, stream);
+  return higher ? complete<1, 12>(problem, batch, stream) : complete<1, 8>(problem, batch, stream);
 }
 
 } // namespace splic
