@@ -79,12 +79,11 @@ struct CudaWarp {
 
 template <int Q, int R> using Solver = WarpSolver<Q, R, CudaWarp>;
 
-// Warps that a multiprocessor shall have room for: as many as its shared memory (of 227 KB) can
-// hold, as long as their registers do without spills.
-constexpr int resident(int rows) { return rows > kWarp ? 8 : 14; }
+// Warps that a multiprocessor of sm_90 shall have room for: as many as its shared memory can hold.
+template <int Q, int R> constexpr int kResident = (228 << 10) / (Solver<Q, R>::kBytes + (1 << 10));
 
 template <int Q, int R>
-__global__ void __launch_bounds__(kWarp, resident(Q *kWarp))
+__global__ void __launch_bounds__(kWarp, kResident<Q, R>)
     warp_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                 const __grid_constant__ WarpTables tables) {
   const std::int64_t place = blockIdx.x;

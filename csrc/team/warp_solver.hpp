@@ -14,12 +14,15 @@
 
 namespace splic {
 
-// What would cost divisions in double precision, computed by the host.
+// What would cost divisions in double precision, or a table of each thread, computed by the host.
 struct WarpTables {
+  int applications[kSchedule];                           // of X'X to a warm start
   float share[kColdApplications + 1][kColdApplications]; // of theta_k, that is a shift
   float cosine[2 * kWarp + 1];                           // of i pi / 64
 
   WarpTables() {
+    for (int outer = 0; outer < kSchedule; ++outer)
+      applications[outer] = warm_applications({outer, 0, 0, 0}, false);
     for (int steps = 1; steps <= kColdApplications; ++steps)
       for (int i = 0; i < kColdApplications; ++i)
         share[steps][i] =
@@ -33,19 +36,19 @@ struct WarpTables {
 template <int Q, int R, class Warp> class WarpSolver {
   using Limits = Effort<float>;
   static constexpr int kExtra = R < 8 ? 4 : R < 16 ? R / 2 : 8; // as extra_vectors() has it
-  static constexpr int kRows = kWarp * Q, kColumns = kWarp;
+  static constexpr int kHeight = kWarp * Q, kWidth = kWarp;
   static constexpr int kEarly = (R + 2 * kExtra + 3) / 4 * 4, kLate = (R + kExtra + 3) / 4 * 4;
-  static constexpr int kX = kColumns + 4, kMaskAt = kColumns; // a row of X; where its mask is
-  static_assert(4 * kEarly <= 3 * kColumns, "block_size() would take all columns");
+  // A row of X; in what is left of it, the mask of that row, and an eigenvalue.
+  static constexpr int kX = kWidth + 4, kMaskAt = kWidth, kValueAt = kWidth + 1;
+  static_assert(4 * kEarly <= 3 * kWidth, "block_size() would take all columns");
 
   // Fast memory, in floats: X; X'X, or what is W in parts, or the right side of the update; V, or
   // parts of W or U; the k x k problems.
-  static constexpr int kAtSquare = kRows * kX;
-  static constexpr int kAtBasis = kAtSquare + kColumns * kX;
-  static constexpr int kAtSmall = kAtBasis + kColumns * padded_row(kEarly);
-  static constexpr int kAtValues = kAtSmall + kEarly * padded_row(kEarly);
-  static constexpr int kFloats = kAtValues + kWarp;
-  static_assert(2 * R * kColumns <= kColumns * kX, "both sides of the update fit");
+  static constexpr int kAtSquare = kHeight * kX;
+  static constexpr int kAtBasis = kAtSquare + kWidth * kX;
+  static constexpr int kAtSmall = kAtBasis + kWidth * padded_row(kEarly);
+  static constexpr int kFloats = kAtSmall + kEarly * padded_row(kEarly);
+  static_assert(2 * R * kWidth <= kWidth * kX, "both sides of the update fit");
   static_assert(padded_row(kEarly) <= kX, "a part of W fits");
   static_assert(2 * kEarly <= kEarly * padded_row(kEarly), "two rows fit");
 
@@ -61,8 +64,7 @@ public:
   SPLIC_INLINE WarpSolver(const Problem &problem, const WarpTables &tables, const Warp &warp,
                           float *memory)
       : problem_(problem), tables_(tables), warp_(warp), lane_(warp.lane()), x_(memory),
-        square_(memory + kAtSquare), basis_(memory + kAtBasis), small_(memory + kAtSmall),
-        values_(memory + kAtValues) {}
+        square_(memory + kAtSquare), basis_(memory + kAtBasis), small_(memory + kAtSmall) {}
 
   // Completes the item. `record`: may be null. `sum`: the result goes there, or, if it is null,
   // into the target.
@@ -82,7 +84,7 @@ private:
     const Problem &p = problem_;
     PixelRange<float> seen;
 #pragma unroll 1
-    for (int row = 0; row < kRows; ++row) {
+    for (int row = 0; row < kHeight; ++row) {
       const int c = item.channel + row / kWarp, h = row % kWarp;
       warp_.template mark<kLoading>();
       bool anchor;
@@ -91,7 +93,7 @@ private:
       } else {
         const PhiloxBlock words =
             mask_words(p.seed, p.first_index + static_cast<std::uint64_t>(item.image), item.stream,
-                       static_cast<std::uint32_t>(row * (kColumns / 4) + lane_ / 4));
+                       static_cast<std::uint32_t>(row * (kWidth / 4) + lane_ / 4));
         const std::uint32_t low = lane_ & 1 ? words.word[1] : words.word[0];
         const std::uint32_t high = lane_ & 1 ? words.word[3] : words.word[2];
         anchor = (lane_ & 2 ? high : low) < p.anchor_threshold;
@@ -109,7 +111,7 @@ private:
     range_ = found.range;
     const float scale = 1.0f / unit_;
 #pragma unroll 4
-    for (int row = 0; row < kRows; ++row)
+    for (int row = 0; row < kHeight; ++row)
       x_[row * kX + lane_] *= scale;
     warp_.sync();
     return found.sound;
@@ -119,11 +121,11 @@ private:
     const Problem &p = problem_;
     const float top = static_cast<float>(p.largest);
 #pragma unroll 1
-    for (int row = 0; row < kRows; ++row) {
+    for (int row = 0; row < kHeight; ++row) {
       const float value = result_entry(x_[row * kX + lane_], unit_, top, sound);
       warp_.template mark<kStoring>();
       if (sum)
-        sum[row * kColumns + lane_] = value;
+        sum[row * kWidth + lane_] = value;
       else
         write_or_nan<float>(
             p.target.at(item.image, item.channel + row / kWarp, row % kWarp, lane_), p.dtype,
@@ -154,7 +156,7 @@ private:
       warp_.template mark<kZeroing>();
       const std::uint32_t kept = anchors(q);
 #pragma unroll 4
-      for (int j = 0; j < kColumns; ++j)
+      for (int j = 0; j < kWidth; ++j)
         if (!(kept >> j & 1u))
           row[j] = value;
     }
@@ -187,7 +189,7 @@ private:
           const float theta = warp_.shuffle(theta_, 0);
           delta = static_cast<float>(o.first_delta) * square_root(theta > 0 ? theta : 0.0f);
         }
-        change = update(delta);
+        change = update(delta, i + 1 == inner);
       }
       warp_.template mark<kOuterEnd>();
       if (!goes_on(problem_, range_, lane_ == 0 ? record : nullptr, pass, t,
@@ -210,8 +212,9 @@ private:
   template <int K> SPLIC_INLINE void find(const Moment &moment) {
     const bool cold = moment.cold();
     const float residual = static_cast<float>(Limits::residual * looseness(moment));
-    const float limit = residual * residual * static_cast<float>(kRows) * kColumns;
-    int steps = cold ? kColdApplications : warm_applications(moment, false);
+    const float limit = residual * residual * static_cast<float>(kHeight) * kWidth;
+    const int loop = moment.outer + 1 < kSchedule ? moment.outer : kSchedule - 1;
+    int steps = cold ? kColdApplications : tables_.applications[loop];
     if (cold) {
 #pragma unroll
       for (int p = 0; p < K; ++p)
@@ -251,7 +254,7 @@ private:
       v[p] = start_[p];
     if (steep) {
       squared = false; // what needs the memory is on its way
-    } else if (!squared && kRows * kColumns + 2 * steps * kColumns * K < 4 * steps * kRows * K) {
+    } else if (!squared && kHeight * kWidth + 2 * steps * kWidth * K < 4 * steps * kHeight * K) {
       square();
       squared = true;
     }
@@ -282,7 +285,7 @@ private:
   // v = X'X v - shift v, with V in memory and X'X ready.
   template <int K> SPLIC_INLINE void apply_square(float (&v)[K], float shift) {
     float sum[1][K] = {};
-    add_products<K, 1, kColumns, kX>(warp_, square_ + lane_ * kX, basis_, sum);
+    add_products<K, 1, kWidth, kX>(warp_, square_ + lane_ * kX, basis_, sum);
 #pragma unroll
     for (int p = 0; p < K; ++p)
       v[p] = multiply_add(-shift, v[p], sum[0][p]);
@@ -293,7 +296,7 @@ private:
 #pragma unroll 1
     for (int q = 0; q < Q; ++q) {
       float w[1][K] = {};
-      add_products<K, 1, kColumns, kX>(warp_, x_ + (lane_ + kWarp * q) * kX, basis_, w);
+      add_products<K, 1, kWidth, kX>(warp_, x_ + (lane_ + kWarp * q) * kX, basis_, w);
       store_row(square_ + lane_ * padded_row(K), w[0]);
       warp_.sync();
       add_transposed<K, kX>(warp_, x_ + kWarp * q * kX + lane_, square_, sum);
@@ -309,23 +312,32 @@ private:
   // and the four that follow it in a circle, and every fourth row of X; in the end, a row of each
   // block.
   SPLIC_INLINE void square() {
-    constexpr int groups = kColumns / 4, blocks = groups / 2 + 1;
+    constexpr int groups = kWidth / 4, blocks = groups / 2 + 1;
     const int group = lane_ % groups, slice = lane_ / groups;
     float sum[blocks][16] = {};
-    const float *const x = x_ + slice * kX;
+    const float *at[blocks];
+#pragma unroll
+    for (int d = 0; d < blocks; ++d)
+      at[d] = x_ + slice * kX + 4 * ((group + d) % groups);
 #pragma unroll 1
-    for (int i = 0; i < kRows; i += 4) {
+    for (int i = 0; i < kHeight; i += 8) {
       warp_.template mark<kSquareRow>();
-      const Four own = load4(x + i * kX + 4 * group);
 #pragma unroll
-      for (int d = 0; d < blocks; ++d) {
-        const Four other = d ? load4(x + i * kX + 4 * ((group + d) % groups)) : own;
+      for (int half = 0; half < 8; half += 4) {
+        const Four own = load4(at[0] + half * kX);
 #pragma unroll
-        for (int a = 0; a < 4; ++a)
+        for (int d = 0; d < blocks; ++d) {
+          const Four other = d ? load4(at[d] + half * kX) : own;
 #pragma unroll
-          for (int b = d ? 0 : a; b < 4; ++b)
-            sum[d][4 * a + b] = multiply_add(own.v[a], other.v[b], sum[d][4 * a + b]);
+          for (int a = 0; a < 4; ++a)
+#pragma unroll
+            for (int b = d ? 0 : a; b < 4; ++b)
+              sum[d][4 * a + b] = multiply_add(own.v[a], other.v[b], sum[d][4 * a + b]);
+        }
       }
+#pragma unroll
+      for (int d = 0; d < blocks; ++d)
+        at[d] += 8 * kX;
     }
     warp_.template mark<kSquareSum>();
 #pragma unroll
@@ -384,7 +396,7 @@ private:
     store_row(basis_ + lane_ * padded_row(K), v);
     warp_.sync();
     float w[Q][K] = {};
-    add_products<K, Q, kColumns, kX>(warp_, x_ + lane_ * kX, basis_, w);
+    add_products<K, Q, kWidth, kX>(warp_, x_ + lane_ * kX, basis_, w);
     warp_.template mark<kWeights, K>();
     warp_.sync();
     WarpGram<K> gram(lane_);
@@ -424,6 +436,7 @@ private:
   // Of the matrix in small_: eigenvalues in falling order into theta_, eigenvectors, those that are
   // kept over the roots of their values, into the columns of small_; NaN where it diverges.
   template <int K> SPLIC_INLINE void diagonalise() {
+    warp_.template mark<kFactor, K>();
     WarpFactor<K> factor;
     factor.load(small_, lane_);
     warp_.sync();
@@ -441,9 +454,9 @@ private:
     jacobi.run(R);
     const int place = jacobi.place();
     if (lane_ < K)
-      values_[place] = jacobi.norm_;
+      x_[place * kX + kValueAt] = jacobi.norm_;
     warp_.sync();
-    theta_ = lane_ < K ? values_[lane_] : 0.0f;
+    theta_ = lane_ < K ? x_[lane_ * kX + kValueAt] : 0.0f;
     const float first = warp_.shuffle(theta_, 0);
     const float least = first * static_cast<float>(Limits::dropped * Limits::dropped);
     const float inverse = jacobi.norm_ > least && jacobi.norm_ > 0
@@ -494,18 +507,41 @@ private:
         start_[p] = basis(p);
   }
 
-  // Z' = U'X.
+  // Z' = U'X. A lane has four columns of X and every fourth pair of rows (from which eight lanes
+  // read without meeting in a bank); in the end, its own column.
   SPLIC_INLINE void project() {
-#pragma unroll
-    for (int p = 0; p < R; ++p)
-      z_[p] = 0;
+    const int slice = lane_ % 4;
+    float sum[4 * R] = {};
 #pragma unroll
     for (int q = 0; q < Q; ++q) {
       store_row(basis_ + lane_ * padded_row(R), kept_[q]);
       warp_.sync();
-      add_transposed<R, kX>(warp_, x_ + kWarp * q * kX + lane_, basis_, z_);
+      const float *x = x_ + (kWarp * q + 2 * slice) * kX + lane_ / 4 * 4;
+      const float *u = basis_ + 2 * slice * padded_row(R);
+#pragma unroll 1
+      for (int i = 0; i < kWarp; i += 8, x += 8 * kX, u += 8 * padded_row(R)) {
+        warp_.template mark<kColumnRow, R>();
+#pragma unroll
+        for (int next = 0; next < 2; ++next) {
+          const Four a = load4(x + next * kX);
+#pragma unroll
+          for (int p = 0; p < R; p += 4) {
+            const Four b = load4(u + next * padded_row(R) + p);
+#pragma unroll
+            for (int e = 0; e < 16; ++e)
+              sum[e / 4 * R + p + e % 4] =
+                  multiply_add(a.v[e / 4], b.v[e % 4], sum[e / 4 * R + p + e % 4]);
+          }
+        }
+      }
+      warp_.template mark<kColumns, R>();
       warp_.sync();
     }
+    halve<4 * R>(warp_, 2, sum);
+    halve<2 * R>(warp_, 1, sum);
+#pragma unroll
+    for (int p = 0; p < R; ++p)
+      z_[p] = sum[p];
   }
 
   // The error that the worse of the last two kept triplets leaves in U Z', squared.
@@ -561,8 +597,8 @@ private:
   // ---- the step ----
 
   // Lines 8 and 9 (see Completion::update of the CPU solver). Returns this lane's share of the
-  // squared change.
-  SPLIC_INLINE float update(float delta) {
+  // squared change, if it `measures`.
+  SPLIC_INLINE float update(float delta, bool measures) {
     warp_.template mark<kUpdate>();
     const Options &o = problem_.options;
     const float factor = spectral_factor<WarpOps<Warp>>(
@@ -577,8 +613,8 @@ private:
     float left[Q][2 * R];
 #pragma unroll
     for (int p = 0; p < R; ++p) {
-      square_[p * kColumns + lane_] = z_[p];
-      square_[(R + p) * kColumns + lane_] = difference(z_[p]);
+      square_[p * kWidth + lane_] = z_[p];
+      square_[(R + p) * kWidth + lane_] = difference(z_[p]);
       const float own = warp_.shuffle(factor, p);
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
@@ -587,23 +623,23 @@ private:
       }
     }
     warp_.sync();
-    return apply(left);
+    return measures ? apply<true>(left) : apply<false>(left);
   }
 
   // X = left right where it is no anchor.
-  SPLIC_INLINE float apply(const float (&left)[Q][2 * R]) {
+  template <bool measures> SPLIC_INLINE float apply(const float (&left)[Q][2 * R]) {
     float change = 0;
     std::uint32_t kept[Q];
 #pragma unroll
     for (int q = 0; q < Q; ++q)
       kept[q] = anchors(q);
 #pragma unroll 1
-    for (int j = 0; j < kColumns; j += 4) {
-      warp_.template mark<kApplyRow>();
+    for (int j = 0; j < kWidth; j += 4) {
+      warp_.template mark<kApplyRow, measures>();
       float sum[Q][4] = {};
 #pragma unroll
       for (int p = 0; p < 2 * R; ++p) {
-        const Four b = load4(square_ + p * kColumns + j);
+        const Four b = load4(square_ + p * kWidth + j);
 #pragma unroll
         for (int q = 0; q < Q; ++q)
 #pragma unroll
@@ -617,15 +653,17 @@ private:
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           const bool stays = (kept[q] >> c & 1u) != 0;
-          const float d = stays ? 0.0f : sum[q][c] - x.v[c];
-          change = multiply_add(d, d, change);
+          if constexpr (measures) {
+            const float d = stays ? 0.0f : sum[q][c] - x.v[c];
+            change = multiply_add(d, d, change);
+          }
           x.v[c] = stays ? x.v[c] : sum[q][c];
         }
         store4(at, x);
         kept[q] >>= 4;
       }
     }
-    warp_.template mark<kApplied>();
+    warp_.template mark<kApplied, measures>();
     warp_.sync();
     return change;
   }
@@ -634,7 +672,7 @@ private:
   const WarpTables &tables_;
   const Warp warp_;
   const int lane_;
-  float *const x_, *const square_, *const basis_, *const small_, *const values_;
+  float *const x_, *const square_, *const basis_, *const small_;
   float kept_[Q][R], z_[R], start_[kEarly];
   float theta_ = 0; // of lane p: the square of singular value p
   float unit_ = 1, range_ = 1;

@@ -66,6 +66,7 @@ template <> struct Effort<double> {
 };
 
 constexpr int kEarlyLoops = 2;        // outer loops with more vectors
+constexpr int kSchedule = 9;          // outer loops with a number of applications of their own
 constexpr int kColdApplications = 10; // of X'X to the start of a pass
 constexpr int kRepeatApplications = 3;
 
@@ -86,9 +87,9 @@ struct Moment {
 
 // Applications of X'X to a warm start.
 SPLIC_HD int warm_applications(const Moment &moment, bool wide) {
-  constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1, 1};
-  constexpr int wide_schedule[] = {3, 4, 4, 4, 4, 3, 2, 2, 1};
-  const int outer = moment.outer < 8 ? moment.outer : 8;
+  constexpr int schedule[kSchedule] = {3, 4, 4, 3, 3, 2, 2, 1, 1};
+  constexpr int wide_schedule[kSchedule] = {3, 4, 4, 4, 4, 3, 2, 2, 1};
+  const int outer = moment.outer < kSchedule ? moment.outer : kSchedule - 1;
   return wide ? wide_schedule[outer] : schedule[outer];
 }
 
