@@ -126,22 +126,43 @@ SPLIC_INLINE void add_transposed(const Warp &warp, const float *x, const float *
   }
 }
 
-// out[columns] = x[K] T, with the rows of T in memory; of an upper triangular T no more is read.
-template <int K, int columns, bool upper>
-SPLIC_INLINE void multiply_row(const float (&x)[K], const float *t, float (&out)[columns]) {
+// out[columns] = x[K] A, with K rows of A in memory, of length padded_row(K).
+template <int K, int columns>
+SPLIC_INLINE void multiply_row(const float (&x)[K], const float *a, float (&out)[columns]) {
 #pragma unroll
   for (int p = 0; p < columns; ++p)
     out[p] = 0;
 #pragma unroll
   for (int i = 0; i < K; ++i)
 #pragma unroll
-    for (int p = upper ? i / 4 * 4 : 0; p < columns; p += 4) {
-      const Four b = load4(t + i * padded_row(K) + p);
+    for (int p = 0; p < columns; p += 4) {
+      const Four b = load4(a + i * padded_row(K) + p);
 #pragma unroll
       for (int c = 0; c < 4; ++c)
-        if (!upper || p + c >= i)
-          out[p + c] = multiply_add(x[i], b.v[c], out[p + c]);
+        out[p + c] = multiply_add(x[i], b.v[c], out[p + c]);
     }
+}
+
+// V R^-1 in place of V, for Q rows of V in each lane and the rows of R in memory; and the inverse
+// of its diagonal.
+template <int K, int Q>
+SPLIC_INLINE void divide_rows(float (&v)[Q][K], const float *r, const float (&inverse)[K]) {
+#pragma unroll
+  for (int l = 0; l < K; ++l) {
+#pragma unroll
+    for (int q = 0; q < Q; ++q)
+      v[q][l] *= inverse[l];
+#pragma unroll
+    for (int p = (l + 1) / 4 * 4; p < K; p += 4) {
+      const Four b = load4(r + l * padded_row(K) + p);
+#pragma unroll
+      for (int q = 0; q < Q; ++q)
+#pragma unroll
+        for (int c = 0; c < 4; ++c)
+          if (p + c > l)
+            v[q][p + c] = multiply_add(-v[q][l], b.v[c], v[q][p + c]);
+    }
+  }
 }
 
 // The sum over two lanes that differ in `bit` of `count` entries: each keeps a half of them, the
@@ -237,10 +258,11 @@ private:
   bool there_;
 };
 
-// The Cholesky factor of C = R'R: lane j has column j of R. With `inverse`, also row j of the upper
-// triangular T with T'C T = I (see inverse_cholesky of the CPU solver for the floor).
+// The Cholesky factor of C = R'R: lane j has column j of R, and all lanes the inverse of the
+// diagonal (see inverse_cholesky of the CPU solver for the floor).
 template <int K> struct WarpFactor {
-  float r[K], t[K];
+  float r[K], inverse[K];
+  float diagonal; // entry (lane, lane) of C
 
   // Column `lane` of C, of which the upper triangle is in memory.
   SPLIC_INLINE void load(const float *c, int lane) {
@@ -250,13 +272,9 @@ template <int K> struct WarpFactor {
       r[i] = c[i * padded_row(K) + column];
     diagonal = c[column * padded_row(K) + column];
   }
-  float diagonal; // entry (lane, lane) of C
 
-  template <bool inverse, class Warp> SPLIC_INLINE void run(const Warp &warp) {
+  template <class Warp> SPLIC_INLINE void run(const Warp &warp) {
     const float floor = diagonal * static_cast<float>(Effort<float>::pivot_floor);
-#pragma unroll
-    for (int i = 0; i < K; ++i)
-      t[i] = i == warp.lane() ? 1.0f : 0.0f;
 #pragma unroll
     for (int l = 0; l < K; ++l) {
       // Every lane looks at its own entry; that of lane l is the pivot.
@@ -266,15 +284,19 @@ template <int K> struct WarpFactor {
       // A pivot that has overflowed makes NaN, not 0.
       const float scale = (there ? Warp::inverse_root(pivot) : 0.0f) + (pivot - pivot);
       r[l] *= warp.shuffle(sound ? scale : 0.0f, l);
-      if constexpr (inverse)
-        t[l] *= warp.shuffle(scale, l);
+      inverse[l] = warp.shuffle(scale, l);
 #pragma unroll
-      for (int i = l + 1; i < K; ++i) {
-        const float f = warp.shuffle(r[l], i);
-        r[i] = multiply_add(-f, r[l], r[i]);
-        if constexpr (inverse)
-          t[i] = multiply_add(-f, t[l], t[i]);
-      }
+      for (int i = l + 1; i < K; ++i)
+        r[i] = multiply_add(-warp.shuffle(r[l], i), r[l], r[i]);
+    }
+  }
+
+  // Row by row.
+  template <class Warp> SPLIC_INLINE void store(const Warp &warp, float *to) const {
+    if (warp.lane() < K) {
+#pragma unroll
+      for (int l = 0; l < K; ++l)
+        to[l * padded_row(K) + warp.lane()] = r[l];
     }
   }
 };

@@ -361,7 +361,7 @@ private:
     warp_.sync();
   }
 
-  // v = v T with orthonormal columns.
+  // v = v R^-1 with orthonormal columns.
   template <int K> SPLIC_INLINE void orthonormalise(float (&v)[K]) {
     warp_.template mark<kBasis, K>();
     store_row(basis_ + lane_ * padded_row(K), v);
@@ -369,26 +369,29 @@ private:
     WarpGram<K> gram(lane_);
     gram.add(warp_, basis_);
     warp_.template mark<kTriangle, K>();
-    make_triangle(gram);
-    float product[K];
-    multiply_row<K, K, true>(v, small_, product);
+    float rows[1][K];
 #pragma unroll
     for (int p = 0; p < K; ++p)
-      v[p] = product[p];
+      rows[0][p] = v[p];
+    divide(gram, rows);
+#pragma unroll
+    for (int p = 0; p < K; ++p)
+      v[p] = rows[0][p];
     warp_.sync();
   }
 
-  // The triangle that makes A orthonormal, from A'A, in small_.
-  template <int K> SPLIC_INLINE void make_triangle(WarpGram<K> &gram) {
+  // The rows of A, of which A'A is summed up, over the factor of that.
+  template <int K, int count>
+  SPLIC_INLINE void divide(WarpGram<K> &gram, float (&rows)[count][K]) {
     gram.store(warp_, small_);
     warp_.sync();
     WarpFactor<K> factor;
     factor.load(small_, lane_);
     warp_.sync();
-    factor.template run<true>(warp_);
-    if (lane_ < K)
-      store_row(small_ + lane_ * padded_row(K), factor.t);
+    factor.run(warp_);
+    factor.store(warp_, small_);
     warp_.sync();
+    divide_rows(rows, small_, factor.inverse);
   }
 
   template <int K> SPLIC_INLINE void rayleigh_ritz(float (&v)[K]) {
@@ -405,20 +408,16 @@ private:
     warp_.sync();
     diagonalise<K>();
     // U = W Q / sigma
-    float u[Q][R];
 #pragma unroll
     for (int q = 0; q < Q; ++q)
-      multiply_row<K, R, false>(w[q], small_, u[q]);
+      multiply_row<K, R>(w[q], small_, kept_[q]);
     next_start(v);
     warp_.sync();
     // The division has lost the orthogonality of weak columns to strong ones: restore it.
     WarpGram<R> again(lane_);
-    add_gram(again, u);
+    add_gram(again, kept_);
     warp_.template mark<kLeft, K>();
-    make_triangle(again);
-#pragma unroll
-    for (int q = 0; q < Q; ++q)
-      multiply_row<R, R, true>(u[q], small_, kept_[q]);
+    divide(again, kept_);
     project();
   }
 
@@ -448,7 +447,7 @@ private:
       for (int i = 0; i < K; ++i)
         factor.r[i] = 0;
     }
-    factor.template run<false>(warp_);
+    factor.run(warp_);
     WarpJacobi<K, Warp> jacobi(warp_);
     jacobi.load(factor, small_);
     jacobi.run(R);
