@@ -134,8 +134,8 @@ def executions(folder: Path) -> dict[str, dict[int, int]]:
 
 
 def occupancy(device: dict[str, Any], registers: int, shared: int) -> int:
-    """Return the warps that a multiprocessor has room for."""
-    by_registers = REGISTERS // (-(-registers // 8) * 8 * 32)
+    """Return the warps that a multiprocessor has room for: each quarter has registers of its own."""
+    by_registers = 4 * (REGISTERS // 4 // (-(-registers // 8) * 8 * 32))
     return int(min(by_registers, device["shared"] // (shared + RESERVED), WARPS))
 
 

@@ -1,7 +1,6 @@
 // The fused kernel: a thread block completes a matrix, from the first load to the last store.
 #include <algorithm>
 #include <mutex>
-#include <vector>
 
 #include "team.cuh"
 #include "team/fused.hpp"
@@ -61,30 +60,25 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
   }
 }
 
-// Allows the kernel that much shared memory on the current device. The limit is one of the kernel,
-// not of a launch: it only ever grows, or a thread with a small matrix would take from another
-// what its launch is about to need. And it is set when it has to be alone: setting it may wait for
-// copies that are under way.
+// Allows the kernel that much shared memory on the current device, and asks for as much of it as a
+// multiprocessor has. The limit is one of the kernel, not of a launch: it only ever grows, or a
+// thread with a small matrix would take from another what its launch is about to need. It is asked
+// for, not remembered, for a reset of the device takes it back; and set when it has to be alone:
+// setting it may wait for copies that are under way.
 template <class T, int threads, int blocks> cudaError_t allow_shared(std::size_t shared) {
-  constexpr std::size_t kAnyKernel = 48 << 10; // what needs no leave
   static std::mutex mutex;
-  static auto &allowed = *new std::vector<std::size_t>; // on each device; for threads at exit too
-  int device = 0;
-  cudaError_t status = cudaGetDevice(&device);
-  if (status != cudaSuccess)
-    return status;
+  const void *const kernel = reinterpret_cast<const void *>(complete_kernel<T, threads, blocks>);
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto at = static_cast<std::size_t>(device);
-  if (allowed.size() <= at)
-    allowed.resize(at + 1, kAnyKernel);
-  if (shared <= allowed[at])
-    return cudaSuccess;
-  status =
-      cudaFuncSetAttribute(reinterpret_cast<const void *>(complete_kernel<T, threads, blocks>),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  if (status == cudaSuccess)
-    allowed[at] = shared;
-  return status;
+  cudaFuncAttributes now;
+  cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+  if (status != cudaSuccess || shared <= static_cast<std::size_t>(now.maxDynamicSharedSizeBytes))
+    return status;
+  status = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                cudaSharedmemCarveoutMaxShared);
+  return status != cudaSuccess
+             ? status
+             : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared));
 }
 
 template <class T, int threads, int blocks>

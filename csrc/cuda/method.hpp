@@ -19,6 +19,19 @@ private:
   int before_ = 0, device_ = 0;
 };
 
+// While it lives, a capture of a CUDA graph by others does not forbid this thread what is no part
+// of it, such as to free memory, nor is it broken by that.
+class OutsideCaptures {
+public:
+  OutsideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  OutsideCaptures(const OutsideCaptures &) = delete;
+  OutsideCaptures &operator=(const OutsideCaptures &) = delete;
+  ~OutsideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 // Of the current device, for problems of the shape and the options of one.
 class Method {
 public:

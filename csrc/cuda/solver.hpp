@@ -27,6 +27,9 @@ struct CudaStatus {
 // Never throws: without a driver or a device it says so.
 CudaStatus cuda_status();
 
+// Whether what is put on a stream of the device becomes part of a CUDA graph. Throws CudaError.
+bool is_capturing(int device, cudaStream_t stream);
+
 // Completes a batch whose views are of the host, through pinned memory, in chunks that overlap
 // copies with work, of at most `workspace` bytes of device memory or so. Throws CudaError,
 // CusolverError, DeviceMemoryError, std::bad_alloc.

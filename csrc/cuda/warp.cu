@@ -1,7 +1,4 @@
 // The kernel of one warp a matrix, for the small matrices and the ranks that the presets ask for.
-#include <mutex>
-#include <vector>
-
 #include "team.cuh"
 #include "team/warp_solver.hpp"
 
@@ -96,25 +93,16 @@ __global__ void __launch_bounds__(kWarp, kResident<Q, R>)
   solver.run(item_of(problem, launch, place), record, sum_of<float>(problem, launch, place));
 }
 
-// Asks once on each device for as much shared memory as there is: warps have to be many.
+// Asks for as much shared memory as a multiprocessor has: warps have to be many. (Not remembered,
+// for a reset of the device takes it back.)
 template <int Q, int R> cudaError_t prefer_shared() {
-  static std::mutex mutex;
-  static auto &asked = *new std::vector<bool>; // on each device; for threads at exit too
-  int device = 0;
-  cudaError_t status = cudaGetDevice(&device);
-  if (status != cudaSuccess)
+  const void *const kernel = reinterpret_cast<const void *>(warp_kernel<Q, R>);
+  cudaFuncAttributes now;
+  const cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+  if (status != cudaSuccess || now.preferredShmemCarveout == cudaSharedmemCarveoutMaxShared)
     return status;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto at = static_cast<std::size_t>(device);
-  if (asked.size() <= at)
-    asked.resize(at + 1);
-  if (asked[at])
-    return cudaSuccess;
-  status = cudaFuncSetAttribute(reinterpret_cast<const void *>(warp_kernel<Q, R>),
-                                cudaFuncAttributePreferredSharedMemoryCarveout,
-                                cudaSharedmemCarveoutMaxShared);
-  asked[at] = status == cudaSuccess;
-  return status;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                              cudaSharedmemCarveoutMaxShared);
 }
 
 template <int Q, int R>

@@ -68,7 +68,8 @@ def test_waiting_for_memory_takes_time(sass):
 def test_more_registers_or_memory_leave_fewer_warps(counts):
     device = counts.DEVICES["H200"]
     assert counts.occupancy(device, 255, 20 << 10) == 8
-    assert counts.occupancy(device, 128, 31 << 10) == 7
+    assert counts.occupancy(device, 168, 31 << 10) == 7
+    assert counts.occupancy(device, 176, 1 << 10) == 8
     assert counts.occupancy(device, 32, 1 << 10) == 32
 
 

@@ -59,6 +59,7 @@ class Runtime:
         self.cusolver = ctypes.CDLL(str(place / "libsplic_cusolver.so"))
         self.library.cudaGetErrorName.restype = ctypes.c_char_p
         self.library.cuda_on_host_fail.restype = ctypes.c_long
+        self.library.cuda_on_host_calls.restype = ctypes.c_long
 
     def call(self, name, *arguments):
         """Call a function; raise where it fails."""
@@ -89,6 +90,10 @@ class Runtime:
         text = ctypes.create_string_buffer(200)
         self.library.cuda_on_host_failed(text, ctypes.c_size_t(len(text)))
         return text.value.decode()
+
+    def calls(self, name):
+        """Return how often a function was called since this was asked last."""
+        return self.library.cuda_on_host_calls(name.encode())
 
     def limit(self, device, size):
         """Leave a device so many bytes; device 2: pinned memory. 0: enough."""
@@ -358,7 +363,7 @@ def cupy_on_host(runtime):
     """
     cupy = types.ModuleType("cupy")
     streams, current, pools = {}, [0], {}
-    streams.update({index: 0 for index in range(DEVICES)})
+    streams.update(dict.fromkeys(range(DEVICES), 0))
 
     class Device:
         def __init__(self, index):

@@ -55,8 +55,7 @@ cudaError_t refused(const std::string &what) {
   return cudaErrorInvalidValue;
 }
 
-template <class P>
-cudaError_t allocated(int device, P **p, std::size_t bytes) {
+template <class P> cudaError_t allocated(int device, P **p, std::size_t bytes) {
   *p = nullptr;
   if (bytes == 0)
     return cudaSuccess;
@@ -78,9 +77,11 @@ constexpr Name kNames[] = {
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
      "invalid configuration argument"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
-    {cudaErrorIllegalState, "cudaErrorIllegalState", "the operation cannot be performed in this state"},
+    {cudaErrorIllegalState, "cudaErrorIllegalState",
+     "the operation cannot be performed in this state"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
-    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
+    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
+     "an illegal memory access was encountered"},
     {cudaErrorLaunchTimeout, "cudaErrorLaunchTimeout", "the launch timed out and was terminated"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorNvlinkUncorrectable, "cudaErrorNvlinkUncorrectable",
@@ -257,6 +258,7 @@ CUDA_ON_HOST_API cudaError_t cudaDeviceReset() {
   return give_back("cudaDeviceReset", [] {
     finish_device(device_now);
     release_all(device_now);
+    release_all(kHost); // (in CUDA, what was pinned while this device was current)
     forget_streams(device_now);
     lasting[device_now] = cudaSuccess;
     for (auto one = allowed.begin(); one != allowed.end();)
@@ -267,9 +269,7 @@ CUDA_ON_HOST_API cudaError_t cudaDeviceReset() {
 
 // ---- errors ----
 
-CUDA_ON_HOST_API cudaError_t cudaGetLastError() {
-  return std::exchange(last_error, cudaSuccess);
-}
+CUDA_ON_HOST_API cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 CUDA_ON_HOST_API cudaError_t cudaPeekAtLastError() { return last_error; }
 CUDA_ON_HOST_API const char *cudaGetErrorName(cudaError_t status) { return name_of(status).name; }
 CUDA_ON_HOST_API const char *cudaGetErrorString(cudaError_t status) { return name_of(status).text; }
@@ -313,6 +313,7 @@ CUDA_ON_HOST_API cudaError_t cudaFree(void *p) {
     const cudaError_t status = capture_forbids();
     if (status != cudaSuccess)
       return status;
+    ask_at_free();
     const int device = owner(p);
     if (device < 0 || device == kHost)
       return refused("cudaFree of " + describe(p));
@@ -332,6 +333,19 @@ CUDA_ON_HOST_API cudaError_t cudaFreeHost(void *p) {
     if (const char *const user = uses_pinned(p, 1 << 30))
       violation(std::string("pinned memory is freed while ") + user + " that uses it is queued");
     return release(kHost, p) ? cudaSuccess : refused("cudaFreeHost of " + describe(p));
+  });
+}
+CUDA_ON_HOST_API cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes,
+                                                      const void *p) {
+  return call("cudaPointerGetAttributes", 0, [&] {
+    const int device = owner(p);
+    const bool known = device >= 0 && inside(device, p, 1);
+    *attributes = cudaPointerAttributes();
+    attributes->type = !known            ? cudaMemoryTypeUnregistered
+                       : device == kHost ? cudaMemoryTypeHost
+                                         : cudaMemoryTypeDevice;
+    attributes->device = device == kHost ? device_now : device;
+    return cudaSuccess;
   });
 }
 CUDA_ON_HOST_API cudaError_t cudaMemcpyAsync(void *to, const void *from, std::size_t bytes,
@@ -380,6 +394,12 @@ CUDA_ON_HOST_API cudaError_t cudaStreamBeginCapture(cudaStream_t stream,
 }
 CUDA_ON_HOST_API cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   return call("cudaStreamEndCapture", 0, [&] { return capture_end(stream, graph); });
+}
+CUDA_ON_HOST_API cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode) {
+  return give_back("cudaThreadExchangeStreamCaptureMode", [&] {
+    capture_exchange(mode);
+    return cudaSuccess;
+  });
 }
 // (A graph is launched as it is: instantiation is not modelled.)
 CUDA_ON_HOST_API cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {

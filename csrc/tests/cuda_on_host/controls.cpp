@@ -1,7 +1,9 @@
 // What tests ask of the runtime, as C functions (python_tests/helpers/cuda_on_host.py).
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <string>
+#include <utility>
 
 #include "runtime.hpp"
 
@@ -11,6 +13,9 @@ namespace {
 std::string violations, failed;
 std::uint64_t random_state = 1;
 long calls = 0, fail_at = 0;
+std::map<std::string, long> calls_of;
+int (*question)() = nullptr; // asked at each cudaFree
+int answers = 0;
 cudaError_t fail_with = cudaErrorInvalidValue;
 
 } // namespace
@@ -29,11 +34,13 @@ unsigned draw(unsigned count) { // xorshift64* (Vigna 2016)
 }
 
 bool fails_here(const char *name) {
+  ++calls_of[name];
   if (++calls != fail_at)
     return false;
   failed = name;
   return true;
 }
+void ask_at_free() { answers += question ? question() : 0; }
 cudaError_t chosen_error() { return fail_with; }
 
 } // namespace cuda_on_host
@@ -77,6 +84,24 @@ CUDA_ON_HOST_API long cuda_on_host_fail(long at, int status) {
 CUDA_ON_HOST_API void cuda_on_host_failed(char *text, std::size_t size) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   hand_out(failed, text, size);
+}
+// How often a function has been called since this was asked last.
+CUDA_ON_HOST_API long cuda_on_host_calls(const char *name) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const long made = calls_of[name];
+  calls_of[name] = 0;
+  return made;
+}
+// Asks this at each cudaFree from now on (null: nothing); the sum of what it has said before.
+CUDA_ON_HOST_API int cuda_on_host_ask_at_free(int (*ask)()) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  question = ask;
+  return std::exchange(answers, 0);
+}
+// Leaves a device in an error that lasts.
+CUDA_ON_HOST_API void cuda_on_host_break(int device, int status) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  lasting_error(device) = static_cast<cudaError_t>(status);
 }
 // Bytes that a device has, or, after the last one, the host for pinned memory; 0: enough.
 CUDA_ON_HOST_API void cuda_on_host_limit(int device, std::size_t bytes) {

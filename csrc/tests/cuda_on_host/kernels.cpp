@@ -111,8 +111,8 @@ public:
   }
   Thread &current() const { return *current_; }
   [[noreturn]] void end(cudaError_t status, const std::string &why) {
-    violation("block " + std::to_string(blockIdx.x) + ", thread " +
-              std::to_string(threadIdx.x) + ": " + why);
+    violation("block " + std::to_string(blockIdx.x) + ", thread " + std::to_string(threadIdx.x) +
+              ": " + why);
     status_ = status;
     current_->fiber.leave(); // for ever
     __builtin_unreachable();
@@ -152,7 +152,8 @@ private:
   }
 
   bool run_warp(unsigned warp) {
-    const unsigned first = warp * kWarp, count = std::min<unsigned>(kWarp, kernel_->threads - first);
+    const unsigned first = warp * kWarp,
+                   count = std::min<unsigned>(kWarp, kernel_->threads - first);
     bool any = false;
     for (bool again = true; again;) {
       again = false;
@@ -170,6 +171,8 @@ private:
           return true;
       }
       again = release_warp(first, count) || again;
+      if (status_ != cudaSuccess)
+        return true;
     }
     return any;
   }

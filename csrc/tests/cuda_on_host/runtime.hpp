@@ -22,7 +22,8 @@ namespace cuda_on_host {
 
 constexpr int kDevices = 2;
 constexpr int kWarp = 32;
-constexpr std::size_t kShared = 232448, kSharedUnasked = 48 << 10; // of a block: at most, by default
+constexpr std::size_t kShared = 232448,
+                      kSharedUnasked = 48 << 10; // of a block: at most, by default
 
 // NaN as float, double and half, and as an index far out of every array.
 constexpr std::uint32_t kPoison = 0xfff5fff5u;
@@ -103,6 +104,8 @@ cudaError_t capture_end(cudaStream_t stream, cudaGraph_t *graph);
 // What a capture does not allow, such as allocations; it is broken then.
 cudaError_t capture_forbids();
 cudaError_t graph_launch(cudaGraph_t graph, cudaStream_t stream);
+// How much a capture forbids this thread; as cudaThreadExchangeStreamCaptureMode.
+void capture_exchange(cudaStreamCaptureMode *mode);
 void graph_destroy(cudaGraph_t graph);
 cudaError_t event_create(cudaEvent_t *event);
 cudaError_t event_record(cudaEvent_t event, cudaStream_t stream);
@@ -127,5 +130,7 @@ cudaError_t &lasting_error(int device);
 bool fails_here(const char *name);
 // That one's error.
 cudaError_t chosen_error();
+// Asks what tests want to know whenever memory is freed.
+void ask_at_free();
 
 } // namespace cuda_on_host

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "runtime.hpp"
@@ -300,13 +301,20 @@ cudaError_t capture_end(cudaStream_t handle, cudaGraph_t *graph) {
   *graph = reinterpret_cast<cudaGraph_t>(ended->graph.release());
   return cudaSuccess;
 }
+namespace {
+thread_local cudaStreamCaptureMode mode_of_thread = cudaStreamCaptureModeGlobal;
+}
+void capture_exchange(cudaStreamCaptureMode *mode) { std::swap(*mode, mode_of_thread); }
 cudaError_t capture_forbids() {
   cudaError_t status = cudaSuccess;
   each_stream([&](const Stream &stream) {
     const Capture *const capture = stream.capture.get();
     if (!capture || capture->mode == cudaStreamCaptureModeRelaxed ||
-        (capture->mode == cudaStreamCaptureModeThreadLocal &&
-         capture->thread != std::this_thread::get_id()))
+        mode_of_thread == cudaStreamCaptureModeRelaxed)
+      return;
+    const bool others = capture->mode == cudaStreamCaptureModeGlobal &&
+                        mode_of_thread == cudaStreamCaptureModeGlobal;
+    if (capture->thread != std::this_thread::get_id() && !others)
       return;
     stream.capture->broken = true;
     status = cudaErrorStreamCaptureUnsupported;

@@ -1,0 +1,255 @@
+"""Every call of CUDA and cuSOLVER made to fail in turn, and what runs out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from helpers import cuda_on_host
+from helpers.cuda import wavy
+from helpers.cuda_on_host import ILLEGAL_ADDRESS, INVALID_VALUE, OUT_OF_MEMORY, PlainArray
+
+import splic_ext
+from splic_ext import SolverOptions
+
+METHODS = ("fused", "cusolver")
+#: What is given back tells of nothing: the result is there, or another error is on its way.
+SILENT = ("cudaFree", "cudaFreeHost", "cudaStreamDestroy", "cudaEventDestroy")
+SILENT += ("cudaEventQuery", "cudaThreadExchangeStreamCaptureMode", "cudaPointerGetAttributes")
+SILENT += ("cusolverDnDestroy", "cusolverDnDestroyParams")
+
+
+def fail_in_turn(runtime, call, expected, status, read=lambda result: result):
+    """Make each call of the runtime fail; return the names, and what was said of each."""
+    said = {}
+    for at in range(1, 400):
+        runtime.seed(at)
+        runtime.fail(at, status)
+        error = result = None
+        try:
+            result = call()
+        except (RuntimeError, MemoryError) as caught:
+            error = f"{type(caught).__name__}: {caught}"
+        name = runtime.failed()
+        runtime.fail(0)
+        assert name or not error, f"an error without a cause: {error}"
+        assert runtime.violations() == [], f"after {name} has failed, call {at}"
+        assert runtime.device() == 0, f"{name} has left another device behind"
+        said.setdefault(name, set()).add(error)
+        if not error:
+            assert np.array_equal(read(result), expected), f"nobody tells of {name}, call {at}"
+        if not name:
+            break
+    else:
+        pytest.fail("there is no end of it")
+    return said
+
+
+def check_words(said, status):
+    for name, messages in said.items():
+        if not name or name in SILENT:
+            continue
+        assert None not in messages, f"nobody tells of {name}"
+        for message in messages:
+            if name.startswith("cusolver"):
+                assert f"the cuSOLVER operation {name} failed: execution failed" in message
+            elif status == INVALID_VALUE:
+                assert "cudaErrorInvalidValue" in message, (name, message)
+                assert message.startswith("RuntimeError: the CUDA operation "), message
+
+
+@pytest.mark.parametrize("status", [INVALID_VALUE, OUT_OF_MEMORY])
+@pytest.mark.parametrize("method", METHODS)
+def test_host_arrays(complete, runtime, method, status):
+    images = wavy((3, 1, 6, 6))
+    options = SolverOptions(max_iterations=1, n_masks=2, algorithm=method)
+    expected = complete(images, options=options)
+    said = fail_in_turn(runtime, lambda: complete(images, options=options), expected, status)
+    check_words(said, status)
+    calls = {"cudaMalloc", "cudaMemcpyAsync", "cudaLaunchKernelExC", "cudaStreamSynchronize"}
+    calls |= {"cudaStreamCreateWithFlags", "cudaStreamDestroy", "cudaFree", "cudaGetDevice"}
+    if method == "cusolver":
+        calls |= {"cusolverDnXsyevBatched", "cusolverDnSetStream", "cudaEventRecord"}
+    assert calls <= set(said)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_device_arrays(complete, runtime, method):
+    """Of a library that knows DLPack alone: results in memory of our own, with records."""
+    options = SolverOptions(max_iterations=1, algorithm=method)
+    batch = PlainArray(runtime, wavy((2, 1, 6, 6)), 1)
+    expected = complete(batch, options=options).numpy()
+
+    said = fail_in_turn(
+        runtime,
+        lambda: complete(batch, options=options),
+        expected,
+        INVALID_VALUE,
+        lambda result: result.numpy(),
+    )
+    check_words(said, INVALID_VALUE)
+    assert {"cudaMalloc", "cudaLaunchKernelExC", "cudaMemcpyAsync"} <= set(said)
+
+
+def test_a_new_process(run_python):
+    """The first call makes what later ones find: handles, pinned memory, the library itself."""
+    code = f"""
+import sys
+sys.path[:0] = [{str(ROOT / "python_tests")!r}]
+from helpers import cuda_on_host
+from helpers.cuda import wavy
+runtime = cuda_on_host.install({str(cuda_on_host.folder())!r})
+import numpy as np
+import splic_ext
+options = splic_ext.SolverOptions(max_iterations=1, algorithm="cusolver")
+for at in range(1, 500):
+    # Nothing is kept from one round to the next: a reset of the device forgets it.
+    runtime.fail(at)
+    try:
+        splic_ext.complete(wavy((3, 1, 6, 6)), options=options, backend="cuda")
+    except (RuntimeError, MemoryError):
+        pass
+    failed = runtime.failed()
+    runtime.fail(0)
+    if not failed:
+        break
+    left, (handles, parameters) = runtime.living(), runtime.handles()
+    assert not runtime.violations(), failed
+    assert left["device 0"] == left["streams"] == 0, (failed, left)
+    assert left["events"] == handles == parameters, (failed, left, handles, parameters)
+print("done", at)
+"""
+    assert int(run_python(code).split()[-1]) > 40
+
+
+# ---- memory ----
+
+
+def test_less_memory_smaller_chunks(complete, runtime):
+    images = wavy((8, 1, 40, 40))
+    options = SolverOptions(max_iterations=2, n_masks=2)
+    expected = complete(images, options=options)
+    for place, room in ((0, 60_000), (2, 20_000)):
+        runtime.call("cudaDeviceReset")  # what was pinned is gone
+        runtime.limit(place, room)
+        assert np.array_equal(complete(images, options=options), expected)
+        runtime.limit(place, 0)
+
+
+def test_no_memory_for_one_image(complete, runtime):
+    images = wavy((4, 1, 8, 8))
+    runtime.limit(0, 1000)
+    with pytest.raises(MemoryError, match=r"device has too little free memory: .* needs \d+ bytes"):
+        complete(images)
+    runtime.limit(0, 0)
+    runtime.call("cudaDeviceReset")
+    runtime.limit(2, 100)
+    with pytest.raises(MemoryError, match=r"memory that CUDA can pin: a chunk of one image needs"):
+        complete(images)
+
+
+def test_no_memory_for_a_result(complete, runtime):
+    batch = PlainArray(runtime, wavy((4, 1, 8, 8)))
+    runtime.limit(0, 1500)
+    with pytest.raises(MemoryError, match="the CUDA device has no 1024 bytes of free memory"):
+        complete(batch)
+
+
+def test_pinned_memory_is_kept(complete, runtime):
+    images = wavy((4, 1, 8, 8))
+    complete(images)
+    runtime.calls("cudaMallocHost")
+    complete(images)
+    complete(images[:2])
+    assert runtime.calls("cudaMallocHost") == 0
+    complete(wavy((4, 3, 16, 16)))
+    assert runtime.calls("cudaMallocHost") == 2
+
+
+def test_a_reset_of_the_device(complete, runtime):
+    """Takes back what kernels were allowed, and frees what was pinned."""
+    images = wavy((2, 3, 40, 40))  # in more shared memory than a kernel has unasked
+    options = SolverOptions(max_iterations=1)
+    expected = complete(images, options=options)
+    runtime.call("cudaDeviceReset")
+    assert np.array_equal(complete(images, options=options), expected)
+
+
+# ---- errors that last ----
+
+LASTING = """
+import sys
+sys.path[:0] = [{tests!r}]
+from helpers import cuda_on_host
+from helpers.cuda import wavy
+runtime = cuda_on_host.install({place!r})
+import splic_ext
+for status in (0, {status}, 0):
+    runtime.fail(status and {at}, status)
+    try:
+        print("done", splic_ext.complete(wavy((2, 1, 6, 6)), backend="cuda").shape)
+    except RuntimeError as error:
+        print(error)
+    if status:
+        runtime.library.cuda_on_host_break(0, status)
+"""
+
+
+@pytest.mark.parametrize("status", [ILLEGAL_ADDRESS, 220, 999])
+def test_an_error_that_lasts(runtime, run_python, status):
+    """It is told of once as what it is, later as what it was: the process must be started anew."""
+    code = LASTING.format(
+        tests=str(Path(__file__).parents[1]), place=str(cuda_on_host.folder()), status=status, at=20
+    )
+    first, second, third = run_python(code).splitlines()
+    assert first == "done (2, 1, 6, 6)"
+    assert re.fullmatch(
+        r"the CUDA operation .* failed: .*; CUDA cannot be used any more in this process: start it "
+        "anew",
+        second,
+    )
+    assert third.startswith("CUDA cannot be used in this process since an earlier error; start it")
+    assert second.split(";")[0] in third
+
+
+# ---- the library ----
+
+
+def test_a_library_that_is_too_old(run_python):
+    code = f"""
+import sys
+sys.path[:0] = [{str(ROOT / "python_tests")!r}]
+from helpers import cuda_on_host
+from helpers.cuda import wavy
+runtime = cuda_on_host.install({str(cuda_on_host.folder())!r})
+import splic_ext
+options = splic_ext.SolverOptions(max_iterations=1, algorithm="cusolver")
+for version in ((11, 7, 1), (13, 0, 0), (11, 7, 3)):
+    runtime.cusolver.cusolver_on_host_version(*version)
+    try:
+        splic_ext.complete(wavy((2, 1, 6, 6)), options=options, backend="cuda")
+        print("done")
+    except splic_ext.BackendUnavailableError as error:
+        print(error)
+"""
+    first, second, third = run_python(code).splitlines()
+    for said, version in ((first, "11.7.1"), (second, "13.0.0")):
+        assert f"is version {version}, and 11.7.3 or later, below 13, is needed" in said
+    assert third == "done"
+
+
+def test_batches_of_cusolver_stay_below_its_limits(runtime):
+    """Their matrices take less than 2^31 bytes; and asking for the workspace allocates nothing."""
+    memory = splic_ext.arrays.memory.Memory(
+        4096, (5000, 1, 512, 512), (1 << 20, 1 << 20, 2048, 4), 4, 0
+    )
+    batch = splic_ext._cuda.DeviceBatch(
+        memory, memory, "float32", None, seed=0, first_index=0, anchor_threshold=1 << 31,
+        options={**SolverOptions().to_dict(), "rank": 8}, data_range=1.0, largest=1.0, empty=-1.0,
+        algorithm="cusolver", device=0, stream=0, info=None,
+    )  # fmt: skip
+    for images in (1, 1023, 1024, 5000):
+        assert batch.bytes(images) > images * 512 * 512 * 8

@@ -1,0 +1,257 @@
+"""Arrays of the CPU through the CUDA back end, on the host: what comes out, and in what order."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import ROWS
+from helpers.cuda import wavy
+
+import splic_ext
+from splic_ext import SolverOptions
+from splic_ext.masks import bernoulli_masks
+
+CUDA_ROWS = [row for row in ROWS if row.name == "cuda"]
+METHODS = ("fused", "cusolver")
+SHAPE = (2, 3, 8, 8)
+
+#: Name -> shape, options. Both passes have two outer loops unless they say otherwise.
+CASES = {
+    "stacked": ((2, 3, 16, 16), {}),
+    "separate": ((2, 3, 10, 10), {"channels": "separate"}),
+    "wide": ((2, 1, 6, 20), {}),
+    "tall": ((1, 2, 20, 5), {"rank": 3}),
+    "full rank": ((1, 1, 6, 6), {"rank": 6}),
+    "a row": ((1, 1, 1, 17), {}),
+    "a column": ((1, 2, 9, 1), {}),
+    "a pixel": ((2, 1, 1, 1), {}),
+    "odd": ((1, 1, 21, 13), {"rank": 3}),
+    "no fast memory": ((1, 1, 150, 150), {"max_iterations": 1}),
+    "literal": ((1, 1, 8, 8), {"gradient_step": "literal", "step_size": 0.01}),
+    "forward": ((1, 1, 8, 8), {"tv_gradient": "forward"}),
+    "no smoothing": ((1, 1, 8, 8), {"tv_weight": 0.0}),
+    "one pass": ((1, 1, 8, 8), {"alternate": False}),
+    "no anchor": ((2, 1, 8, 8), {"anchor_fraction": 0.0, "empty_value": 0.25}),
+    "no target": ((2, 1, 8, 8), {"anchor_fraction": 1.0, "empty_value": 0.25}),
+    "from the image": ((2, 3, 8, 8), {"start": "image", "first_delta": 0.1}),
+    "small delta": ((1, 1, 8, 8), {"first_delta": 0.3}),
+    "slow decay": ((1, 1, 8, 8), {"delta_decay": 0.9, "inner_iterations": 3}),
+    "few anchors": ((1, 1, 16, 16), {"anchor_fraction": 0.2}),
+    "early stop": ((2, 1, 8, 8), {"tolerance": 1e-2, "max_iterations": 28}),
+    "part of a loop": ((1, 1, 8, 8), {"max_iterations": 3}),
+    "several masks": ((2, 2, 8, 8), {"n_masks": 3}),
+    "several masks, separate": ((1, 2, 8, 8), {"n_masks": 2, "channels": "separate"}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_the_reference(complete, reference, name, method):
+    shape, changes = CASES[name]
+    options = SolverOptions(**{"max_iterations": 9, **changes})
+    images = wavy(shape, "float64")
+    expected, info = reference(images, options=options, seed=3, return_info=True)
+    for row in CUDA_ROWS:
+        result, own = complete(
+            images.astype(row.dtype),
+            options=options.replace(algorithm=method),
+            seed=3,
+            return_info=True,
+        )
+        row.check(result, expected)
+        np.testing.assert_array_equal(own.iterations, info.iterations)
+        np.testing.assert_allclose(own.delta, info.delta, rtol=1e-4)
+        assert (own.seconds > 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
+def test_types(complete, reference, dtype, method):
+    images = wavy(SHAPE, dtype)
+    options = SolverOptions(max_iterations=9, algorithm=method)
+    result = complete(images, options=options)
+    assert result.dtype == images.dtype
+    data_range = 255 if dtype == "uint8" else 1
+    expected = reference(images, options=options.replace(algorithm="auto"), data_range=data_range)
+    step = {"uint8": 0.51, "float16": 2**-11}.get(dtype, 1e-4)
+    assert np.abs(result.astype(float) - expected).max() <= step + 1e-4
+
+
+def test_bfloat16(complete, torch):
+    images = torch.from_numpy(wavy(SHAPE)).bfloat16()
+    result = complete(images)
+    assert result.dtype == torch.bfloat16
+    wide = complete(images.float())
+    assert (result.float() - wide).abs().max() <= 2**-8
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "turned": lambda a: a[::-1, :, ::-1, ::-1],
+    "repeated": lambda a: np.broadcast_to(a[:1], a.shape),
+    "spaced": lambda a: np.repeat(np.repeat(a, 2, axis=3), 3, axis=2)[:, :, ::3, ::2],
+    "channels last": lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "unaligned": lambda a: (
+        np.frombuffer(b"x" + a.tobytes(), a.dtype, offset=1).reshape(a.shape)
+        if a.dtype.itemsize == 1
+        else np.ndarray(a.shape, a.dtype, bytearray(b"xyz" + a.tobytes()), 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_layouts(complete, name, dtype):
+    images = LAYOUTS[name](wavy(SHAPE, dtype))
+    mask = LAYOUTS[name](np.random.default_rng(1).random(SHAPE) < 0.5)
+    plain = np.ascontiguousarray(images)
+    assert np.array_equal(complete(images), complete(plain))
+    given = complete(plain, np.ascontiguousarray(mask))
+    assert np.array_equal(complete(images, mask), given)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_in_place_and_out(complete, method):
+    options = SolverOptions(max_iterations=5, algorithm=method)
+    images = wavy(SHAPE)
+    expected = complete(images, options=options)
+    out = np.zeros((2, 3, 16, 16), np.float32)[:, :, ::2, ::2]
+    assert complete(images, options=options, out=out) is out
+    assert np.array_equal(out, expected)
+    complete(images, options=options, out=images)
+    assert np.array_equal(images, expected)
+
+
+@pytest.mark.parametrize("channels", ["stacked", "separate"])
+@pytest.mark.parametrize(
+    ("seed", "first", "fraction"), [(0, 0, 0.5), (2**64 - 1, 2**64 - 2, 0.3), (2**40 + 7, 5, 0.9)]
+)
+def test_masks_are_those_of_the_cpu(complete, channels, seed, first, fraction):
+    """To the bit: in one pass of one iteration the anchors stay, and all others change."""
+    shape = (3, 2, 7, 9)
+    images = 0.2 + 0.6 * np.random.default_rng(seed % 100).random(shape)
+    options = SolverOptions(
+        max_iterations=1, alternate=False, channels=channels, anchor_fraction=fraction
+    )
+    for method in METHODS:
+        for dtype in (np.float32, np.float64):
+            batch = images.astype(dtype)
+            result = complete(
+                batch, options=options.replace(algorithm=method), seed=seed, first_index=first
+            )
+            drawn = {"anchor_fraction": fraction, "seed": seed, "channels": channels}
+            expected = np.concatenate(
+                [
+                    bernoulli_masks((1, *shape[1:]), first_index=(first + i) % 2**64, **drawn)
+                    for i in range(len(batch))
+                ]
+            )
+            expected = np.broadcast_to(expected, shape)
+            assert np.array_equal(result == batch, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_threads_and_streams_changes_nothing(complete, runtime, method):
+    images = wavy((5, 1, 9, 9))
+    options = SolverOptions(max_iterations=5, n_masks=2, algorithm=method)
+    results = []
+    for seed in range(4):
+        runtime.seed(seed)
+        results.append(complete(images, options=options))
+    for result in results[1:]:
+        assert np.array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_masks", [1, 2])
+def test_parts_are_the_whole(complete, n_masks, method):
+    images = wavy((7, 2, 8, 8))
+    options = SolverOptions(max_iterations=5, n_masks=n_masks, algorithm=method)
+    whole = complete(images, options=options, seed=5)
+    for cut in (1, 4, 6):
+        parts = [
+            complete(images[:cut], options=options, seed=5),
+            complete(images[cut:], options=options, seed=5, first_index=cut),
+        ]
+        assert np.array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 13])
+def test_chunks(complete, monkeypatch, count):
+    """Of any number of images, the last one smaller, and with records of each."""
+    images = wavy((count, 1, 40, 40))
+    options = SolverOptions(max_iterations=3, n_masks=2, algorithm="cusolver")
+    whole, info = complete(images, options=options, return_info=True)
+    monkeypatch.setattr("splic_ext.backends.cuda.workspace_bytes", lambda: 2 * 90_000 * 3)
+    chunked, own = complete(images, options=options, return_info=True)
+    assert np.array_equal(chunked, whole)
+    assert np.array_equal(own.residual, info.residual)
+
+
+def test_an_empty_batch(complete, runtime):
+    runtime.fail(1)
+    assert complete(np.zeros((0, 3, 8, 8), np.float32)).shape == (0, 3, 8, 8)
+    assert runtime.failed() == ""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [SHAPE, (2, 1, 8, 8), (8, 8)])
+def test_given_masks(complete, reference, shape, method):
+    images, mask = wavy(SHAPE), np.random.default_rng(1).random(shape) < 0.5
+    options = SolverOptions(max_iterations=9)
+    result = complete(images, mask, options=options.replace(algorithm=method))
+    assert np.abs(result - reference(images, mask, options=options)).max() < 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_hidden_pixels_may_be_anything(complete, method):
+    images, mask = wavy(SHAPE), np.random.default_rng(1).random(SHAPE) < 0.5
+    options = SolverOptions(max_iterations=5, alternate=False, algorithm=method)
+    expected = complete(images, mask, options=options)
+    for bad in (np.nan, np.inf, -1.0, 1e30):
+        hidden = np.where(mask, images, np.float32(bad))
+        assert np.array_equal(complete(hidden, mask, options=options), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_divergence(complete, method):
+    wild = SolverOptions(step_size=50.0, tv_weight=5.0, algorithm=method)
+    with pytest.raises(ArithmeticError, match="the iteration diverged on image 0"):
+        complete(wavy(SHAPE), options=wild)
+
+
+def test_cusolver_that_fails_on_a_matrix(complete, runtime):
+    runtime.fail_matrix(1, 7)
+    options = SolverOptions(max_iterations=2, algorithm="cusolver")
+    with pytest.raises(ArithmeticError, match=r"no eigenvectors for image 1 \(1 in all; info = 7"):
+        complete(wavy((3, 1, 8, 8)), options=options, threads=1)
+
+
+def test_the_algorithm_follows_the_memory_of_the_device(complete):
+    """Without cuSOLVER's rounding a matrix that does not fit would come out otherwise."""
+    for shape, method in (((1, 3, 16, 16), "fused"), ((1, 1, 200, 200), "cusolver")):
+        images = wavy(shape)
+        options = SolverOptions(max_iterations=1)
+        chosen = complete(images, options=options)
+        assert np.array_equal(chosen, complete(images, options=options.replace(algorithm=method)))
+
+
+def test_threads_with_different_shapes(complete):
+    batches = [wavy((2, *shape)) for shape in [(3, 24, 24), (1, 9, 9)]]
+    options = SolverOptions(max_iterations=2)
+    expected = [complete(batch, options=options) for batch in batches]
+
+    def agrees(number):
+        return np.array_equal(complete(batches[number], options=options), expected[number])
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(agrees, [0, 1] * 6))
+
+
+def test_says_what_it_is():
+    info = splic_ext.backend_info()["cuda"]
+    assert info.available
+    assert [device["index"] for device in info.details["devices"]] == [0, 1]
+    assert info.details["devices"][0]["shared_memory"] == 232448
