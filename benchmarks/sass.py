@@ -149,6 +149,7 @@ class Work:
 
     instructions: float
     single: float
+    local: float  # those of them that move registers to memory and back
     wavefronts: float
     cycles: float
     parts: dict[int, float]  # instructions behind each mark
@@ -170,7 +171,7 @@ def work(code: list[Instruction], counts: dict[int, int], unlike: frozenset[int]
     if lost:
         raise ValueError(f"the machine code has no mark of these parts, which run: {lost}")
     parts: dict[int, float] = {}
-    single = wavefronts = cycles = 0.0
+    single = local = wavefronts = cycles = 0.0
     for block in cut:
         if block.mark is None:
             continue
@@ -178,6 +179,7 @@ def work(code: list[Instruction], counts: dict[int, int], unlike: frozenset[int]
         real = [one for one in block.code if one.mark is None]
         parts[block.mark] = parts.get(block.mark, 0.0) + times * len(real)
         single += times * sum(one.name in SINGLE for one in real)
+        local += times * sum(one.name in ("LDL", "STL") for one in real)
         wavefronts += times * block.wavefronts
         cycles += times * (block.cycles() - sum(one.mark is not None for one in block.code))
-    return Work(sum(parts.values()), single, wavefronts, cycles, parts)
+    return Work(sum(parts.values()), single, local, wavefronts, cycles, parts)

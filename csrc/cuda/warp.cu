@@ -58,6 +58,15 @@ struct CudaWarp {
   __host__ __device__ float maximum(float x) const {
     return reduce(x, [](float a, float b) { return a > b ? a : b; });
   }
+  // The lane, of which the compiler does not know that it is always the same: what is computed from
+  // it does not stay in registers for ever.
+  __host__ __device__ int hidden_lane() const {
+    int lane = this->lane();
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__)
+    asm volatile("mov.u32 %0, %0;" : "+r"(lane));
+#endif
+    return lane;
+  }
   // For benchmarks/cuda_counts.py, with -DSPLIC_MARKS: an instruction that tells the place.
   template <int place, int k = 0, int q = 0> __host__ __device__ void mark() const {
 #if defined(SPLIC_MARKS) && defined(__CUDA_ARCH__)

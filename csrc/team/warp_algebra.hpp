@@ -1,9 +1,10 @@
 // Dense linear algebra of small matrices by the 32 lanes of a warp: what they share lies in fast
 // memory and goes there and back in aligned fours, what one lane owns stays in its registers.
 //
-// Warp has lane(), sync(), shuffle(x, lane), shuffle_xor(x, bits), ballot(bool), any(bool),
-// sum(x), maximum(x), inverse_root(x) and mark(). All lanes run this code and branch alike. Loops
-// over registers are unrolled, so that their indices are known. Every sum has one order.
+// Warp has lane(), hidden_lane(), sync(), shuffle(x, lane), shuffle_xor(x, bits), ballot(bool),
+// any(bool), sum(x), maximum(x), inverse_root(x) and mark(). All lanes run this code and branch
+// alike. Loops over registers are unrolled, so that their indices are known. Every sum has one
+// order.
 #pragma once
 
 #include "splic/effort.hpp"
@@ -24,6 +25,9 @@ enum Place : int {
   kPass,
   kOuter,
   kIteration,
+  kMoment,
+  kCold,
+  kStart,
   kFind,
   kSquareRow,
   kSquareSum,
@@ -78,17 +82,16 @@ template <int K> SPLIC_INLINE void store_row(float *p, const float (&x)[K]) {
 // The operations of a rotation. Roots are those of the device, good to two units in the last
 // place: vectors are made orthogonal once more.
 template <class Warp> struct WarpOps : TeamOps<float> {
-  static SPLIC_INLINE float root(float a) {
-    return a > 0 ? a * Warp::inverse_root(a) : 0.0f;
-  }
+  static SPLIC_INLINE float root(float a) { return a > 0 ? a * Warp::inverse_root(a) : 0.0f; }
   static SPLIC_INLINE float inverse_root(float a) { return Warp::inverse_root(a); }
 };
 
 // out[Q][K] += x V for Q rows of X in each lane, `x` + 32 q rows further on, and the rows of V in
 // memory, of which each lane needs them all.
 template <int K, int Q, int length, int row, class Warp>
-SPLIC_INLINE void add_products(const Warp &warp, const float *x, const float *v, float (&out)[Q][K]) {
-#pragma unroll 1
+SPLIC_INLINE void add_products(const Warp &warp, const float *x, const float *v,
+                               float (&out)[Q][K]) {
+#pragma unroll 2
   for (int l = 0; l < length; l += 4) {
     warp.template mark<kProductRow, K, Q>();
     Four a[Q];
@@ -111,7 +114,8 @@ SPLIC_INLINE void add_products(const Warp &warp, const float *x, const float *v,
 
 // out[K] += (column of X, of which entry i is x[i * row])' W, 32 rows of W in memory.
 template <int K, int row, class Warp>
-SPLIC_INLINE void add_transposed(const Warp &warp, const float *x, const float *w, float (&out)[K]) {
+SPLIC_INLINE void add_transposed(const Warp &warp, const float *x, const float *w,
+                                 float (&out)[K]) {
 #pragma unroll 4
   for (int i = 0; i < kWarp; ++i) {
     warp.template mark<kTransposedRow, K>();

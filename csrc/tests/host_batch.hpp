@@ -1,5 +1,5 @@
-// The command line of the programs that run device code on the host: a batch in, options by name, the
-// completed batch and its records out.
+// The command line of the programs that run device code on the host: a batch in, options by name,
+// the completed batch and its records out.
 #pragma once
 
 #include <cmath>

@@ -123,6 +123,7 @@ struct Warp {
   int number = 0;
   int lane() const { return number; }
   int rank() const { return number; }
+  int hidden_lane() const { return number; }
   void sync() const { Lanes::now().meet(Act::sync, 0); }
   float shuffle(float x, int from) const {
     return static_cast<float>(Lanes::now().meet(Act::shuffle, x)[from & (kLanes - 1)]);

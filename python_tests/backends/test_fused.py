@@ -9,6 +9,7 @@ from helpers.on_host import build, run, smooth
 import splic_ext
 from splic_ext import SolverOptions
 
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     return build(tmp_path_factory.mktemp("fused"), "-O2")
