@@ -233,13 +233,20 @@ def misses(rows: dict[str, Any], device: dict[str, Any]) -> list[str]:
 
 
 def grown(rows: dict[str, Any], table: dict[str, Any]) -> list[str]:
-    """Say what is more than the table has, beyond the slack."""
-    return [
-        f"{name}: {key} {value}, and {table[name][key]} in {TABLE.name}"
-        for name, row in rows.items()
-        for key, value in row.items()
-        if value > SLACK * table[name][key] and key != "stack"  # what runs is in "spills"
-    ]
+    """Say what is more than the table has, beyond the slack, and what the table lacks."""
+    wrong = []
+    for name, row in rows.items():
+        if name not in table:
+            wrong.append(
+                f"{name} is not in {TABLE.name}: run {Path(__file__).name} --arch {CHECKED}"
+            )
+            continue
+        wrong += [
+            f"{name}: {key} {value}, and {table[name][key]} in {TABLE.name}"
+            for key, value in row.items()
+            if value > SLACK * table[name][key] and key != "stack"  # what runs is in "spills"
+        ]
+    return wrong
 
 
 def draw(table: dict[str, Any]) -> str:
@@ -251,7 +258,9 @@ def draw(table: dict[str, Any]) -> str:
     ]
     for name in KERNELS:
         for architecture in sorted(table["kernels"]):
-            row = table["kernels"][architecture][name]
+            row = table["kernels"][architecture].get(name)
+            if row is None:
+                continue
             keys = ("registers", "stack", "shared")
             cells = [f"{row[key]:,}" for key in keys] + [f"{row['code'] / 1024:.0f}"]
             keys = ("instructions", "spills", "single", "wavefronts", "cycles")
@@ -265,6 +274,8 @@ def draw(table: dict[str, Any]) -> str:
     ]
     for name, kernel in KERNELS.items():
         cells = []
+        if any(name not in table["kernels"][one["arch"]] for one in devices.values()):
+            continue
         for device in devices.values():
             row = table["kernels"][device["arch"]][name]
             found = predict(device, row, kernel["matrices"])
