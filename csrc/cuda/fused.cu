@@ -113,7 +113,7 @@ cudaError_t launch_precision(const Problem &problem, const Launch &launch, std::
 } // namespace
 
 bool fused_fits(const Problem &problem, std::size_t shared_limit) {
-  return state_bytes_of(problem) + kScratchBytes <= shared_limit;
+  return warp_takes(problem) || state_bytes_of(problem) + kScratchBytes <= shared_limit;
 }
 
 std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, int count) {
@@ -124,6 +124,8 @@ std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, in
 
 cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size_t shared_limit,
                          cudaStream_t stream) {
+  if (warp_takes(problem))
+    return launch_warp(problem, launch, stream);
   return problem.dtype == DType::f64
              ? launch_precision<double>(problem, launch, shared_limit, stream)
              : launch_precision<float>(problem, launch, shared_limit, stream);

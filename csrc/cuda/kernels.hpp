@@ -21,7 +21,13 @@ struct Launch {
   unsigned char *workspace = nullptr;
 };
 
-// ---- fused.cu: one thread block completes a matrix ----
+// ---- warp.cu: one warp completes a matrix ----
+
+// Whether it is of a size, a precision and a rank that this kernel was made for.
+bool warp_takes(const Problem &problem);
+cudaError_t launch_warp(const Problem &problem, const Launch &launch, cudaStream_t stream);
+
+// ---- fused.cu: one thread block completes a matrix, where a warp does not ----
 
 // Whether the state of a matrix fits the shared memory that a block can have.
 bool fused_fits(const Problem &problem, std::size_t shared_limit);

@@ -35,6 +35,7 @@ template <class T> struct TeamOps {
   using Mask = bool;
   static SPLIC_INLINE T select(bool m, T a, T b) { return m ? a : b; }
   static SPLIC_INLINE T root(T a) { return square_root(a); }
+  static SPLIC_INLINE T inverse_root(T a) { return T(1) / square_root(a); }
   static SPLIC_INLINE T multiply_add(T a, T b, T c) { return splic::multiply_add(a, b, c); }
   static SPLIC_INLINE T number(double x) { return static_cast<T>(x); }
   static SPLIC_INLINE T half_to_the(T n) { return splic::half_to_the(n); }

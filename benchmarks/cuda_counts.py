@@ -1,0 +1,322 @@
+"""Counts the work of the CUDA kernels in their machine code, and predicts from it. Needs no GPU.
+
+    python benchmarks/cuda_counts.py             # count for all architectures, write table and page
+    python benchmarks/cuda_counts.py --arch 90   # those alone; the others stay as they are
+    python benchmarks/cuda_counts.py --check     # count for sm_90, compare with the table
+
+Each part of the kernel of one warp a matrix carries a mark. How often a part runs is counted on the
+host, on images with the statistics of photographs; what it is made of is read off the machine code.
+``--check`` fails where a kernel takes more than a tenth more instructions, registers or memory than
+the committed table says, or misses the least that is asked for. Needs nvcc, a C++ compiler,
+and cuobjdump, of the toolkit or of the wheel ``nvidia-cuda-cuobjdump``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sass
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = Path(__file__).with_suffix(".json")
+PAGE = ROOT / "docs" / "cuda.md"
+CSRC = ROOT / "csrc"
+INCLUDE = [f"-I{CSRC}", f"-I{CSRC / 'include'}", f"-I{CSRC / 'cuda'}"]
+ARCHITECTURES = ("80", "89", "90")
+CHECKED = "90"
+SLACK = 1.1  # more than that times the table fails
+#: Of the places in warp_algebra.hpp: the head of an iteration, and where lanes load different rows.
+ITERATION, UNLIKE = "kIteration", ("kSquareRow", "kGramRow", "kColumnRow")
+
+#: Rows of 32 and triplets that are kept, of each kernel; channels and their arrangement.
+KERNELS: dict[str, dict[str, Any]] = {
+    "96 x 32, rank 8": {"q": 3, "rank": 8, "matrices": 1},
+    "32 x 32, rank 8": {"q": 1, "rank": 8, "matrices": 3},
+    "96 x 32, rank 12": {"q": 3, "rank": 12, "matrices": 1},
+    "32 x 32, rank 12": {"q": 1, "rank": 12, "matrices": 3},
+}
+IMAGES, ITERATIONS, PASSES = 4, 56, 2
+
+#: Of a multiprocessor: how many there are, cycles a second at the clock that the vendor names for
+#: bursts, bytes of shared memory, warp instructions of FP32 that its four parts take in a cycle.
+DEVICES: dict[str, dict[str, Any]] = {
+    "A100": {"arch": "80", "count": 108, "clock": 1.41e9, "shared": 164 << 10, "single": 2},
+    "L4": {"arch": "89", "count": 58, "clock": 2.04e9, "shared": 100 << 10, "single": 4},
+    "H200": {"arch": "90", "count": 132, "clock": 1.98e9, "shared": 228 << 10, "single": 4},
+}
+REGISTERS, RESERVED, WARPS = 65536, 1024, 32  # of a multiprocessor; bytes, and blocks, of each
+
+#: What is asked of sm_90: warp instructions a matrix and iteration, warps, and images a second.
+MOST_INSTRUCTIONS = {"96 x 32, rank 8": 20_000}
+MOST_SPILLS = 0.02  # share of the instructions that may move registers to memory and back
+LEAST_WARPS = 7
+LEAST_IMAGES = {"96 x 32, rank 8": 200_000, "32 x 32, rank 8": 150_000}
+
+
+def command(*words: str | Path, **more: Any) -> str:
+    """Run a command; return what it prints."""
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **more)
+    if done.returncode:
+        raise SystemExit(f"{words[0]} has failed:\n{done.stderr[-3000:]}")
+    return done.stdout + done.stderr
+
+
+def disassembler(folder: Path) -> Path:
+    """Return cuobjdump, of the toolkit or of a wheel, beside the nvdisasm that it needs."""
+    packages = sorted((Path(sysconfig.get_paths()["purelib"]) / "nvidia").glob("cu*/bin"))
+    for name in ("nvdisasm", "cuobjdump"):
+        places = [shutil.which(name), *(place / name for place in packages)]
+        there = [Path(place) for place in places if place and Path(place).is_file()]
+        if not there:
+            raise SystemExit(
+                f"{name} was not found; install the CUDA toolkit or the wheel nvidia-cuda-{name}"
+            )
+        shutil.copy(there[0], folder / name)
+        (folder / name).chmod(0o755)  # wheels come without the leave to run
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return folder / "cuobjdump"
+
+
+def places() -> dict[str, range]:
+    """Return the marks of each place, as mark_number() of warp_algebra.hpp has them."""
+    text = (CSRC / "team" / "warp_algebra.hpp").read_text(encoding="utf-8")
+    names = re.search(r"enum Place : int \{(.*?)\}", text, re.DOTALL)
+    assert names
+    found = re.findall(r"\w+", names[1])
+    return {name: range(128 * number, 128 * (number + 1)) for number, name in enumerate(found)}
+
+
+def photographs(count: int, seed: int = 0) -> np.ndarray:
+    """Return (count, 3, 32, 32) images whose amplitudes fall as 1 / f, as those of photographs."""
+    rng = np.random.default_rng(seed)
+    fy, fx = np.fft.fftfreq(32)[:, None], np.fft.rfftfreq(32)
+    falling = 1 / np.maximum(np.hypot(fy, fx), 1 / 32)
+    shape = (count, 3, 32, 17)
+    noise = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    noise = 0.9 * noise[:, :1] + 0.45 * noise  # colours go together
+    images = np.fft.irfft2(noise * falling, (32, 32))
+    images -= images.mean(axis=(2, 3), keepdims=True)
+    images *= 0.22 / images.std(axis=(1, 2, 3), keepdims=True)
+    return np.clip(images + rng.uniform(0.35, 0.6, (count, 3, 1, 1)), 0, 1).astype(np.float32)
+
+
+def executions(folder: Path) -> dict[str, dict[int, int]]:
+    """Count on the host how often each mark of each kernel is met."""
+    program = folder / "warp_on_host"
+    compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
+    flags = ["-std=c++17", "-O2", "-Wno-unknown-pragmas", *INCLUDE]
+    command(*compiler.split(), *flags, CSRC / "tests" / "warp_on_host.cpp", "-o", program)
+    images = photographs(IMAGES)
+    (folder / "in.bin").write_bytes(images.tobytes())
+    found = {}
+    for name, kernel in KERNELS.items():
+        options = {
+            "rank": kernel["rank"],
+            "max_iterations": ITERATIONS,
+            "tolerance": 0,
+            "stacked": int(kernel["q"] == 3),
+        }
+        words = [program, "count", folder / "in.bin", folder / "out.bin", *images.shape, "f32", 1]
+        printed = command(*map(str, words), *(f"{key}={value}" for key, value in options.items()))
+        marks = dict(tuple(map(int, line.split())) for line in printed.splitlines())
+        assert marks[places()[ITERATION][0]] == IMAGES * kernel["matrices"] * ITERATIONS * PASSES
+        found[name] = marks
+    return found
+
+
+def occupancy(device: dict[str, Any], registers: int, shared: int) -> int:
+    """Return the warps that a multiprocessor has room for; each quarter has its own registers."""
+    by_registers = 4 * (REGISTERS // 4 // (-(-registers // 8) * 8 * 32))
+    return int(min(by_registers, device["shared"] // (shared + RESERVED), WARPS))
+
+
+def predict(device: dict[str, Any], row: dict[str, Any], matrices: int) -> dict[str, int]:
+    """Return images a second: what latency and the busiest unit allow, and what is to be expected.
+
+    That is what a closed network of queues does (mean value analysis; Reiser, Lavenberg 1980): the
+    warps of a multiprocessor wait for their scheduler, of four, and for the one pipe of shared
+    memory, and else for themselves.
+    """
+    warps = occupancy(device, row["registers"], row["shared"])
+    issue = max(row["instructions"], 4 * row["single"] / device["single"])
+    pipe = row["wavefronts"]
+    alone = max(row["cycles"], issue + pipe)
+    at_scheduler = at_pipe = rate = 0.0
+    for present in range(1, warps + 1):
+        issued, moved = issue * (1 + at_scheduler / 4), pipe * (1 + at_pipe)
+        rate = present / (alone - issue - pipe + issued + moved)
+        at_scheduler, at_pipe = rate * issued, rate * moved
+    share = device["count"] * device["clock"] / (ITERATIONS * PASSES * matrices)
+    found = {
+        "latency": share * warps / alone,
+        "busy": share / max(issue / 4, pipe),
+        "images": share * rate,
+    }
+    return {"warps": warps, **{key: int(round(value, -3)) for key, value in found.items()}}
+
+
+def resources(listing: str) -> dict[str, dict[str, int]]:
+    """Return registers and bytes of stack of each kernel, from ``cuobjdump -res-usage``."""
+    found = {}
+    for name, rest in re.findall(r"Function (\S+):\s*\n\s*(REG:.*)", listing):
+        found[name] = {key: int(n) for key, n in re.findall(r"(\w+)(?:\[0\])?:(\d+)", rest)}
+    return found
+
+
+def shared_bytes(q: int, rank: int) -> int:
+    """Return the shared memory of a warp, as WarpSolver::kBytes has it."""
+    extra = rank // 2
+    early = (rank + 2 * extra + 3) // 4 * 4
+    row = early if early % 8 == 4 else early + 4
+    return 4 * (32 * q * 36 + 32 * 36 + 32 * row + early * row)
+
+
+def compiled(architecture: str, folder: Path) -> Path:
+    """Compile the kernels, with their marks, for an architecture."""
+    cubin = folder / f"sm_{architecture}.cubin"
+    flags = ["-cubin", f"-arch=sm_{architecture}", "-std=c++17", "-DSPLIC_MARKS", *INCLUDE]
+    command("nvcc", *flags, CSRC / "cuda" / "warp.cu", "-o", cubin)
+    return cubin
+
+
+def count(cubin: Path, met: dict[str, dict[int, int]], folder: Path) -> dict[str, Any]:
+    """Return a row for each kernel that has been compiled."""
+    tool = disassembler(folder)
+    unlike = frozenset(mark for name in UNLIKE for mark in places()[name])
+    used = resources(command(tool, "-res-usage", cubin))
+    code = sass.functions(command(tool, "-sass", cubin))
+    rows = {}
+    for name, kernel in KERNELS.items():
+        part = f"warp_kernelILi{kernel['q']}ELi{kernel['rank']}E"
+        (mangled,) = (function for function in code if part in function)
+        done = sass.work(code[mangled], met[name], unlike)
+        times = met[name][places()[ITERATION][0]]
+        rows[name] = {
+            "registers": used[mangled]["REG"],
+            "stack": used[mangled]["STACK"],
+            "spills": round(done.local / times),
+            "shared": shared_bytes(kernel["q"], kernel["rank"]),
+            "code": 16 * sum(one.mark is None for one in code[mangled]),
+            "instructions": round(done.instructions / times),
+            "single": round(done.single / times),
+            "wavefronts": round(done.wavefronts / times),
+            "cycles": round(done.cycles / times),
+        }
+    return rows
+
+
+def misses(rows: dict[str, Any], device: dict[str, Any]) -> list[str]:
+    """Say what of the least that is asked for is not reached."""
+    wrong = []
+    for name, row in rows.items():
+        reached = predict(device, row, KERNELS[name]["matrices"])
+        if row["spills"] > MOST_SPILLS * row["instructions"]:
+            wrong.append(f"{name}: {row['spills']} instructions an iteration are of spills")
+        if row["instructions"] > MOST_INSTRUCTIONS.get(name, row["instructions"]):
+            wrong.append(f"{name}: {row['instructions']} instructions an iteration")
+        if reached["warps"] < LEAST_WARPS:
+            wrong.append(f"{name}: {reached['warps']} warps a multiprocessor")
+        if reached["images"] < LEAST_IMAGES.get(name, 0):
+            wrong.append(f"{name}: {reached['images']} images a second predicted")
+    return wrong
+
+
+def grown(rows: dict[str, Any], table: dict[str, Any]) -> list[str]:
+    """Say what is more than the table has, beyond the slack, and what the table lacks."""
+    wrong = []
+    for name, row in rows.items():
+        if name not in table:
+            wrong.append(
+                f"{name} is not in {TABLE.name}: run {Path(__file__).name} --arch {CHECKED}"
+            )
+            continue
+        wrong += [
+            f"{name}: {key} {value}, and {table[name][key]} in {TABLE.name}"
+            for key, value in row.items()
+            if value > SLACK * table[name][key] and key != "stack"  # what runs is in "spills"
+        ]
+    return wrong
+
+
+def draw(table: dict[str, Any]) -> str:
+    """Return the tables of the page."""
+    lines = [
+        "| kernel | sm | registers | stack, bytes | shared, bytes | code, KB | instructions "
+        "| of spills | FP32 | wavefronts | cycles |",
+        "| --- |" + " --- |" * 10,
+    ]
+    for name in KERNELS:
+        for architecture in sorted(table["kernels"]):
+            row = table["kernels"][architecture].get(name)
+            if row is None:
+                continue
+            keys = ("registers", "stack", "shared")
+            cells = [f"{row[key]:,}" for key in keys] + [f"{row['code'] / 1024:.0f}"]
+            keys = ("instructions", "spills", "single", "wavefronts", "cycles")
+            cells += [f"{row[key]:,}" for key in keys]
+            lines.append(f"| {name} | {architecture} | {' | '.join(cells)} |")
+    devices = {key: one for key, one in DEVICES.items() if one["arch"] in table["kernels"]}
+    lines += [
+        "",
+        "| predicted, images a second | " + " | ".join(devices) + " |",
+        "| --- |" + " --- |" * len(devices),
+    ]
+    for name, kernel in KERNELS.items():
+        cells = []
+        if any(name not in table["kernels"][one["arch"]] for one in devices.values()):
+            continue
+        for device in devices.values():
+            row = table["kernels"][device["arch"]][name]
+            found = predict(device, row, kernel["matrices"])
+            cells.append(f"{found['images']:,} ({found['warps']} warps)")
+        kind = "stacked" if kernel["matrices"] == 1 else "separate channels"
+        lines.append(f"| {kind}, rank {kernel['rank']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def put(text: str, name: str, section: str) -> str:
+    """Return a page with what lies between two markers replaced."""
+    begin, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{section}\n\n{end}{after}"
+
+
+def main() -> int:
+    """Count; write, or compare."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="compare sm_90 with the table")
+    parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        met = executions(folder)
+        chosen = [CHECKED] if wanted.check else wanted.arch
+        rows = {name: count(compiled(name, folder), met, folder) for name in chosen}
+    wrong = misses(rows[CHECKED], DEVICES["H200"]) if CHECKED in rows else []
+    before = json.loads(TABLE.read_text(encoding="utf-8"))["kernels"] if TABLE.exists() else {}
+    if wanted.check:
+        wrong += grown(rows[CHECKED], before[CHECKED])
+    else:
+        kernels = {**before, **rows}
+        table = {"iterations": ITERATIONS, "passes": PASSES, "images": IMAGES, "kernels": kernels}
+        TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(put(page, "counts", draw(table)), encoding="utf-8")
+    print(*wrong, sep="\n", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
