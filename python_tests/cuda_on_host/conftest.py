@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from typing import NamedTuple
 
 import pytest
 from helpers import cuda_on_host
@@ -13,6 +14,26 @@ from splic_ext import SolverOptions
 
 #: Few iterations, of both passes: two outer loops.
 QUICK = SolverOptions(max_iterations=9)
+
+
+class Kernel(NamedTuple):
+    """A way to complete a matrix, what options.algorithm says to it, and images that take it."""
+
+    name: str
+    algorithm: str
+    side: int
+
+    def shape(self, shape):
+        """Return the shape of a batch in that size; of large images, at most three."""
+        count = min(shape[0], 3) if self.side > 16 else shape[0]
+        return (count, *shape[1:-2], self.side, self.side)
+
+
+KERNELS = (
+    Kernel("block", "fused", 8),
+    Kernel("warp", "fused", 32),
+    Kernel("cusolver", "cusolver", 8),
+)
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +70,14 @@ def assert_nothing_left(runtime):
     assert left["events"] == handles == parameters, (left, handles, parameters)
     assert left["pinned"] <= 2, left
     assert cuda_on_host.exported() == 0
+
+
+@pytest.fixture(params=KERNELS, ids=[kernel.name for kernel in KERNELS])
+def kernel(request, runtime):
+    """Each kernel in turn; that of one warp must have run where it is meant, and nowhere else."""
+    runtime.calls("a block of one warp")
+    yield request.param
+    assert (runtime.calls("a block of one warp") > 0) == (request.param.name == "warp")
 
 
 @pytest.fixture

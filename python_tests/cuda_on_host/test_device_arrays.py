@@ -13,8 +13,7 @@ from helpers.cuda_on_host import Block, CudaCallError, PlainArray
 import splic_ext
 from splic_ext import SolverOptions
 
-METHODS = ("fused", "cusolver")
-SHAPE = (3, 2, 8, 8)
+SHAPE = (3, 3, 8, 8)
 QUICK = SolverOptions(max_iterations=3)
 
 
@@ -29,12 +28,11 @@ def put(request, cupy, runtime):
 # ---- the same as for arrays of the CPU, to the last bit ----
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("channels", "n_masks"), [("stacked", 1), ("stacked", 3), ("separate", 2)])
-def test_arrays_on_the_device(complete, put, channels, n_masks, method):
-    options = QUICK.replace(channels=channels, n_masks=n_masks, algorithm=method)
+def test_arrays_on_the_device(complete, put, channels, n_masks, kernel):
+    options = QUICK.replace(channels=channels, n_masks=n_masks, algorithm=kernel.algorithm)
     for dtype in ("float32", "float64"):
-        values = wavy(SHAPE, dtype)
+        values = wavy(kernel.shape(SHAPE), dtype)
         batch = put(values)
         result = splic_ext.complete(batch, options=options, seed=3)
         assert type(result) is type(batch)
@@ -87,7 +85,7 @@ def test_out_and_in_place(complete, cupy):
     values = wavy(SHAPE)
     batch, out = (
         cupy.ndarray(values),
-        cupy.ndarray(np.zeros((6, 2, 8, 16), np.float32)[::2, :, :, ::2]),
+        cupy.ndarray(np.zeros((6, 3, 8, 16), np.float32)[::2, :, :, ::2]),
     )
     want = complete(values, options=QUICK)
     assert splic_ext.complete(batch, options=QUICK, out=out) is out
@@ -105,24 +103,24 @@ def test_out_that_overlaps_in_part(complete, runtime, cupy):
     assert np.array_equal(out.numpy(), complete(values, options=QUICK))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_given_masks(complete, put, method):
-    options = QUICK.replace(algorithm=method)
-    values, mask = wavy(SHAPE), np.random.default_rng(1).random(SHAPE) < 0.5
+def test_given_masks(complete, put, kernel):
+    options = QUICK.replace(algorithm=kernel.algorithm)
+    values = wavy(kernel.shape(SHAPE))
+    mask = np.random.default_rng(1).random(values.shape) < 0.5
     for given in (mask, mask[:, :1], mask[0, 0]):
         result = splic_ext.complete(put(values), put(given), options=options)
         assert np.array_equal(result.numpy(), complete(values, given, options=options))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_parts_and_chunks(complete, cupy, monkeypatch, method):
-    options = QUICK.replace(n_masks=2, algorithm=method)
-    values = wavy((7, 1, 24, 24))
+def test_parts_and_chunks(complete, cupy, monkeypatch, kernel):
+    options = QUICK.replace(n_masks=2, algorithm=kernel.algorithm)
+    shape = kernel.shape((7, 1, 24, 24))
+    values = wavy(shape if kernel.name == "warp" else (7, 1, 24, 24))
     whole = complete(values, options=options, seed=5)
-    parts = [cupy.ndarray(values[:3]), cupy.ndarray(values[3:])]
+    parts = [cupy.ndarray(values[:2]), cupy.ndarray(values[2:])]
     results = [
         splic_ext.complete(part, options=options, seed=5, first_index=first).numpy()
-        for part, first in zip(parts, (0, 3), strict=True)
+        for part, first in zip(parts, (0, 2), strict=True)
     ]
     assert np.array_equal(np.concatenate(results), whole)
     monkeypatch.setattr("splic_ext.backends.cuda.workspace_bytes", lambda: 30_000)
@@ -149,11 +147,10 @@ def test_less_memory_smaller_chunks(complete, cupy):
 # ---- values, told of with the records alone ----
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.25, 1.5])
-def test_wrong_values(cupy, bad, method):
-    options = QUICK.replace(algorithm=method)
-    values = wavy(SHAPE)
+def test_wrong_values(cupy, bad, kernel):
+    options = QUICK.replace(algorithm=kernel.algorithm)
+    values = wavy(kernel.shape(SHAPE))
     expected = splic_ext.complete(cupy.ndarray(values), options=options).numpy()
     values[1, 0, 0, 0] = bad
     batch = cupy.ndarray(values)
@@ -178,10 +175,9 @@ def test_half_that_is_no_number(cupy, bad):
             splic_ext.complete(batch, options=QUICK, data_range=data_range, return_info=True)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_divergence(cupy, method):
-    wild = SolverOptions(step_size=50.0, tv_weight=5.0, algorithm=method)
-    batch = cupy.ndarray(wavy(SHAPE))
+def test_divergence(cupy, kernel):
+    wild = SolverOptions(step_size=50.0, tv_weight=5.0, algorithm=kernel.algorithm)
+    batch = cupy.ndarray(wavy(kernel.shape(SHAPE)))
     assert np.isnan(splic_ext.complete(batch, options=wild).numpy()).all()
     with pytest.raises(ArithmeticError, match="the iteration diverged on image 0"):
         splic_ext.complete(batch, options=wild, return_info=True)
@@ -202,10 +198,9 @@ def test_cusolver_that_fails_on_a_matrix(cupy, runtime):
 # ---- streams ----
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_nobody_waits(cupy, runtime, method):
-    options = QUICK.replace(algorithm=method)
-    batch = cupy.ndarray(wavy(SHAPE))
+def test_nobody_waits(cupy, runtime, kernel):
+    options = QUICK.replace(algorithm=kernel.algorithm)
+    batch = cupy.ndarray(wavy(kernel.shape(SHAPE)))
     expected = splic_ext.complete(batch, options=options).numpy()
     runtime.calls("cudaStreamSynchronize")
     for seed in range(3):
@@ -219,11 +214,10 @@ def test_nobody_waits(cupy, runtime, method):
         stream.close()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_streams_at_a_time(cupy, runtime, method):
+def test_streams_at_a_time(cupy, runtime, kernel):
     """Each works in memory, and with a handle of cuSOLVER, of its own."""
-    options = QUICK.replace(algorithm=method, n_masks=2)
-    batches = [cupy.ndarray(wavy(SHAPE, seed=k)) for k in range(3)]
+    options = QUICK.replace(algorithm=kernel.algorithm, n_masks=2)
+    batches = [cupy.ndarray(wavy(kernel.shape(SHAPE), seed=k)) for k in range(3)]
     expected = [splic_ext.complete(batch, options=options).numpy() for batch in batches]
     for seed in range(3):
         runtime.seed(seed)
@@ -305,10 +299,9 @@ def test_a_mask_of_another_library_is_ready_and_waited_for(complete, cupy, runti
 # ---- devices ----
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_device_of_the_batch_is_used(complete, put, runtime, method):
-    options = QUICK.replace(algorithm=method, n_masks=2)
-    values = wavy(SHAPE)
+def test_the_device_of_the_batch_is_used(complete, put, runtime, kernel):
+    options = QUICK.replace(algorithm=kernel.algorithm, n_masks=2)
+    values = wavy(kernel.shape(SHAPE))
     result = splic_ext.complete(put(values, 1), options=options)
     assert result.index == 1
     assert runtime.device() == 0

@@ -15,7 +15,6 @@ from helpers.cuda_on_host import ILLEGAL_ADDRESS, INVALID_VALUE, OUT_OF_MEMORY, 
 import splic_ext
 from splic_ext import SolverOptions
 
-METHODS = ("fused", "cusolver")
 #: What is given back tells of nothing: the result is there, or another error is on its way.
 SILENT = ("cudaFree", "cudaFreeHost", "cudaStreamDestroy", "cudaEventDestroy")
 SILENT += (
@@ -76,25 +75,25 @@ def check_words(said, status):
 
 
 @pytest.mark.parametrize("status", [INVALID_VALUE, OUT_OF_MEMORY])
-@pytest.mark.parametrize("method", METHODS)
-def test_host_arrays(complete, runtime, method, status):
-    images = wavy((3, 1, 6, 6))
-    options = SolverOptions(max_iterations=1, n_masks=2, algorithm=method)
+def test_host_arrays(complete, runtime, kernel, status):
+    images = wavy(kernel.shape((3, 1, 6, 6)))
+    options = SolverOptions(max_iterations=1, n_masks=2, algorithm=kernel.algorithm)
     expected = complete(images, options=options)
     said = fail_in_turn(runtime, lambda: complete(images, options=options), expected, status)
     check_words(said, status)
     calls = {"cudaMalloc", "cudaMemcpyAsync", "cudaLaunchKernelExC", "cudaStreamSynchronize"}
     calls |= {"cudaStreamCreateWithFlags", "cudaStreamDestroy", "cudaFree", "cudaGetDevice"}
-    if method == "cusolver":
+    if kernel.name == "cusolver":
         calls |= {"cusolverDnXsyevBatched", "cusolverDnSetStream", "cudaEventRecord"}
+    if kernel.name == "warp":
+        calls |= {"cudaFuncGetAttributes", "cudaFuncSetAttribute"}
     assert calls <= set(said)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_device_arrays(complete, runtime, method):
+def test_device_arrays(complete, runtime, kernel):
     """Of a library that knows DLPack alone: results in memory of our own, with records."""
-    options = SolverOptions(max_iterations=1, algorithm=method)
-    batch = PlainArray(runtime, wavy((2, 1, 6, 6)), 1)
+    options = SolverOptions(max_iterations=1, algorithm=kernel.algorithm)
+    batch = PlainArray(runtime, wavy(kernel.shape((2, 1, 6, 6))), 1)
     expected = complete(batch, options=options).numpy()
 
     said = fail_in_turn(
@@ -203,15 +202,14 @@ def test_no_memory_for_a_result(complete, runtime):
         complete(batch)
 
 
-def test_pinned_memory_is_kept(complete, runtime):
-    images = wavy((4, 1, 8, 8))
-    complete(images)
-    runtime.calls("cudaMallocHost")
-    complete(images)
-    complete(images[:2])
-    assert runtime.calls("cudaMallocHost") == 0
-    complete(wavy((4, 3, 16, 16)))
-    assert runtime.calls("cudaMallocHost") == 2
+def test_pinned_memory_is_kept(fresh):
+    code = """
+images = wavy((4, 1, 8, 8))
+for batch in (images, images, images[:2], wavy((4, 3, 16, 16))):
+    complete(batch)
+    print(runtime.calls("cudaMallocHost"))
+"""
+    assert fresh(code).split() == ["2", "0", "0", "2"]
 
 
 def test_a_reset_of_the_device(fresh):

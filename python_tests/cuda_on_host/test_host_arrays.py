@@ -43,6 +43,22 @@ CASES = {
     "part of a loop": ((1, 1, 8, 8), {"max_iterations": 3}),
     "several masks": ((2, 2, 8, 8), {"n_masks": 3}),
     "several masks, separate": ((1, 2, 8, 8), {"n_masks": 2, "channels": "separate"}),
+    "warp": ((2, 3, 32, 32), {}),
+    "warp, separate": ((1, 3, 32, 32), {"channels": "separate"}),
+    "warp, rank 12": ((1, 3, 32, 32), {"rank": 12}),
+    "warp, rank 12, grey": ((2, 1, 32, 32), {"rank": 12}),
+    "warp, literal": ((1, 3, 32, 32), {"gradient_step": "literal", "step_size": 0.01}),
+    "warp, forward": ((1, 1, 32, 32), {"tv_gradient": "forward"}),
+    "warp, one pass": ((1, 3, 32, 32), {"alternate": False}),
+    "warp, no anchor": ((2, 3, 32, 32), {"anchor_fraction": 0.0, "empty_value": 0.25}),
+    "warp, no target": ((2, 1, 32, 32), {"anchor_fraction": 1.0, "empty_value": 0.25}),
+    "warp, few anchors": ((2, 3, 32, 32), {"anchor_fraction": 0.1, "max_iterations": 21}),
+    "warp, few anchors, separate": (
+        (2, 3, 32, 32),
+        {"anchor_fraction": 0.05, "channels": "separate", "max_iterations": 21},
+    ),
+    "warp, early stop": ((2, 3, 32, 32), {"tolerance": 1e-2, "max_iterations": 28}),
+    "warp, several masks": ((1, 3, 32, 32), {"n_masks": 3, "channels": "separate"}),
 }
 
 
@@ -66,17 +82,27 @@ def test_agrees_with_the_reference(complete, reference, name, method):
         assert (own.seconds > 0).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
-def test_types(complete, reference, dtype, method):
-    images = wavy(SHAPE, dtype)
-    options = SolverOptions(max_iterations=9, algorithm=method)
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
+def test_types(complete, reference, dtype, kernel):
+    images = wavy(kernel.shape(SHAPE), dtype)
+    options = SolverOptions(max_iterations=9, algorithm=kernel.algorithm)
     result = complete(images, options=options)
     assert result.dtype == images.dtype
     data_range = 255 if dtype == "uint8" else 1
     expected = reference(images, options=options.replace(algorithm="auto"), data_range=data_range)
     step = {"uint8": 0.51, "float16": 2**-11}.get(dtype, 1e-4)
     assert np.abs(result.astype(float) - expected).max() <= step + 1e-4
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("side", [8, 32])
+def test_float64(complete, reference, side, method):
+    images = wavy((2, 3, side, side), "float64")
+    options = SolverOptions(max_iterations=9, algorithm=method)
+    result = complete(images, options=options)
+    assert result.dtype == images.dtype
+    expected = reference(images, options=options.replace(algorithm="auto"))
+    np.testing.assert_allclose(result, expected, atol=1e-10)
 
 
 def test_bfloat16(complete, torch):
@@ -112,12 +138,11 @@ def test_layouts(complete, name, dtype):
     assert np.array_equal(complete(images, mask), given)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_in_place_and_out(complete, method):
-    options = SolverOptions(max_iterations=5, algorithm=method)
-    images = wavy(SHAPE)
+def test_in_place_and_out(complete, kernel):
+    options = SolverOptions(max_iterations=5, algorithm=kernel.algorithm)
+    images = wavy(kernel.shape(SHAPE))
     expected = complete(images, options=options)
-    out = np.zeros((2, 3, 16, 16), np.float32)[:, :, ::2, ::2]
+    out = np.repeat(np.repeat(np.zeros_like(images), 2, axis=2), 2, axis=3)[:, :, ::2, ::2]
     assert complete(images, options=options, out=out) is out
     assert np.array_equal(out, expected)
     complete(images, options=options, out=images)
@@ -128,9 +153,9 @@ def test_in_place_and_out(complete, method):
 @pytest.mark.parametrize(
     ("seed", "first", "fraction"), [(0, 0, 0.5), (2**64 - 1, 2**64 - 2, 0.3), (2**40 + 7, 5, 0.9)]
 )
-def test_masks_are_those_of_the_cpu(complete, channels, seed, first, fraction):
+@pytest.mark.parametrize("shape", [(3, 2, 7, 9), (3, 3, 32, 32), (3, 1, 32, 32)])
+def test_masks_are_those_of_the_cpu(complete, shape, channels, seed, first, fraction):
     """To the bit: in one pass of one iteration the anchors stay, and all others change."""
-    shape = (3, 2, 7, 9)
     images = 0.2 + 0.6 * np.random.default_rng(seed % 100).random(shape)
     options = SolverOptions(
         max_iterations=1, alternate=False, channels=channels, anchor_fraction=fraction
@@ -152,10 +177,9 @@ def test_masks_are_those_of_the_cpu(complete, channels, seed, first, fraction):
             assert np.array_equal(result == batch, expected)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_threads_and_streams_changes_nothing(complete, runtime, method):
-    images = wavy((5, 1, 9, 9))
-    options = SolverOptions(max_iterations=5, n_masks=2, algorithm=method)
+def test_the_order_of_threads_and_streams_changes_nothing(complete, runtime, kernel):
+    images = wavy(kernel.shape((5, 1, 9, 9)))
+    options = SolverOptions(max_iterations=5, n_masks=2, algorithm=kernel.algorithm)
     results = []
     for seed in range(4):
         runtime.seed(seed)
@@ -164,13 +188,12 @@ def test_the_order_of_threads_and_streams_changes_nothing(complete, runtime, met
         assert np.array_equal(result, results[0])
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_masks", [1, 2])
-def test_parts_are_the_whole(complete, n_masks, method):
-    images = wavy((7, 2, 8, 8))
-    options = SolverOptions(max_iterations=5, n_masks=n_masks, algorithm=method)
+def test_parts_are_the_whole(complete, n_masks, kernel):
+    images = wavy(kernel.shape((7, 3, 8, 8)))
+    options = SolverOptions(max_iterations=5, n_masks=n_masks, algorithm=kernel.algorithm)
     whole = complete(images, options=options, seed=5)
-    for cut in (1, 4, 6):
+    for cut in (1, len(images) // 2 + 1):
         parts = [
             complete(images[:cut], options=options, seed=5),
             complete(images[cut:], options=options, seed=5, first_index=cut),
@@ -196,30 +219,29 @@ def test_an_empty_batch(complete, runtime):
     assert runtime.failed() == ""
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("shape", [SHAPE, (2, 1, 8, 8), (8, 8)])
-def test_given_masks(complete, reference, shape, method):
-    images, mask = wavy(SHAPE), np.random.default_rng(1).random(shape) < 0.5
+@pytest.mark.parametrize("leading", [(2, 3), (2, 1), ()])
+def test_given_masks(complete, reference, leading, kernel):
+    images = wavy(kernel.shape(SHAPE))
+    mask = np.random.default_rng(1).random((*leading, *images.shape[2:])) < 0.5
     options = SolverOptions(max_iterations=9)
-    result = complete(images, mask, options=options.replace(algorithm=method))
+    result = complete(images, mask, options=options.replace(algorithm=kernel.algorithm))
     assert np.abs(result - reference(images, mask, options=options)).max() < 1e-3
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_hidden_pixels_may_be_anything(complete, method):
-    images, mask = wavy(SHAPE), np.random.default_rng(1).random(SHAPE) < 0.5
-    options = SolverOptions(max_iterations=5, alternate=False, algorithm=method)
+def test_hidden_pixels_may_be_anything(complete, kernel):
+    images = wavy(kernel.shape(SHAPE))
+    mask = np.random.default_rng(1).random(images.shape) < 0.5
+    options = SolverOptions(max_iterations=5, alternate=False, algorithm=kernel.algorithm)
     expected = complete(images, mask, options=options)
     for bad in (np.nan, np.inf, -1.0, 1e30):
         hidden = np.where(mask, images, np.float32(bad))
         assert np.array_equal(complete(hidden, mask, options=options), expected)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_divergence(complete, method):
-    wild = SolverOptions(step_size=50.0, tv_weight=5.0, algorithm=method)
+def test_divergence(complete, kernel):
+    wild = SolverOptions(step_size=50.0, tv_weight=5.0, algorithm=kernel.algorithm)
     with pytest.raises(ArithmeticError, match="the iteration diverged on image 0"):
-        complete(wavy(SHAPE), options=wild)
+        complete(wavy(kernel.shape(SHAPE)), options=wild)
 
 
 def test_cusolver_that_fails_on_a_matrix(complete, runtime):

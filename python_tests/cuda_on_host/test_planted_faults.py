@@ -10,6 +10,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from helpers.cuda import wavy
 from splic_ext import SolverOptions
 
 OPTIONS = SolverOptions(max_iterations=3)
-SHAPE = (3, 1, 9, 9)
+#: Of images for the kernel of a block a matrix, and for that of a warp.
+SHAPES = ((3, 1, 9, 9), (2, 3, 32, 32))
 
 #: Name -> file, what stands there, what is put in its place, the unit that is compiled anew.
 FAULTS = {
@@ -111,6 +113,49 @@ FAULTS = {
         "",
         "cusolver_api.cpp",
     ),
+    "a warp barrier less before a basis is read": (
+        "team/warp_triplets.hpp",
+        "    store_row(basis_ + lane_ * padded_row(K), v);\n    warp_.sync();\n"
+        "    WarpGram<K> gram(lane_);",
+        "    store_row(basis_ + lane_ * padded_row(K), v);\n    WarpGram<K> gram(lane_);",
+        "warp.cu",
+    ),
+    "a warp barrier less before a factor is read": (
+        "team/warp_triplets.hpp",
+        "    gram.store(warp_, small_);\n    warp_.sync();\n    WarpFactor<K> factor;",
+        "    gram.store(warp_, small_);\n    WarpFactor<K> factor;",
+        "warp.cu",
+    ),
+    "a warp barrier that some lanes miss": (
+        "team/warp_algebra.hpp",
+        "      store_row(memory + warp_.lane() * padded_row(K), rows);\n    }\n    warp_.sync();",
+        "      store_row(memory + warp_.lane() * padded_row(K), rows);\n      warp_.sync();\n    }",
+        "warp.cu",
+    ),
+    "the value of another lane": (
+        "team/warp_algebra.hpp",
+        "inverse[l] = warp.shuffle(scale, l);",
+        "inverse[l] = warp.shuffle(scale, 0);",
+        "warp.cu",
+    ),
+    "a row further in the mask": (
+        "team/warp_solver.hpp",
+        "x_[(lane_ + kWarp * q) * kX + kMaskAt]",
+        "x_[(lane_ + 1 + kWarp * q) * kX + kMaskAt]",
+        "warp.cu",
+    ),
+    "channels swapped": (
+        "team/warp_solver.hpp",
+        "p.target.at(item.image, item.channel + row / kWarp, row % kWarp, lane_)",
+        "p.target.at(item.image, item.channel + row % 3, row % kWarp, lane_)",
+        "warp.cu",
+    ),
+    "a warp with a piece less of shared memory": (
+        "cuda/warp.cu",
+        "batch.count, kWarp, Solver<Q, R>::kBytes, stream",
+        "batch.count, kWarp, Solver<Q, R>::kBytes - 32, stream",
+        "warp.cu",
+    ),
 }
 
 CODE = """
@@ -125,15 +170,17 @@ from splic_ext import SolverOptions
 
 options = SolverOptions.from_dict({options!r})
 expected = np.load({expected!r})
+cases = [(*case, "fused") for case in expected.items()]
+cases.append((*list(expected.items())[0], "cusolver"))
 found = []
 for seed in range(4):
     runtime.seed(seed)
     runtime.fail({fail} if seed == 3 else 0)
-    for method in ("fused", "cusolver"):
+    for _, right, method in cases:
         chosen = options.replace(algorithm=method)
         try:
-            result = splic_ext.complete(wavy({shape!r}), options=chosen, backend="cuda")
-            if not np.abs(result - expected).max() < 1e-4:
+            result = splic_ext.complete(wavy(right.shape), options=chosen, backend="cuda")
+            if not np.abs(result - right).max() < 1e-4:
                 found.append("wrong results")
         except Exception as error:
             if seed != 3:
@@ -152,11 +199,13 @@ print("FOUND", found[:3])
 def commands():
     place = cuda_on_host.folder().parent / "compile_commands.json"
     listed = json.loads(place.read_text(encoding="utf-8"))
-    return {
-        entry["file"].rpartition("/")[2]: entry
-        for entry in listed
-        if "_cuda_on_host.dir" in entry["output"]
-    }
+    found = {}
+    for entry in listed:
+        words = shlex.split(entry["command"])
+        place = Path(entry["directory"], words[words.index("-o") + 1])
+        if "_cuda_on_host.dir" in str(place):
+            found[Path(entry["file"]).name] = {**entry, "words": words, "object": str(place)}
+    return found
 
 
 @pytest.fixture
@@ -173,21 +222,15 @@ def variant(tmp_path, commands):
         changed.write_text(text.replace(before, after), encoding="utf-8")
         folder = tmp_path / "built"
         folder.mkdir()
-        command = [
-            part.replace(str(ROOT / "csrc"), str(place)) for part in shlex.split(entry["command"])
-        ]
+        command = [word.replace(str(ROOT / "csrc"), str(place)) for word in entry["words"]]
         made = command[command.index("-o") + 1] = str(tmp_path / "changed.o")
         subprocess.run([*command, "-w", "-O0"], check=True, cwd=entry["directory"])
         old = cuda_on_host.folder()
-        objects = {
-            str((cuda_on_host.folder().parent / other["output"]).resolve()): file
-            for file, other in commands.items()
-        }
         (module,) = old.glob("_cuda*.so")
         for library in old.glob("libsplic_*.so"):
             (folder / library.name).symlink_to(library)
         link = [command[0], "-shared", "-o", str(folder / module.name), made]
-        link += [path for path, file in objects.items() if file != unit]
+        link += [other["object"] for file, other in commands.items() if file != unit]
         subprocess.run(
             [*link, f"-L{old}", "-lsplic_cudart", "-Wl,-rpath,$ORIGIN", "-ldl"], check=True
         )
@@ -200,15 +243,15 @@ def variant(tmp_path, commands):
 def expected(tmp_path_factory):
     import splic_ext
 
-    path = tmp_path_factory.mktemp("faults") / "expected.npy"
-    np.save(path, splic_ext.complete(wavy(SHAPE), options=OPTIONS, backend="numpy"))
+    path = tmp_path_factory.mktemp("faults") / "expected.npz"
+    np.savez(path, *[splic_ext.complete(wavy(s), options=OPTIONS, backend="numpy") for s in SHAPES])
     return path
 
 
 def found_in(run_python, place, expected, fail=0):
     code = CODE.format(
         tests=str(ROOT / "python_tests"), place=str(place), options=OPTIONS.to_dict(),
-        expected=str(expected), shape=SHAPE, fail=fail,
+        expected=str(expected), fail=fail,
     )  # fmt: skip
     try:
         said = run_python(code)

@@ -181,6 +181,8 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t &config, const void *kernel,
       return cudaErrorInvalidValue;
     if (device_of(config.stream) != device_now)
       return cudaErrorInvalidResourceHandle;
+    if (threads == kWarp)
+      count("a block of one warp");
     Kernel launch;
     launch.blocks = blocks;
     launch.threads = threads;

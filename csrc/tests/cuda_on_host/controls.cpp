@@ -33,8 +33,9 @@ unsigned draw(unsigned count) { // xorshift64* (Vigna 2016)
   return static_cast<unsigned>((random_state * 2685821657736338717ull >> 33) % count);
 }
 
+void count(const char *what) { ++calls_of[what]; }
 bool fails_here(const char *name) {
-  ++calls_of[name];
+  count(name);
   if (++calls != fail_at)
     return false;
   failed = name;
@@ -85,7 +86,7 @@ CUDA_ON_HOST_API void cuda_on_host_failed(char *text, std::size_t size) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   hand_out(failed, text, size);
 }
-// How often a function has been called since this was asked last.
+// How often a function has been called, or something else was counted, since this was asked last.
 CUDA_ON_HOST_API long cuda_on_host_calls(const char *name) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   const long made = calls_of[name];

@@ -128,6 +128,7 @@ int current_device();
 cudaError_t &lasting_error(int device);
 // Counts a call, also of a library; true where it is the one that has been made to fail.
 bool fails_here(const char *name);
+void count(const char *what);
 // That one's error.
 cudaError_t chosen_error();
 // Asks what tests want to know whenever memory is freed.
