@@ -190,9 +190,8 @@ def compiled(architecture: str, folder: Path) -> Path:
     return cubin
 
 
-def count(cubin: Path, met: dict[str, dict[int, int]], folder: Path) -> dict[str, Any]:
+def count(cubin: Path, met: dict[str, dict[int, int]], tool: Path) -> dict[str, Any]:
     """Return a row for each kernel that has been compiled."""
-    tool = disassembler(folder)
     unlike = frozenset(mark for name in UNLIKE for mark in places()[name])
     used = resources(command(tool, "-res-usage", cubin))
     code = sass.functions(command(tool, "-sass", cubin))
@@ -301,9 +300,10 @@ def main() -> int:
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        tool = disassembler(folder)  # first: to compile takes minutes
         met = executions(folder)
         chosen = [CHECKED] if wanted.check else wanted.arch
-        rows = {name: count(compiled(name, folder), met, folder) for name in chosen}
+        rows = {name: count(compiled(name, folder), met, tool) for name in chosen}
     wrong = misses(rows[CHECKED], DEVICES["H200"]) if CHECKED in rows else []
     before = json.loads(TABLE.read_text(encoding="utf-8"))["kernels"] if TABLE.exists() else {}
     if wanted.check:
