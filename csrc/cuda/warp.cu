@@ -78,7 +78,7 @@ struct CudaWarp {
     asm("rsqrt.approx.ftz.f32 %0, %0;" : "+f"(x));
     return x;
 #else
-    return 1.0f / __builtin_sqrtf(x);
+    return 1.0f / __builtin_sqrtf(x < 0x1p-126f ? 0.0f : x); // as the device does
 #endif
   }
 };

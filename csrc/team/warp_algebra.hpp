@@ -80,10 +80,14 @@ template <int K> SPLIC_INLINE void store_row(float *p, const float (&x)[K]) {
 }
 
 // The operations of a rotation. Roots are those of the device, good to two units in the last
-// place: vectors are made orthogonal once more.
+// place: vectors are made orthogonal once more. It takes subnormal numbers for 0, and so would make
+// infinity of them.
 template <class Warp> struct WarpOps : TeamOps<float> {
-  static SPLIC_INLINE float root(float a) { return a > 0 ? a * Warp::inverse_root(a) : 0.0f; }
-  static SPLIC_INLINE float inverse_root(float a) { return Warp::inverse_root(a); }
+  static SPLIC_INLINE float root(float a) { return a > 0 ? a * inverse_root(a) : 0.0f; }
+  static SPLIC_INLINE float inverse_root(float a) {
+    constexpr float least = 1.17549435e-38f; // that is normal
+    return Warp::inverse_root(a > least ? a : least);
+  }
 };
 
 // out[Q][K] += x V for Q rows of X in each lane, `x` + 32 q rows further on, and the rows of V in

@@ -328,7 +328,7 @@ private:
     const float first = warp_.shuffle(theta_, 0);
     const float least = first * static_cast<float>(Limits::dropped * Limits::dropped);
     const float inverse = jacobi.norm_ > least && jacobi.norm_ > 0
-                              ? Warp::inverse_root(jacobi.norm_)
+                              ? WarpOps<Warp>::inverse_root(jacobi.norm_)
                               : 0.0f; // directions without weight are dropped
     const float none = tame ? 0.0f : static_cast<float>(__builtin_nan(""));
     const float scale = (place < R ? inverse * inverse : inverse) + none;

@@ -154,7 +154,8 @@ struct Warp {
       ++marks[splic::mark_number(place, k, q)];
   }
   inline static std::uint64_t marks[splic::mark_number(splic::kPlaces, 0, 0)] = {};
-  static float inverse_root(float x) { return 1.0f / __builtin_sqrtf(x); }
+  // That of the device takes subnormal numbers for 0.
+  static float inverse_root(float x) { return 1.0f / __builtin_sqrtf(x < 0x1p-126f ? 0.0f : x); }
 };
 
 } // namespace host_warp

@@ -115,3 +115,19 @@ def test_the_presets_for_small_images_are_taken(program):
             options = preset.replace(max_iterations=2, n_masks=1)
             result, _ = run(program, smooth(SHAPE).astype(np.float32), options, "warp")
             assert np.isfinite(result).all(), name
+
+
+@pytest.mark.parametrize("tiny", [1e-8, 1e-10, 1e-12, 1e-19])
+@pytest.mark.parametrize("columns", [1, 12])
+def test_columns_whose_squares_are_subnormal(program, tiny, columns):
+    """The device takes the roots of such squares for roots of 0."""
+    rng = np.random.default_rng(0)
+    images = (0.5 + 0.5 * rng.random((1, 1, 32, 32))) * np.ones((1, 3, 1, 1))
+    images[..., columns:] = tiny * rng.random((1, 3, 32, 32 - columns))
+    for channels in ("stacked", "separate"):
+        options = SolverOptions(
+            max_iterations=14, start="image", alternate=False, channels=channels, tv_weight=0.0
+        )
+        expected = splic_ext.complete(images, options=options, backend="numpy", seed=3)
+        result, _ = run(program, images.astype(np.float32), options, "warp", seed=3)
+        assert np.abs(result - expected).mean() <= MEAN
