@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "errors.hpp"
@@ -103,7 +104,11 @@ private:
     return *it;
   }
   static std::vector<Kept> &all() {
-    static auto *it = new std::vector<Kept>;
+    static auto *it = [] {
+      auto *kept = new std::vector<Kept>;
+      kept->reserve(kStreams); // a destructor adds to it
+      return kept;
+    }();
     return *it;
   }
   unsigned char *data_ = nullptr;
@@ -286,6 +291,7 @@ private:
 void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
                       std::size_t workspace) {
   const DeviceGuard guard(device);
+  const OutsideCaptures apart; // memory and streams of its own are no part of a capture
   check_before(cudaStreamPerThread);
   const Method method(problem, algorithm, device);
   const auto bytes = [&](std::int64_t images) {
@@ -298,7 +304,7 @@ void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
     return Lane(problem, method, count).staging_bytes();
   });
   std::unique_ptr<Lane> lanes[kStreams];
-  for (;;) {
+  for (bool freed = false;;) {
     auto memory = Lane::Memory::enough;
     for (auto &lane : lanes) {
       lane = std::make_unique<Lane>(problem, method, images);
@@ -309,8 +315,11 @@ void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
       break;
     for (auto &lane : lanes)
       lane.reset();
-    if (memory == Lane::Memory::too_little_pinned)
+    if (memory == Lane::Memory::too_little_pinned) {
       PinnedBuffer::free_kept();
+      if (!std::exchange(freed, true))
+        continue; // there may be enough now
+    }
     if (images == 1 && memory == Lane::Memory::too_little_pinned)
       throw DeviceMemoryError(
           "the host has too little memory that CUDA can pin: a chunk of one image needs " +

@@ -52,8 +52,15 @@ struct CudaWarp {
       x = f(x, shuffle_xor(x, bits));
     return x;
   }
+  // All lanes get the same bits: no product is contracted into a sum of only one of two.
   __host__ __device__ float sum(float x) const {
-    return reduce(x, [](float a, float b) { return a + b; });
+    return reduce(x, [](float a, float b) {
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__)
+      return __fadd_rn(a, b);
+#else
+      return a + b;
+#endif
+    });
   }
   __host__ __device__ float maximum(float x) const {
     return reduce(x, [](float a, float b) { return a > b ? a : b; });
