@@ -38,6 +38,7 @@ CHECKED = "90"
 SLACK = 1.1  # more than that times the table fails
 #: Of the places in warp_algebra.hpp: the head of an iteration, and where lanes load different rows.
 ITERATION, UNLIKE = "kIteration", ("kSquareRow", "kGramRow", "kColumnRow")
+SHARED = -1  # what the program of the host calls the bytes of shared memory
 
 #: Rows of 32 and triplets that are kept, of each kernel; channels and their arrangement.
 KERNELS: dict[str, dict[str, Any]] = {
@@ -174,14 +175,6 @@ def resources(listing: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def shared_bytes(q: int, rank: int) -> int:
-    """Return the shared memory of a warp, as WarpSolver::kBytes has it."""
-    extra = rank // 2
-    early = (rank + 2 * extra + 3) // 4 * 4
-    row = early if early % 8 == 4 else early + 4
-    return 4 * (32 * q * 36 + 32 * 36 + 32 * row + early * row)
-
-
 def compiled(architecture: str, folder: Path) -> Path:
     """Compile the kernels, with their marks, for an architecture."""
     cubin = folder / f"sm_{architecture}.cubin"
@@ -199,13 +192,14 @@ def count(cubin: Path, met: dict[str, dict[int, int]], tool: Path) -> dict[str, 
     for name, kernel in KERNELS.items():
         part = f"warp_kernelILi{kernel['q']}ELi{kernel['rank']}E"
         (mangled,) = (function for function in code if part in function)
-        done = sass.work(code[mangled], met[name], unlike)
+        marks = {mark: times for mark, times in met[name].items() if mark != SHARED}
+        done = sass.work(code[mangled], marks, unlike)
         times = met[name][places()[ITERATION][0]]
         rows[name] = {
             "registers": used[mangled]["REG"],
             "stack": used[mangled]["STACK"],
             "spills": round(done.local / times),
-            "shared": shared_bytes(kernel["q"], kernel["rank"]),
+            "shared": met[name][SHARED],
             "code": 16 * sum(one.mark is None for one in code[mangled]),
             "instructions": round(done.instructions / times),
             "single": round(done.single / times),

@@ -1,7 +1,8 @@
 // Runs what the CUDA kernel of one warp a matrix runs, by the lanes of host_warp.hpp.
 //
 //   warp_on_host warp|count ... (see host_batch.hpp); what the kernel does not take is left with
-//   status 3. With "count" the output is how often each marked place was met.
+//   status 3. With "count" the output is the bytes of shared memory, as -1, and how often each marked place was
+//   met.
 #include <cstring>
 #include <memory>
 
@@ -30,6 +31,7 @@ template <int Q, int R> bool complete(const HostBatch &batch) {
   }
   if (batch.method == "count") {
     using host_warp::Warp;
+    std::printf("-1 %zu\n", Solver::kBytes);
     int number = 0;
     for (const std::uint64_t count : Warp::marks) {
       if (count)
