@@ -1,8 +1,8 @@
 // Runs what the CUDA kernel of one warp a matrix runs, by the lanes of host_warp.hpp.
 //
 //   warp_on_host warp|count ... (see host_batch.hpp); what the kernel does not take is left with
-//   status 3. With "count" the output is the bytes of shared memory, as -1, and how often each marked place was
-//   met.
+//   status 3. With "count" the output is the bytes of shared memory, as -1, and how often each
+//   marked place was met.
 #include <cstring>
 #include <memory>
 
