@@ -62,6 +62,12 @@ void check_before(cudaStream_t stream) {
                     "call splic_ext before or after the capture, or for arrays of torch or CuPy "
                     "on a stream of their own");
   }
+  if (status == cudaErrorInvalidResourceHandle) {
+    cudaGetLastError();
+    throw CudaError("the current stream of `batch` does not exist any more; make another one "
+                    "current: " +
+                    text_of(status));
+  }
   if (status != cudaSuccess)
     fail(status, "a CUDA operation before this call of splic_ext has failed: " + text_of(status));
 }

@@ -231,6 +231,19 @@ def test_streams_at_a_time(cupy, runtime, kernel):
             stream.close()
 
 
+def test_a_stream_that_is_gone(cupy, runtime, kernel):
+    """It is told of where CUDA tells of it."""
+    options = QUICK.replace(algorithm=kernel.algorithm)
+    batch = cupy.ndarray(wavy(kernel.shape(SHAPE)))
+    expected = splic_ext.complete(batch, options=options).numpy()
+    gone = cupy.cuda.Stream()
+    gone.close()
+    with gone, pytest.raises(RuntimeError, match="stream of `batch` does not exist any more; make"):
+        splic_ext.complete(batch, options=options)
+    assert runtime.violations() == ["a stream is used that does not exist"]
+    assert np.array_equal(splic_ext.complete(batch, options=options).numpy(), expected)
+
+
 def test_a_stream_at_the_address_of_another(cupy, runtime):
     """A stream is gone before its work is done, and a new one gets its address."""
     options = QUICK.replace(algorithm="cusolver")
