@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +71,8 @@ def check_words(said, status):
                 # (The first call meets what others have left behind.)
                 first = name == "cudaStreamIsCapturing" and "before this call" in message
                 assert first or message.startswith("RuntimeError: the CUDA operation "), message
+            else:
+                assert "cudaErrorMemoryAllocation" in message or "has no" in message, message
 
 
 @pytest.mark.parametrize("status", [INVALID_VALUE, OUT_OF_MEMORY])
@@ -107,39 +108,7 @@ def test_device_arrays(complete, runtime, kernel):
     assert {"cudaMalloc", "cudaLaunchKernelExC", "cudaMemcpyAsync"} <= set(said)
 
 
-def test_a_new_process(run_python):
-    """The first call makes what later ones find: handles, pinned memory, the library itself."""
-    code = f"""
-import sys
-sys.path[:0] = [{str(ROOT / "python_tests")!r}]
-from helpers import cuda_on_host
-from helpers.cuda import wavy
-runtime = cuda_on_host.install({str(cuda_on_host.folder())!r})
-import numpy as np
-import splic_ext
-options = splic_ext.SolverOptions(max_iterations=1, algorithm="cusolver")
-splic_ext.backend_info()
-for at in range(1, 500):
-    runtime.fail(at)
-    try:
-        splic_ext.complete(wavy((3, 1, 6, 6)), options=options, backend="cuda")
-    except (RuntimeError, MemoryError):
-        pass
-    failed = runtime.failed()
-    runtime.fail(0)
-    if not failed:
-        break
-    left, (handles, parameters) = runtime.living(), runtime.handles()
-    assert not runtime.violations(), failed
-    assert left["device 0"] == left["streams"] == 0, (failed, left)
-    assert left["events"] == handles == parameters, (failed, left, handles, parameters)
-print("done", at)
-"""
-    assert int(run_python(code).split()[-1]) > 40
-
-
-# ---- memory ----
-
+# ---- new processes ----
 
 FRESH = """
 import sys
@@ -162,6 +131,33 @@ def fresh(run_python):
     """Run code in a process where nothing is kept from other calls."""
     start = FRESH.format(tests=str(ROOT / "python_tests"), place=str(cuda_on_host.folder()))
     return lambda code: run_python(start + code)
+
+
+def test_a_new_process(fresh):
+    """The first call makes what later ones find: handles, pinned memory, the library itself."""
+    code = """
+images = wavy((3, 1, 6, 6))
+splic_ext.backend_info()
+for at in range(1, 500):
+    runtime.fail(at)
+    try:
+        complete(images, algorithm="cusolver")
+    except (RuntimeError, MemoryError):
+        pass
+    failed = runtime.failed()
+    runtime.fail(0)
+    if not failed:
+        break
+    left, (handles, parameters) = runtime.living(), runtime.handles()
+    assert not runtime.violations(), failed
+    assert left["device 0"] == left["streams"] == 0, (failed, left)
+    assert left["events"] == handles == parameters, (failed, left, handles, parameters)
+print("done", at)
+"""
+    assert int(fresh(code).split()[-1]) > 40
+
+
+# ---- memory ----
 
 
 def test_less_memory_smaller_chunks(fresh):
@@ -242,16 +238,10 @@ print("the same")
 # ---- errors that last ----
 
 LASTING = """
-import sys
-sys.path[:0] = [{tests!r}]
-from helpers import cuda_on_host
-from helpers.cuda import wavy
-runtime = cuda_on_host.install({place!r})
-import splic_ext
 for status in (0, {status}, 0):
     runtime.fail(status and {at}, status)
     try:
-        print("done", splic_ext.complete(wavy((2, 1, 6, 6)), backend="cuda").shape)
+        print("done", complete(wavy((2, 1, 6, 6))).shape)
     except RuntimeError as error:
         print(error)
     if status:
@@ -260,12 +250,9 @@ for status in (0, {status}, 0):
 
 
 @pytest.mark.parametrize("status", [ILLEGAL_ADDRESS, 220, 999])
-def test_an_error_that_lasts(runtime, run_python, status):
+def test_an_error_that_lasts(fresh, status):
     """It is told of once as what it is, later as what it was: the process must be started anew."""
-    code = LASTING.format(
-        tests=str(Path(__file__).parents[1]), place=str(cuda_on_host.folder()), status=status, at=20
-    )
-    first, second, third = run_python(code).splitlines()
+    first, second, third = fresh(LASTING.format(status=status, at=20)).splitlines()
     assert first == "done (2, 1, 6, 6)"
     assert re.fullmatch(
         r"the CUDA operation .* failed: .*; CUDA cannot be used any more in this process: start it "
@@ -279,24 +266,17 @@ def test_an_error_that_lasts(runtime, run_python, status):
 # ---- the library ----
 
 
-def test_a_library_that_is_too_old(run_python):
-    code = f"""
-import sys
-sys.path[:0] = [{str(ROOT / "python_tests")!r}]
-from helpers import cuda_on_host
-from helpers.cuda import wavy
-runtime = cuda_on_host.install({str(cuda_on_host.folder())!r})
-import splic_ext
-options = splic_ext.SolverOptions(max_iterations=1, algorithm="cusolver")
+def test_a_library_that_is_too_old(fresh):
+    code = """
 for version in ((11, 7, 1), (13, 0, 0), (11, 7, 3)):
     runtime.cusolver.cusolver_on_host_version(*version)
     try:
-        splic_ext.complete(wavy((2, 1, 6, 6)), options=options, backend="cuda")
+        complete(wavy((2, 1, 6, 6)), algorithm="cusolver")
         print("done")
     except splic_ext.BackendUnavailableError as error:
         print(error)
 """
-    first, second, third = run_python(code).splitlines()
+    first, second, third = fresh(code).splitlines()
     for said, version in ((first, "11.7.1"), (second, "13.0.0")):
         assert f"is version {version}, and 11.7.3 or later, below 13, is needed" in said
     assert third == "done"
