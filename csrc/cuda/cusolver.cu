@@ -31,7 +31,7 @@ constexpr bool kAlone =
 template <class T, Step step>
 __global__ void __launch_bounds__(kThreads)
     step_kernel(const __grid_constant__ Batch batch, int pass, int t) {
-  const BlockTeam block{reinterpret_cast<double *>(launch_shared())};
+  const BlockTeam block{{}, reinterpret_cast<double *>(launch_shared())};
   if constexpr (kAlone<step>) {
     const std::int64_t place = blockIdx.x;
     Record *record = batch.launch.records ? batch.launch.records + place : nullptr;
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   } else {
     const int blocks = batch.memory.blocks, number = static_cast<int>(blockIdx.x) % blocks;
-    const GridTeam team{number * kThreads, blocks * kThreads};
+    const GridTeam team{{}, number * kThreads, blocks * kThreads};
     Stepwise<T, GridTeam> steps(batch.problem, team, batch.memory, blockIdx.x / blocks);
     if constexpr (step == Step::square) {
       steps.square();

@@ -114,6 +114,19 @@ struct EigenSolver::Entry {
   Entry() = default;
   Entry(const Entry &) = delete;
   Entry &operator=(const Entry &) = delete;
+  // Whether a reset of the device has taken it. It must not even be destroyed then: nothing that it
+  // points to is there any more.
+  bool is_lost() {
+    const cudaError_t status = cudaEventQuery(done);
+    const bool lost =
+        status == cudaErrorInvalidResourceHandle || status == cudaErrorContextIsDestroyed;
+    if (lost) {
+      done = nullptr;
+      params = nullptr;
+      handle = nullptr;
+    }
+    return lost;
+  }
   ~Entry() { // of one that could not be made, or whose work has failed
     if (done)
       cudaEventDestroy(done);
@@ -140,6 +153,10 @@ template <class F> void EigenSolver::borrow(int device, const F &fits) {
     if (!api.eigen)
       throw CusolverError("cuSOLVER has not been loaded");
     auto &entries = EigenSolverPool::get().entries;
+    const auto lost = [&](const auto &entry) {
+      return entry->device == device && entry->is_lost();
+    };
+    entries.erase(std::remove_if(entries.begin(), entries.end(), lost), entries.end());
     const auto fit = std::find_if(entries.begin(), entries.end(), [&](const auto &entry) {
       return entry->device == device && fits(*entry);
     });

@@ -32,15 +32,21 @@ FAULTS = {
     ),
     "a barrier less in a sum": (
         "cuda/team.cuh",
-        "      scratch[threadIdx.x / 32] = static_cast<double>(x);\n    __syncthreads();\n",
-        "      scratch[threadIdx.x / 32] = static_cast<double>(x);\n",
-        "fused.cu",
+        "        scratch[threadIdx.x / 32] = static_cast<double>(x);\n      __syncthreads();\n",
+        "        scratch[threadIdx.x / 32] = static_cast<double>(x);\n",
+        "cusolver.cu",
     ),
     "a barrier that some threads miss": (
         "team/team_algebra.hpp",
         "      f(i);\n    team_.sync();\n  }\n  // f(i, j) for all entries.",
         "      f(i);\n    if (team_.rank() < count)\n      team_.sync();\n  }\n"
         "  // f(i, j) for all entries.",
+        "fused.cu",
+    ),
+    "a wait less of the first warp": (
+        "team/team_algebra.hpp",
+        "      team_.warp_sync();\n    }\n    for (int i = begin + row; i < end; i += down)",
+        "    }\n    for (int i = begin + row; i < end; i += down)",
         "fused.cu",
     ),
     "a column further": (

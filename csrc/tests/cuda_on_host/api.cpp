@@ -15,6 +15,7 @@ namespace {
 thread_local int device_now = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t lasting[kDevices];
+unsigned resets_of[kDevices];
 std::map<std::pair<int, const void *>, int> allowed; // shared memory of a kernel on a device
 
 enum Kind : unsigned {
@@ -163,6 +164,7 @@ cudaError_t copy(void *to, const void *from, std::size_t bytes, cudaMemcpyKind k
 std::recursive_mutex mutex;
 int current_device() { return device_now; }
 cudaError_t &lasting_error(int device) { return lasting[device]; }
+unsigned resets(int device) { return resets_of[device]; }
 
 cudaError_t enqueue_kernel(const cudaLaunchConfig_t &config, const void *kernel,
                            std::function<void()> body) {
@@ -261,6 +263,7 @@ CUDA_ON_HOST_API cudaError_t cudaDeviceReset() {
     release_all(kHost); // (in CUDA, what was pinned while this device was current)
     forget_streams(device_now);
     lasting[device_now] = cudaSuccess;
+    ++resets_of[device_now];
     for (auto one = allowed.begin(); one != allowed.end();)
       one = one->first.first == device_now ? allowed.erase(one) : std::next(one);
     return cudaSuccess;
