@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 
 #include "errors.hpp"
+#include "kernels.hpp"
 
 namespace splic {
 namespace {
@@ -114,18 +115,11 @@ struct EigenSolver::Entry {
   Entry() = default;
   Entry(const Entry &) = delete;
   Entry &operator=(const Entry &) = delete;
-  // Whether a reset of the device has taken it. It must not even be destroyed then: nothing that it
-  // points to is there any more.
-  bool is_lost() {
-    const cudaError_t status = cudaEventQuery(done);
-    const bool lost =
-        status == cudaErrorInvalidResourceHandle || status == cudaErrorContextIsDestroyed;
-    if (lost) {
-      done = nullptr;
-      params = nullptr;
-      handle = nullptr;
-    }
-    return lost;
+  // A reset of the device has taken it: nothing of it may be used again, not even to destroy it.
+  void abandon() {
+    done = nullptr;
+    params = nullptr;
+    handle = nullptr;
   }
   ~Entry() { // of one that could not be made, or whose work has failed
     if (done)
@@ -153,8 +147,13 @@ template <class F> void EigenSolver::borrow(int device, const F &fits) {
     if (!api.eigen)
       throw CusolverError("cuSOLVER has not been loaded");
     auto &entries = EigenSolverPool::get().entries;
+    bool fresh = false;
+    check(mark_device(fresh), "cudaFuncSetAttribute");
     const auto lost = [&](const auto &entry) {
-      return entry->device == device && entry->is_lost();
+      if (!fresh || entry->device != device)
+        return false;
+      entry->abandon();
+      return true;
     };
     entries.erase(std::remove_if(entries.begin(), entries.end(), lost), entries.end());
     const auto fit = std::find_if(entries.begin(), entries.end(), [&](const auto &entry) {
