@@ -31,7 +31,7 @@ constexpr bool kAlone =
 template <class T, Step step>
 __global__ void __launch_bounds__(kThreads)
     step_kernel(const __grid_constant__ Batch batch, int pass, int t) {
-  const BlockTeam block{reinterpret_cast<double *>(launch_shared())};
+  const BlockTeam block{{}, reinterpret_cast<double *>(launch_shared())};
   if constexpr (kAlone<step>) {
     const std::int64_t place = blockIdx.x;
     Record *record = batch.launch.records ? batch.launch.records + place : nullptr;
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   } else {
     const int blocks = batch.memory.blocks, number = static_cast<int>(blockIdx.x) % blocks;
-    const GridTeam team{number * kThreads, blocks * kThreads};
+    const GridTeam team{{}, number * kThreads, blocks * kThreads};
     Stepwise<T, GridTeam> steps(batch.problem, team, batch.memory, blockIdx.x / blocks);
     if constexpr (step == Step::square) {
       steps.square();
@@ -71,6 +71,11 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
 }
+
+// Never launched: that it prefers so much shared memory, in percent, is the mark of a device, which
+// a reset takes back.
+__global__ void mark_kernel() {}
+constexpr int kMark = 37;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -152,6 +157,16 @@ private:
 };
 
 } // namespace
+
+cudaError_t mark_device(bool &fresh) {
+  const void *const kernel = reinterpret_cast<const void *>(mark_kernel);
+  cudaFuncAttributes now;
+  const cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+  fresh = status == cudaSuccess && now.preferredShmemCarveout != kMark;
+  if (!fresh)
+    return status;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, kMark);
+}
 
 std::size_t steps_workspace(const Problem &problem, const EigenSolver &solver, int count) {
   return Parts(problem, solver, count).end;

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 
 #include "errors.hpp"
+#include "kernels.hpp"
 
 namespace splic {
 namespace {
@@ -114,6 +115,12 @@ struct EigenSolver::Entry {
   Entry() = default;
   Entry(const Entry &) = delete;
   Entry &operator=(const Entry &) = delete;
+  // A reset of the device has taken it: nothing of it may be used again, not even to destroy it.
+  void abandon() {
+    done = nullptr;
+    params = nullptr;
+    handle = nullptr;
+  }
   ~Entry() { // of one that could not be made, or whose work has failed
     if (done)
       cudaEventDestroy(done);
@@ -140,6 +147,15 @@ template <class F> void EigenSolver::borrow(int device, const F &fits) {
     if (!api.eigen)
       throw CusolverError("cuSOLVER has not been loaded");
     auto &entries = EigenSolverPool::get().entries;
+    bool fresh = false;
+    check(mark_device(fresh), "cudaFuncSetAttribute");
+    const auto lost = [&](const auto &entry) {
+      if (!fresh || entry->device != device)
+        return false;
+      entry->abandon();
+      return true;
+    };
+    entries.erase(std::remove_if(entries.begin(), entries.end(), lost), entries.end());
     const auto fit = std::find_if(entries.begin(), entries.end(), [&](const auto &entry) {
       return entry->device == device && fits(*entry);
     });

@@ -8,18 +8,22 @@
 namespace splic {
 namespace {
 
-// Blocks that the registers of a multiprocessor have to do for; with more of them values are
-// spilled.
-#ifndef SPLIC_FUSED_BLOCKS
-#define SPLIC_FUSED_BLOCKS 2
-#endif
+// Teams, and how many of them the registers of a multiprocessor have to do for; with more of them
+// values are spilled. Small matrices have a warp each, of which many fit; others more threads, for
+// few fit.
+struct Small {
+  static constexpr int kThreads = 32, kBlocks = 12;
+};
+struct Middle {
+  static constexpr int kThreads = 128, kBlocks = 4;
+};
+struct Large { // the state lies in device memory
+  static constexpr int kThreads = kMostThreads, kBlocks = 1;
+};
+constexpr std::size_t kSmallState = 24 << 10; // bytes of a matrix that is left to a warp
 
-constexpr int kSmallTeam = 128;          // threads where the state lies in shared memory
-constexpr int kLargeTeam = kMostThreads; // and where it lies in device memory
-constexpr int kSmallBlocks = SPLIC_FUSED_BLOCKS, kLargeBlocks = 1;
-
-template <class T, int threads, int blocks>
-__global__ void __launch_bounds__(threads, blocks)
+template <class T, class Size>
+__global__ void __launch_bounds__(Size::kThreads, Size::kBlocks)
     complete_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                     std::size_t stride) {
   unsigned char *const shared = launch_shared();
@@ -27,15 +31,17 @@ __global__ void __launch_bounds__(threads, blocks)
   // Chosen when this is compiled: the state then is reached as the memory that it lies in, not by
   // addresses that may be of either.
   unsigned char *memory;
-  if constexpr (threads == kSmallTeam)
-    memory = shared + kScratchBytes;
-  else
+  if constexpr (Size::kThreads == kMostThreads)
     memory = launch.workspace + place * stride;
+  else
+    memory = shared + kScratchBytes;
   Record *record = launch.records ? launch.records + place : nullptr;
-  Fused<T, BlockTeam> fused(problem, BlockTeam{reinterpret_cast<double *>(shared)});
+  using Team = Block<Size::kThreads>;
+  const Team team{{}, reinterpret_cast<double *>(shared)};
+  Fused<T, Team> fused(problem, team);
   if (record && threadIdx.x == 0)
     *record = Record();
-  __syncthreads();
+  team.sync();
   fused.run(memory, item_of(problem, launch, place), record, sum_of<T>(problem, launch, place));
 }
 
@@ -65,9 +71,9 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
 // thread with a small matrix would take from another what its launch is about to need. It is asked
 // for, not remembered, for a reset of the device takes it back; and set when it has to be alone:
 // setting it may wait for copies that are under way.
-template <class T, int threads, int blocks> cudaError_t allow_shared(std::size_t shared) {
+template <class T, class Size> cudaError_t allow_shared(std::size_t shared) {
   static std::mutex mutex;
-  const void *const kernel = reinterpret_cast<const void *>(complete_kernel<T, threads, blocks>);
+  const void *const kernel = reinterpret_cast<const void *>(complete_kernel<T, Size>);
   const std::lock_guard<std::mutex> lock(mutex);
   cudaFuncAttributes now;
   cudaError_t status = cudaFuncGetAttributes(&now, kernel);
@@ -81,13 +87,13 @@ template <class T, int threads, int blocks> cudaError_t allow_shared(std::size_t
                                     static_cast<int>(shared));
 }
 
-template <class T, int threads, int blocks>
+template <class T, class Size>
 cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
                         std::size_t stride, cudaStream_t stream) {
-  const cudaError_t status = allow_shared<T, threads, blocks>(shared);
+  const cudaError_t status = allow_shared<T, Size>(shared);
   if (status != cudaSuccess)
     return status;
-  return splic::launch(complete_kernel<T, threads, blocks>, launch.count, threads, shared, stream,
+  return splic::launch(complete_kernel<T, Size>, launch.count, Size::kThreads, shared, stream,
                        problem, launch, stride);
 }
 
@@ -103,11 +109,12 @@ cudaError_t launch_precision(const Problem &problem, const Launch &launch, std::
                              cudaStream_t stream) {
   const std::size_t stride = state_bytes<T>(problem);
   if (!fused_fits(problem, shared_limit))
-    return launch_team<T, kLargeTeam, kLargeBlocks>(problem, launch, kScratchBytes, stride, stream);
+    return launch_team<T, Large>(problem, launch, kScratchBytes, stride, stream);
   Launch without = launch;
   without.workspace = nullptr;
-  return launch_team<T, kSmallTeam, kSmallBlocks>(problem, without, stride + kScratchBytes, 0,
-                                                  stream);
+  const std::size_t shared = stride + kScratchBytes;
+  return stride <= kSmallState ? launch_team<T, Small>(problem, without, shared, 0, stream)
+                               : launch_team<T, Middle>(problem, without, shared, 0, stream);
 }
 
 } // namespace

@@ -43,6 +43,10 @@ cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream
 
 // ---- cusolver.cu: kernels around a batched eigensolver ----
 
+// Marks the current device. fresh: the mark was not there; since the last time, if there was one,
+// the device has been reset, and what was created on it is gone.
+cudaError_t mark_device(bool &fresh);
+
 std::size_t steps_workspace(const Problem &problem, const EigenSolver &solver, int count);
 
 // Throws CudaError, CusolverError. Asynchronous on the stream.

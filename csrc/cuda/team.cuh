@@ -34,8 +34,31 @@ __device__ inline unsigned char *launch_shared() {
 #endif
 }
 
-// All threads of a block.
-struct BlockTeam {
+// What teams of whole warps have in common.
+struct Warps {
+  static constexpr int kLanes = 32;
+
+  __host__ __device__ void warp_sync() const {
+#if defined(__CUDA_ARCH__)
+    __syncwarp();
+#endif
+  }
+  __host__ __device__ bool warp_any(bool x) const {
+#if defined(__CUDA_ARCH__)
+    x = __any_sync(0xffffffffu, x) != 0;
+#endif
+    return x;
+  }
+  template <class T> __host__ __device__ T shuffle_xor(T x, int bits) const {
+#if defined(__CUDA_ARCH__)
+    x = __shfl_xor_sync(0xffffffffu, x, bits);
+#endif
+    return x;
+  }
+};
+
+// All threads of a block. A single warp has no need of the barriers of a block.
+template <int threads> struct Block : Warps {
   double *scratch = nullptr; // one for each warp
 
   __host__ __device__ int rank() const {
@@ -45,29 +68,30 @@ struct BlockTeam {
     return 0;
 #endif
   }
-  __host__ __device__ int size() const {
-#if defined(__CUDA_ARCH__)
-    return static_cast<int>(blockDim.x);
-#else
-    return 1;
-#endif
-  }
+  __host__ __device__ int size() const { return threads; }
+  __host__ __device__ int spread() const { return threads; }
+  __host__ __device__ bool leads() const { return rank() < kLanes; }
   __host__ __device__ void sync() const {
 #if defined(__CUDA_ARCH__)
-    __syncthreads();
+    if constexpr (threads > kLanes)
+      __syncthreads();
+    else
+      __syncwarp();
 #endif
   }
   template <class T, class F> __host__ __device__ T reduce(T x, const F &f) const {
 #if defined(__CUDA_ARCH__)
-    for (int step = 16; step > 0; step /= 2)
-      x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
-    if (threadIdx.x % 32 == 0)
-      scratch[threadIdx.x / 32] = static_cast<double>(x);
-    __syncthreads();
-    x = static_cast<T>(scratch[0]);
-    for (int i = 1; i < static_cast<int>(blockDim.x) / 32; ++i)
-      x = f(x, static_cast<T>(scratch[i]));
-    __syncthreads();
+    for (int step = kLanes / 2; step > 0; step /= 2)
+      x = f(x, shuffle_xor(x, step));
+    if constexpr (threads > kLanes) {
+      if (threadIdx.x % 32 == 0)
+        scratch[threadIdx.x / 32] = static_cast<double>(x);
+      __syncthreads();
+      x = static_cast<T>(scratch[0]);
+      for (int i = 1; i < threads / kLanes; ++i)
+        x = f(x, static_cast<T>(scratch[i]));
+      __syncthreads();
+    }
 #endif
     return x;
   }
@@ -78,10 +102,11 @@ struct BlockTeam {
     return reduce(x, [](T a, T b) { return a > b ? a : b; });
   }
 };
+using BlockTeam = Block<kMostThreads>;
 
 // The threads of several blocks that share a matrix, `first` of them before this block's. They
 // cannot wait for each other.
-struct GridTeam {
+struct GridTeam : Warps {
   int first = 0, count = 1;
 
   __host__ __device__ int rank() const {
@@ -92,6 +117,7 @@ struct GridTeam {
 #endif
   }
   __host__ __device__ int size() const { return count; }
+  __host__ __device__ int spread() const { return count; }
   __host__ __device__ void sync() const {}
 };
 

@@ -10,8 +10,8 @@ namespace splic {
 template <class T, class Team> class Fused : Iterate<T, Team> {
   using Base = Iterate<T, Team>;
   using Algebra = TeamAlgebra<T, Team>;
-  using Algebra::c_, Algebra::q_, Algebra::t_, Algebra::order_, Algebra::gram;
-  using Algebra::cholesky, Algebra::counts_, Algebra::jacobi, Algebra::used_;
+  using Algebra::c_, Algebra::t_, Algebra::order_, Algebra::gram;
+  using Algebra::cholesky, Algebra::counts_, Algebra::used_;
   using Base::problem_, Base::g_, Base::r_, Base::x_, Base::left_, Base::kept_, Base::right_;
   using Base::take_grid, Base::each, Base::each_entry, Base::product;
   using Base::team_, Base::theta_, Base::bits_;
@@ -67,7 +67,8 @@ private:
     left_ = {area, left, 1};
     kept_ = take_grid(m, r_);
     right_ = take_grid(2 * r_, n);
-    scratch_ = this->template take<T>(2 * (static_cast<std::size_t>(k_) + n));
+    inside_ = take_grid(2, k_);
+    outside_ = take_grid(2, n);
     shares_ = this->template take<T>((kColdApplications + 1) * kColdApplications);
     bits_ = this->template take<unsigned char>(static_cast<std::size_t>(m) * n);
     return used_;
@@ -128,9 +129,10 @@ private:
     gram_ready_ = false;
     if (k == g_.n)
       steps = 0;
-    refine(k, steps);
     T before = T(1e30);
+#pragma unroll 1
     for (int repeat = 0;; ++repeat) {
+      refine(k, steps);
       rayleigh_ritz(k);
       bool poor = false;
       if (k < g_.n) {
@@ -143,7 +145,7 @@ private:
       next_start(k);
       if (!poor || repeat == Limits::repeats)
         break;
-      refine(k, kRepeatApplications);
+      steps = kRepeatApplications;
     }
   }
 
@@ -151,36 +153,40 @@ private:
   SPLIC_INLINE void refine(int k, int steps) {
     const int m = g_.m, n = g_.n;
     const bool steep = theta_[r_ - 1] < theta_[0] * static_cast<T>(Limits::steep);
-    if (steps == 0) {
-      if (!orthonormalise(k, n, start_, v_))
-        each_entry(n, k, [&](int j, int p) { v_(j, p) = T(j == p ? 1 : 0); });
-      return;
-    }
-    if (steep)
-      orthonormalise_again(k, start_);
     const double pays = 0.5 * m * n * n + double(steps) * n * n * k;
-    if (!steep && !gram_ready_ && pays < 2.0 * steps * m * n * k) {
+    if (steps > 0 && !steep && !gram_ready_ && pays < 2.0 * steps * m * n * k) {
       gram(m, n, x_, b_);
       gram_ready_ = true;
     }
     const T largest = theta_[k - 1];
-    Grid<T> from = start_;
-    for (int step = 0; step < steps; ++step) {
-      const T shift = largest * shares_[steps * kColdApplications + step];
-      const auto shifted = [&](int j, int p, T sum) {
-        product_(j, p) = multiply_add(-shift, from(j, p), sum);
-      };
-      if (gram_ready_ && !steep) {
-        product(n, k, n, b_, from, shifted);
-      } else {
-        product(m, k, n, x_, from, w_);
-        product(n, k, m, x_.transposed(), w_, shifted);
+    // What a steep start still holds of the first vector would grow by theta_1 / theta_k, and
+    // rounding in X V brings it back, larger than what was to be found: such bases are made
+    // orthonormal before the first step, and twice after each.
+#pragma unroll 1
+    for (int step = steep || steps == 0 ? -1 : 0; step < steps; ++step) {
+      const bool first = step == (steep ? -1 : 0);
+      const Grid<T> from = first ? start_ : v_;
+      if (step >= 0) {
+        const T shift = largest * shares_[steps * kColdApplications + step];
+        const auto shifted = [&](int j, int p, T sum) {
+          product_(j, p) = multiply_add(-shift, from(j, p), sum);
+        };
+        if (gram_ready_ && !steep) {
+          product(n, k, n, b_, from, shifted);
+        } else {
+          product(m, k, n, x_, from, w_);
+          product(n, k, m, x_.transposed(), w_, shifted);
+        }
       }
-      orthonormalise(k, n, product_, v_);
-      // Rounding in X V has brought the first vectors back, larger than what was to be found.
-      if (steep)
-        orthonormalise_again(k, v_);
-      from = v_;
+      bool well = false;
+#pragma unroll 1
+      for (int times = steep && step >= 0 ? 2 : 1; times > 0; --times) {
+        well = orthonormalise(k, n, step < 0 ? start_ : product_, v_);
+        if (times > 1)
+          each_entry(n, k, [&](int j, int p) { product_(j, p) = v_(j, p); });
+      }
+      if (steps == 0 && !well)
+        each_entry(n, k, [&](int j, int p) { v_(j, p) = T(j == p ? 1 : 0); });
     }
   }
 
@@ -191,58 +197,46 @@ private:
     product(rows, k, k, from, t_, to);
     return well;
   }
-  SPLIC_INLINE void orthonormalise_again(int k, Grid<T> v) {
-    orthonormalise(k, g_.n, v, product_);
-    each_entry(g_.n, k, [&](int j, int p) { v(j, p) = product_(j, p); });
-  }
 
   SPLIC_INLINE void rayleigh_ritz(int k) {
-    product(g_.m, k, g_.n, x_, v_, w_);
-    gram(g_.m, k, w_, c_);
-    T trace = T(0);
-    for (int p = 0; p < k; ++p)
-      trace += c_(p, p);
-    const bool tame = trace < static_cast<T>(Limits::huge);
-    team_.sync();
-    if (!tame) // diverging: what comes out is NaN
-      each_entry(k, k, [&](int i, int j) { c_(i, j) = T(0); });
+    const int m = g_.m, n = g_.n;
+    product(m, k, n, x_, v_, w_);
+    gram(m, k, w_, c_);
+    const bool tame = this->jacobi(k, r_); // if not, it diverges, and what comes out is NaN
     const T none = tame ? T(0) : static_cast<T>(__builtin_nan(""));
-    jacobi(k, r_);
     const T least = theta_[0] * static_cast<T>(Limits::dropped * Limits::dropped);
-    // U = W Q / sigma; directions without weight are dropped.
-    each_entry(k, r_, [&](int i, int p) {
+    // The eigenvectors, those that are kept over sigma; directions without weight are dropped.
+    each_entry(k, k, [&](int i, int p) {
       const T theta = theta_[p];
-      const T inverse = theta > least && theta > T(0) ? T(1) / square_root(theta) : T(0);
-      t_(i, p) = multiply_add(q_(order_[p], i), inverse, none);
+      const T inverse = theta > least && theta > T(0) ? inverse_square_root(theta) : T(0);
+      const T scale = p < r_ ? inverse * inverse : inverse;
+      t_(i, p) = multiply_add(c_(order_[p], i), scale, none);
     });
-    product(g_.m, r_, k, w_, t_, u_);
+    product(m, r_, k, w_, t_, u_); // U = W Q / sigma
+    // The right vectors begin the next iteration: Z as it is for the kept ones (see next_start()),
+    // V Q for the others.
+    product(n, k - r_, k, v_, t_.from(0, r_),
+            [&](int j, int p, T sum) { start_(j, r_ + p) = sum; });
     // The division has lost the orthogonality of weak columns to strong ones: restore it.
-    orthonormalise(r_, g_.m, u_, kept_);
-    product(r_, g_.n, g_.m, kept_.transposed(), x_, right_);
+    orthonormalise(r_, m, u_, kept_);
+    product(r_, n, m, kept_.transposed(), x_, right_);
   }
 
   // The error that the worse of the last two kept triplets leaves in U Z', squared.
   SPLIC_INLINE T missed(int k) {
     const int first = r_ > 2 ? r_ - 2 : 0, count = r_ - first, n = g_.n;
-    T *const inside = scratch_, *const outside = scratch_ + 2 * k;
-    each_entry(count, k, [&](int p, int q) {
-      T sum = T(0);
-      for (int j = 0; j < n; ++j)
-        sum = multiply_add(right_(first + p, j), v_(j, q), sum);
-      inside[p * k + q] = sum;
-    });
-    each_entry(count, n, [&](int p, int j) {
-      T sum = T(0);
-      for (int q = 0; q < k; ++q)
-        sum = multiply_add(inside[p * k + q], v_(j, q), sum);
-      const T rest = right_(first + p, j) - sum;
-      outside[p * n + j] = rest * rest;
+    const Grid<T> z = right_.from(first, 0);
+    product(count, k, n, z, v_, inside_);
+    product(count, n, k, inside_, v_.transposed(), [&](int p, int j, T sum) {
+      const T rest = z(p, j) - sum;
+      outside_(p, j) = rest * rest;
     });
     T worst = T(0);
     for (int p = 0; p < count; ++p) {
       T sum = T(0);
+#pragma unroll 4
       for (int j = 0; j < n; ++j)
-        sum += outside[p * n + j];
+        sum += outside_(p, j);
       const T error = missed_by<TeamOps<T>>(sum, theta_[first + p], theta_[k - 1], theta_[r_ - 1]);
       worst = error > worst ? error : worst;
     }
@@ -250,26 +244,21 @@ private:
     return worst;
   }
 
-  // The right vectors begin the next iteration: Z as it is for the kept ones, V Q for the others.
-  // Dead ones are seeded afresh.
+  // Dead vectors are seeded afresh.
   SPLIC_INLINE void next_start(int k) {
     const T least = theta_[0] * static_cast<T>(Limits::dropped * Limits::dropped);
     each_entry(g_.n, k, [&](int j, int p) {
-      T value = T(0);
       if (theta_[p] <= least)
-        value = basis(j, p);
+        start_(j, p) = basis(j, p);
       else if (p < r_)
-        value = right_(p, j);
-      else
-        for (int i = 0; i < k; ++i)
-          value = multiply_add(v_(j, i), q_(order_[p], i), value);
-      start_(j, p) = value;
+        start_(j, p) = right_(p, j);
     });
   }
 
   int k_, k_early_, k_late_;
   Grid<T> b_, start_, v_, product_, w_, u_;
-  T *scratch_, *shares_;
+  Grid<T> inside_, outside_;
+  T *shares_;
   bool gram_ready_ = false;
 };
 

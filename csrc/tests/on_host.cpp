@@ -1,9 +1,13 @@
 // Runs what the CUDA kernels run, on threads of the host: team/fused.hpp, or team/stepwise.hpp
 // with an eigensolver of its own in the place of cuSOLVER.
 //
-//   on_host fused|stepwise ... (see host_batch.hpp); TEAM threads share the work on a matrix.
+//   on_host fused|count|stepwise ... (see host_batch.hpp); TEAM threads share the work on a matrix.
+//   With "count" the output is how often the threads of the fused kernel have waited for all, and
+//   those of a warp for each other.
 #include <cmath>
 #include <condition_variable>
+#include <cstdint>
+#include <cstdio>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -36,12 +40,21 @@ struct Shared {
   unsigned turns = 0;
 };
 
+constexpr int kSpread = 128; // tiles of a product, for any team: results are the same
+
 struct HostTeam {
+  static constexpr int kLanes = 1; // of a warp
   int number = 0;
   Shared *shared = nullptr;
   int rank() const { return number; }
   int size() const { return shared ? shared->size : 1; }
+  int spread() const { return kSpread; }
+  bool leads() const { return number == 0; }
+  void warp_sync() const { warp_waits += number == 0 ? 1 : 0; }
+  inline static std::uint64_t waits = 0, warp_waits = 0;
+  bool warp_any(bool x) const { return x; }
   void sync() const {
+    waits += number == 0 ? 1 : 0;
     if (shared)
       shared->wait();
   }
@@ -76,7 +89,9 @@ template <class F> void together(int size, const F &f) {
 
 // Threads of several blocks, which cannot wait for each other.
 struct LooseTeam {
+  static constexpr int kLanes = 1;
   int number = 0, count = 1;
+  int spread() const { return kSpread; }
   int rank() const { return number; }
   int size() const { return count; }
   void sync() const {}
@@ -192,11 +207,15 @@ private:
 template <class T> void complete(const HostBatch &batch) {
   const splic::Problem &problem = batch.problem;
   std::vector<splic::Record> records(static_cast<std::size_t>(problem.count * problem.planes()));
-  if (batch.method == "fused")
+  if (batch.method != "stepwise")
     complete_fused<T>(batch, records);
   else
     splic::run_steps(problem, HostRunner<T>(batch, records));
-  batch.print(records);
+  if (batch.method == "count")
+    std::printf("%llu %llu\n", static_cast<unsigned long long>(HostTeam::waits),
+                static_cast<unsigned long long>(HostTeam::warp_waits));
+  else
+    batch.print(records);
 }
 
 } // namespace

@@ -82,6 +82,23 @@ def test_results_do_not_depend_on_the_team(program, method):
         np.testing.assert_array_equal(alone, together)
 
 
+#: Shape, options -> barriers of a block in an iteration, at most: what they wait for most of the
+#: time is the first warp.
+BARRIERS = {
+    "28": ((1, 1, 28, 28), {}, 50),
+    "64": ((1, 1, 64, 64), {}, 50),
+    "wide": ((1, 1, 66, 72), {}, 50),
+}
+
+
+@pytest.mark.parametrize("name", BARRIERS)
+def test_there_are_few_barriers(program, name):
+    shape, changes, most = BARRIERS[name]
+    options = SolverOptions(**{"max_iterations": 56, "tolerance": 0.0, **changes})
+    _, ((barriers, _),) = run(program, smooth(shape).astype(np.float32), options, "count")
+    assert barriers / (2 * options.max_iterations) <= most
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.25, 1.5])
 def test_wrong_values_come_out_as_nan(program, bad, method):

@@ -235,6 +235,19 @@ print("the same")
     assert fresh(code) == "the same"
 
 
+def test_handles_do_not_outlive_a_reset(fresh):
+    """Those of before are neither used nor destroyed: what they point to is gone."""
+    code = """
+images, options = wavy((2, 1, 9, 9)), {"algorithm": "cusolver"}
+expected, made = complete(images, **options), runtime.handles()[0]
+runtime.call("cudaDeviceReset")
+assert np.array_equal(complete(images, **options), expected)
+assert not runtime.violations()
+print(runtime.handles()[0] > made)
+"""
+    assert fresh(code) == "True"
+
+
 # ---- errors that last ----
 
 LASTING = """

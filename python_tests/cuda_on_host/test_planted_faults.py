@@ -37,9 +37,9 @@ FAULTS = {
     ),
     "a barrier less in a sum": (
         "cuda/team.cuh",
-        "      scratch[threadIdx.x / 32] = static_cast<double>(x);\n    __syncthreads();\n",
-        "      scratch[threadIdx.x / 32] = static_cast<double>(x);\n",
-        "fused.cu",
+        "        scratch[threadIdx.x / 32] = static_cast<double>(x);\n      __syncthreads();\n",
+        "        scratch[threadIdx.x / 32] = static_cast<double>(x);\n",
+        "cusolver.cu",
         "cudaErrorLaunchTimeout",
     ),
     "a barrier that some threads miss": (
@@ -49,6 +49,13 @@ FAULTS = {
         "  // f(i, j) for all entries.",
         "fused.cu",
         "cudaErrorLaunchTimeout",
+    ),
+    "a wait less of the first warp": (
+        "team/team_algebra.hpp",
+        "      team_.warp_sync();\n    }\n    for (int i = begin + row; i < end; i += down)",
+        "    }\n    for (int i = begin + row; i < end; i += down)",
+        "fused.cu",
+        "wrong results",
     ),
     "a column further": (
         "team/iterate.hpp",

@@ -37,6 +37,7 @@ template <class S> struct Effort;
 template <> struct Effort<float> {
   static constexpr JacobiLimits jacobi = {1e-5, 1e-3, 3e-7, 1e-12, 12};
   static constexpr JacobiLimits one_sided = {1e-5, 1e-2, 3e-7, 1e-12, 12};
+  static constexpr JacobiLimits turned = {1e-6, 1e-3, 3e-7, 1e-12, 12}; // columns of L, C = L L'
   static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
   static constexpr double dropped = 1e-6;     // singular values below this share of the first
   static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
@@ -51,7 +52,7 @@ template <> struct Effort<float> {
 };
 template <> struct Effort<double> {
   static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
-  static constexpr JacobiLimits one_sided = jacobi;
+  static constexpr JacobiLimits one_sided = jacobi, turned = jacobi;
   static constexpr double pivot_floor = 1e-13;
   static constexpr double dropped = 1e-13;
   static constexpr double residual = 1e-12;

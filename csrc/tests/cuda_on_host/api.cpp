@@ -15,7 +15,8 @@ namespace {
 thread_local int device_now = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t lasting[kDevices];
-std::map<std::pair<int, const void *>, int> allowed; // shared memory of a kernel on a device
+unsigned resets_of[kDevices];
+std::map<std::pair<int, const void *>, int> allowed, preferred; // shared memory of a kernel on a device
 
 enum Kind : unsigned {
   kAsks = 1,     // tells of no error of earlier work
@@ -163,6 +164,7 @@ cudaError_t copy(void *to, const void *from, std::size_t bytes, cudaMemcpyKind k
 std::recursive_mutex mutex;
 int current_device() { return device_now; }
 cudaError_t &lasting_error(int device) { return lasting[device]; }
+unsigned resets(int device) { return resets_of[device]; }
 
 cudaError_t enqueue_kernel(const cudaLaunchConfig_t &config, const void *kernel,
                            std::function<void()> body) {
@@ -263,8 +265,10 @@ CUDA_ON_HOST_API cudaError_t cudaDeviceReset() {
     release_all(kHost); // (in CUDA, what was pinned while this device was current)
     forget_streams(device_now);
     lasting[device_now] = cudaSuccess;
-    for (auto one = allowed.begin(); one != allowed.end();)
-      one = one->first.first == device_now ? allowed.erase(one) : std::next(one);
+    ++resets_of[device_now];
+    for (auto *attributes : {&allowed, &preferred})
+      for (auto one = attributes->begin(); one != attributes->end();)
+        one = one->first.first == device_now ? attributes->erase(one) : std::next(one);
     return cudaSuccess;
   });
 }
@@ -281,8 +285,12 @@ CUDA_ON_HOST_API const char *cudaGetErrorString(cudaError_t status) { return nam
 CUDA_ON_HOST_API cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute what,
                                                   int value) {
   return call("cudaFuncSetAttribute", 0, [&] {
-    if (what == cudaFuncAttributePreferredSharedMemoryCarveout)
-      return value >= -1 && value <= 100 ? cudaSuccess : cudaErrorInvalidValue;
+    if (what == cudaFuncAttributePreferredSharedMemoryCarveout) {
+      if (value < -1 || value > 100)
+        return cudaErrorInvalidValue;
+      preferred[{device_now, kernel}] = value;
+      return cudaSuccess;
+    }
     if (what != cudaFuncAttributeMaxDynamicSharedMemorySize)
       return refused("an attribute of a kernel that is not modelled");
     if (value < 0 || static_cast<std::size_t>(value) > kShared)
@@ -298,6 +306,9 @@ CUDA_ON_HOST_API cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attribute
     const auto found = allowed.find({device_now, kernel});
     attributes->maxDynamicSharedSizeBytes =
         found == allowed.end() ? static_cast<int>(kSharedUnasked) : found->second;
+    const auto share = preferred.find({device_now, kernel});
+    attributes->preferredShmemCarveout =
+        share == preferred.end() ? int{cudaSharedmemCarveoutDefault} : share->second;
     attributes->maxThreadsPerBlock = 1024;
     return cudaSuccess;
   });

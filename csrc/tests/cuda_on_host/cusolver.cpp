@@ -13,6 +13,7 @@
 namespace splic {
 struct cusolverDnContext {
   int device = 0;
+  unsigned resets = 0; // of the device, when this was made
   cudaStream_t stream = nullptr;
   std::uint64_t works = 0; // number of the call that uses its memory
 };
@@ -39,6 +40,9 @@ int refused(const char *what) {
   return invalid;
 }
 
+constexpr const char *kStale = "a handle from before a reset of its device";
+bool is_stale(CusolverApi::Handle handle) { return handle->resets != resets(handle->device); }
+
 std::size_t bytes_for(std::int64_t n, std::int64_t batch) {
   return static_cast<std::size_t>(n * batch) * sizeof(double);
 }
@@ -60,11 +64,14 @@ CUDA_ON_HOST_API int cusolverDnCreate(CusolverApi::Handle *handle) {
     return failed;
   *handle = new splic::cusolverDnContext;
   (*handle)->device = current_device();
+  (*handle)->resets = resets(current_device());
   ++handles;
   return success;
 }
 CUDA_ON_HOST_API int cusolverDnDestroy(CusolverApi::Handle handle) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
+  if (is_stale(handle))
+    return refused(kStale);
   delete handle;
   --handles;
   return fails_here("cusolverDnDestroy") ? failed : success;
@@ -73,6 +80,8 @@ CUDA_ON_HOST_API int cusolverDnSetStream(CusolverApi::Handle handle, cudaStream_
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   if (fails_here("cusolverDnSetStream"))
     return failed;
+  if (is_stale(handle))
+    return refused(kStale);
   if (device_of(stream) != handle->device)
     return refused("a stream of another device than that of the handle");
   handle->stream = stream;
@@ -94,12 +103,14 @@ CUDA_ON_HOST_API int cusolverDnDestroyParams(CusolverApi::Params params) {
 }
 
 CUDA_ON_HOST_API int cusolverDnXsyevBatched_bufferSize(
-    CusolverApi::Handle, CusolverApi::Params, int vectors, int triangle, std::int64_t n, int type_a,
-    const void *, std::int64_t lda, int type_w, const void *, int type, std::size_t *device_bytes,
-    std::size_t *host_bytes, std::int64_t batch) {
+    CusolverApi::Handle handle, CusolverApi::Params, int vectors, int triangle, std::int64_t n,
+    int type_a, const void *, std::int64_t lda, int type_w, const void *, int type,
+    std::size_t *device_bytes, std::size_t *host_bytes, std::int64_t batch) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   if (fails_here("cusolverDnXsyevBatched_bufferSize"))
     return failed;
+  if (is_stale(handle))
+    return refused(kStale);
   if (vectors != CusolverApi::kVectors || triangle != CusolverApi::kLower || n < 1 || lda < n ||
       type_a != CusolverApi::kFloat64 || type_w != type_a || type != type_a || batch < 1)
     return refused("arguments that mean nothing");

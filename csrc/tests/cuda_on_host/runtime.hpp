@@ -124,6 +124,8 @@ Counts living_streams();
 // ---- api.cpp ----
 
 int current_device();
+// How often a device has been reset: what is left from before is not to be used.
+unsigned resets(int device);
 // The error that work on a device has left behind, which every later call meets.
 cudaError_t &lasting_error(int device);
 // Counts a call, also of a library; true where it is the one that has been made to fail.
