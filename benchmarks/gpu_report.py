@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import json
@@ -49,18 +50,13 @@ def clocks(log: Path) -> dict[str, float]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the benchmarks that were over, a line each."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
-
-
-def read_last(path: Path) -> Any:
-    """Return the JSON of the last line of a log, or None."""
-    lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
-    try:
-        return json.loads(lines[-1]) if lines else None
-    except ValueError:
-        return None
+    """Return the objects of JSON in a file, a line each; other lines are passed over."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
+        if line.startswith("{"):
+            with contextlib.suppress(ValueError):  # the last one may be cut off
+                found.append(json.loads(line))
+    return found
 
 
 def kernel_of(name: str) -> str | None:
@@ -146,7 +142,7 @@ def compare(document: dict[str, Any]) -> tuple[list[Line], str]:
                 alone = measured * phase["matrices"] * device["clock"] / 1e6
                 add(f"{name}: cycles of an iteration, alone", row["cycles"], alone)
         counted = document["counters"].get(name, {})
-        times = (document["launches"] or {}).get(name)
+        times = document["launches"].get(name)
         executed = metric_of(counted, "smsp__inst_executed.sum")
         if times and executed:
             add(f"{name}: instructions", row["instructions"], executed / times)
@@ -320,9 +316,9 @@ def write(folder: Path, document: dict[str, Any]) -> str:
     """Gather what the parts have left; write gpu_run.json and gpu_run.txt, and return the text."""
     rows = [row for name in ("speed", "peers") for row in read_rows(folder / f"{name}.jsonl")]
     document["benchmarks"] = rows
-    document["phases"] = read_last(folder / "phases.log") or []
+    document["phases"] = read_rows(folder / "phases.log")
     document["counters"] = read_counters(folder / "counters.csv")
-    document["launches"] = read_last(folder / "counters.log")
+    document["launches"] = dict(*read_rows(folder / "counters.log")[-1:])
     document["clocks"] = clocks(folder / "clocks.log")
     document["goals"] = goals(rows)
     document["comparison"], document["no_comparison"] = compare(document)
