@@ -64,7 +64,8 @@ DEVICE_TESTS += ("backends/test_cuda_device.py", "defenses/test_cuda.py")
 SHARED_TESTS = ("arrays", "backends", "completion")
 QUICK_TESTS = ("completion/test_errors.py",)
 #: What keeps ncu from the settings of the GPU; sections that all its versions have.
-NCU = ("--csv", "--clock-control", "none", "--kernel-name", "regex:warp_kernel|complete_kernel")
+NCU = ("--csv", "--print-units", "base", "--clock-control", "none")
+NCU += ("--kernel-name", "regex:warp_kernel|complete_kernel")
 SECTIONS = ("SpeedOfLight", "LaunchStats", "Occupancy", "WarpStateStats")
 METRICS = ("smsp__inst_executed.sum", "gpu__time_duration.sum")
 
@@ -426,12 +427,14 @@ def main(given: Sequence[str] | None = None) -> int:
     import gpu_report
 
     folder = wanted.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gpu_run.") as work:
         run = Run(folder, wanted.bundle.resolve(), Path(work), wanted.quick, wanted.flags)
         plan = run.plan()
         if unknown := [name for name in wanted.parts if name not in plan]:
             parser.error(f"no part is called {unknown[0]!r}; they are {', '.join(plan)}")
+        if str(wanted.folder) in plan:
+            parser.error(f"{wanted.folder} is a part; name the folder for the results before it")
+        folder.mkdir(parents=True, exist_ok=True)
         for log in [*folder.glob("*.log"), *folder.glob("counters.csv"), *folder.glob("*.jsonl")]:
             log.unlink()
         began = datetime.datetime.now(datetime.timezone.utc)

@@ -74,6 +74,11 @@ def test_an_unknown_part_and_no_python(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 2
     assert "no part is called 'everything'; they are correct, " in done.stderr
+    done = subprocess.run(
+        [words[0], "speed"], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert done.returncode == 2
+    assert "speed is a part; name the folder for the results before it" in done.stderr
     environment["PYTHON"] = "no-such-python"
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 2
