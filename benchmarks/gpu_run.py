@@ -246,9 +246,12 @@ class Run:
         return self.settle(site, f"compiled here for {', '.join(gpus)}", taken)
 
     def settle(self, site: Path, how: str, taken: list[str]) -> str:
-        """Take a package; raise where it finds no device."""
+        """Take a package; raise where its module cannot be loaded, or finds no device."""
         self.path.append(site)
         self.module["how"] = how
+        if not self.module["built"]:
+            self.why = f"no module: it was {how}, and {self.module['reason']}"
+            raise RuntimeError(self.why)
         if not self.module["available"]:
             self.why = str(self.module["reason"])
             raise NoDeviceError(self.why)

@@ -121,3 +121,43 @@ def test_an_error_that_a_tool_finds_is_told(start):
     assert part["said"] == "failed with exit status 9: ERROR SUMMARY: 3 errors; see racecheck.log"
     assert part["said"] in text
     assert failures == 1
+
+
+CMAKE = """#!/bin/sh
+case "$1" in
+  --version) echo cmake version 3.25 ;;
+  --build) cp "$MODULES"/*.so "$2" ;;
+  *) echo "$@" > "$MODULES/asked" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_module_is_compiled_where_none_serves(tmp_path, monkeypatch, whole):
+    """CMake is played: it makes the module that runs on the host, or half of it."""
+    pytest.importorskip("pybind11", reason="pybind11 is not installed")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu_run = importlib.import_module("gpu_run")
+    folders = [tmp_path / name for name in ("out", "work", "made", "bin")]
+    for folder in folders:
+        folder.mkdir()
+    for path in [*cuda_on_host.folder().glob("_cuda*.so"), Path(splic_ext._core.__file__)]:
+        (folders[2] / path.name).write_bytes(path.read_bytes()[: None if whole else 1000])
+    (folders[3] / "cmake").write_text(CMAKE)
+    (folders[3] / "cmake").chmod(0o755)
+    monkeypatch.setenv("MODULES", str(folders[2]))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(cuda_on_host.folder()))
+    monkeypatch.setenv("PATH", f"{folders[3]}{os.pathsep}{os.environ['PATH']}")
+    run = gpu_run.Run(*folders[:1], tmp_path / "none", folders[1], quick=True, flags="-DMORE")
+    run.machine = {"capabilities": ["90"], "tools": dict.fromkeys(("nvcc", "cmake", "c++"), "1")}
+    run.do("install", 60, run.install, False)
+    (part,) = run.parts
+    if whole:
+        assert (part["status"], part["said"]) == ("ok", "compiled here for 90")
+        assert run.module["devices"][0]["name"] == "CUDA on the host"
+    else:
+        assert part["status"] == "failed"
+        assert part["said"].startswith("no module: it was compiled here for 90, and ")
+    asked = (folders[2] / "asked").read_text()
+    assert "-DCMAKE_CUDA_ARCHITECTURES=90-real" in asked
+    assert "-DCMAKE_CUDA_FLAGS=-DMORE" in asked
