@@ -31,6 +31,8 @@ MODULES = ("_core", "_cuda")
 NEEDS = ("numpy", "pytest", "pytest-benchmark", "pytest-xdist", "hypothesis", "pybind11")
 ARCHITECTURES = ("90",)
 LIMIT_MIB = 64
+#: Real images that the tests of the back ends ask for.
+IMAGES = ("cifar10_test_lossless.npz", "svhn_subset_test.npz")
 #: Photographs of scikit-image, for machines that lack it.
 PHOTOGRAPH_SIZES = (112, 224)
 
@@ -107,8 +109,9 @@ def copy_images(folder: Path) -> None:
     import numpy as np
     import workloads
 
-    if workloads.DATA.is_file():
-        shutil.copy(workloads.DATA, folder)
+    for name in IMAGES:
+        if (workloads.SHARED / "data" / name).is_file():
+            shutil.copy(workloads.SHARED / "data" / name, folder)
     if find_spec("skimage"):
         sizes = {str(size): workloads.photographs(size) for size in PHOTOGRAPH_SIZES}
         np.savez_compressed(folder / workloads.PHOTOGRAPHS.name, **sizes)

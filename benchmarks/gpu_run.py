@@ -104,7 +104,8 @@ class Run:
         path = os.pathsep.join(filter(None, [*map(str, self.path), *more]))
         changes = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         changes["OMP_NUM_THREADS"] = "1"
-        if (self.bundle / "shared" / "data").is_dir():
+        changes["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # or JAX takes most of the memory
+        if any((self.bundle / "shared" / "data").glob("*.npz")):
             changes["SPLIC_SHARED"] = str(self.bundle / "shared")
         return {**os.environ, **changes}
 
@@ -283,16 +284,23 @@ class Run:
 
     def device_tests(self, limit: float) -> str:
         names = DEVICE_TESTS[1:2] if self.quick else DEVICE_TESTS
-        tests = [ROOT / "python_tests" / name for name in names]
-        return self.pytest("device_tests", limit, "--require-backend", "cuda", *tests)
+        return self.tests("device_tests", limit, names)
 
     def backend_tests(self, limit: float) -> str:
         names = QUICK_TESTS if self.quick else SHARED_TESTS
-        tests = [ROOT / "python_tests" / name for name in names]
-        chosen = ["--require-backend", "cuda", "-k", "cuda-float and not test_cuda", *tests]
-        several = ["-n", str(min(8, os.cpu_count() or 1)), "-p", "no:benchmark"]
-        code = self.capture([sys.executable, "-c", "import xdist"])[0]
-        return self.pytest("backend_tests", limit, *chosen, *(several if code == 0 else []))
+        chosen = ["-k", "cuda-float and not test_cuda"]
+        if self.capture([sys.executable, "-c", "import xdist"])[0] == 0:
+            chosen += ["-n", str(min(8, os.cpu_count() or 1)), "-p", "no:benchmark"]
+        return self.tests("backend_tests", limit, names, *chosen)
+
+    def tests(self, name: str, limit: float, names: Sequence[str], *words: str) -> str:
+        """Run tests that may not be skipped for want of a device; real images as far as given."""
+        more = {}
+        data = self.bundle / "shared" / "data"
+        if not all((data / one).is_file() for one in gpu_bundle.IMAGES):
+            more["SPLIC_SHARED"] = ""
+        paths = [ROOT / "python_tests" / one for one in names]
+        return self.pytest(name, limit, "--require-backend", "cuda", *words, *paths, **more)
 
     def bench(self, name: str, limit: float, chosen: str) -> str:
         """Run benchmarks; those that were over in time count, whatever comes of the others."""
@@ -383,7 +391,7 @@ class Run:
         checks = {tool: (40.0, lambda n, tool=tool: self.sanitizer(tool, n)) for tool in tools}
         return {
             "correct": (40.0, self.correct),
-            "device_tests": (60.0, self.device_tests),
+            "device_tests": (80.0, self.device_tests),
             "speed": (150.0, self.speed),
             **checks,
             "phases": (40.0, self.phases),
