@@ -19,8 +19,6 @@ CPU = {
 GPU = {
     "cuda, arrays on the GPU": "SPLIC cuda",
     "cuda": "from the CPU",
-    "cuda, general kernel": "general, rank 9",
-    "cuda, cuSOLVER": "cuSOLVER",
     "torch block iteration on the GPU": "torch block",
     "torch.linalg.eigh on the GPU": "torch eigh",
     "torch.linalg.svd on the GPU": "torch SVD",
