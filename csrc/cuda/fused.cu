@@ -1,6 +1,5 @@
 // The fused kernel: a thread block completes a matrix, from the first load to the last store.
 #include <algorithm>
-#include <mutex>
 
 #include "team.cuh"
 #include "team/fused.hpp"
@@ -66,31 +65,11 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
   }
 }
 
-// Allows the kernel that much shared memory on the current device, and asks for as much of it as a
-// multiprocessor has. The limit is one of the kernel, not of a launch: it only ever grows, or a
-// thread with a small matrix would take from another what its launch is about to need. It is asked
-// for, not remembered, for a reset of the device takes it back; and set when it has to be alone:
-// setting it may wait for copies that are under way.
-template <class T, class Size> cudaError_t allow_shared(std::size_t shared) {
-  static std::mutex mutex;
-  const void *const kernel = reinterpret_cast<const void *>(complete_kernel<T, Size>);
-  const std::lock_guard<std::mutex> lock(mutex);
-  cudaFuncAttributes now;
-  cudaError_t status = cudaFuncGetAttributes(&now, kernel);
-  if (status != cudaSuccess || shared <= static_cast<std::size_t>(now.maxDynamicSharedSizeBytes))
-    return status;
-  status = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                cudaSharedmemCarveoutMaxShared);
-  return status != cudaSuccess
-             ? status
-             : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shared));
-}
-
 template <class T, class Size>
 cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
                         std::size_t stride, cudaStream_t stream) {
-  const cudaError_t status = allow_shared<T, Size>(shared);
+  const cudaError_t status =
+      allow_shared(reinterpret_cast<const void *>(complete_kernel<T, Size>), shared);
   if (status != cudaSuccess)
     return status;
   return splic::launch(complete_kernel<T, Size>, launch.count, Size::kThreads, shared, stream,

@@ -1,6 +1,7 @@
 // Teams of CUDA threads, as team/team_algebra.hpp wants them.
 #pragma once
 
+#include <mutex>
 #include <utility>
 
 #include "kernels.hpp"
@@ -22,6 +23,25 @@ cudaError_t launch(void (*kernel)(P...), std::int64_t blocks, int threads, std::
   config.dynamicSmemBytes = shared;
   config.stream = stream;
   return cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...);
+}
+
+// Asks for as much shared memory for a kernel as a multiprocessor of the current device has, since
+// blocks have to be many, and allows a block that much of it. The limit is one of the kernel, not
+// of a launch: it only ever grows, or a thread with a small matrix would take from another what its
+// launch is about to need. Both are asked for, not remembered, for a reset of the device takes them
+// back; and set where they have to be alone: that may wait for copies that are under way.
+inline cudaError_t allow_shared(const void *kernel, std::size_t shared) {
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  cudaFuncAttributes now;
+  cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+  if (status == cudaSuccess && now.preferredShmemCarveout != cudaSharedmemCarveoutMaxShared)
+    status = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared);
+  if (status == cudaSuccess && shared > static_cast<std::size_t>(now.maxDynamicSharedSizeBytes))
+    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shared));
+  return status;
 }
 
 // The shared memory that the launch has asked for, aligned to 16 bytes.

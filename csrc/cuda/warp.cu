@@ -109,22 +109,11 @@ __global__ void __launch_bounds__(kWarp, kResident<Q, R>)
   solver.run(item_of(problem, launch, place), record, sum_of<float>(problem, launch, place));
 }
 
-// Asks for as much shared memory as a multiprocessor has: warps have to be many. (Not remembered,
-// for a reset of the device takes it back.)
-template <int Q, int R> cudaError_t prefer_shared() {
-  const void *const kernel = reinterpret_cast<const void *>(warp_kernel<Q, R>);
-  cudaFuncAttributes now;
-  const cudaError_t status = cudaFuncGetAttributes(&now, kernel);
-  if (status != cudaSuccess || now.preferredShmemCarveout == cudaSharedmemCarveoutMaxShared)
-    return status;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                              cudaSharedmemCarveoutMaxShared);
-}
-
 template <int Q, int R>
 cudaError_t complete(const Problem &problem, const Launch &batch, cudaStream_t stream) {
   static const WarpTables tables;
-  const cudaError_t status = prefer_shared<Q, R>();
+  const cudaError_t status =
+      allow_shared(reinterpret_cast<const void *>(warp_kernel<Q, R>), Solver<Q, R>::kBytes);
   if (status != cudaSuccess)
     return status;
   return splic::launch(warp_kernel<Q, R>, batch.count, kWarp, Solver<Q, R>::kBytes, stream, problem,

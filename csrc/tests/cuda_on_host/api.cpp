@@ -16,7 +16,8 @@ thread_local int device_now = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t lasting[kDevices];
 unsigned resets_of[kDevices];
-std::map<std::pair<int, const void *>, int> allowed, preferred; // shared memory of a kernel on a device
+std::map<std::pair<int, const void *>, int> allowed,
+    preferred; // shared memory of a kernel on a device
 
 enum Kind : unsigned {
   kAsks = 1,     // tells of no error of earlier work
@@ -183,8 +184,9 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t &config, const void *kernel,
       return cudaErrorInvalidValue;
     if (device_of(config.stream) != device_now)
       return cudaErrorInvalidResourceHandle;
-    if (threads == kWarp)
-      count("a block of one warp");
+    count((std::to_string(threads) + " threads, " + std::to_string(config.dynamicSmemBytes) +
+           " bytes of shared memory")
+              .c_str());
     Kernel launch;
     launch.blocks = blocks;
     launch.threads = threads;
