@@ -33,7 +33,7 @@ FAULTS = {
         "      f(i);\n    team_.sync();\n  }\n  // f(i, j) for all entries.",
         "      f(i);\n  }\n  // f(i, j) for all entries.",
         "fused.cu",
-        "cudaErrorIllegalAddress",
+        "cudaErrorIllegalAddress|diverged|wrong results",
     ),
     "a barrier less in a sum": (
         "cuda/team.cuh",
@@ -55,7 +55,7 @@ FAULTS = {
         "      team_.warp_sync();\n    }\n    for (int i = begin + row; i < end; i += down)",
         "    }\n    for (int i = begin + row; i < end; i += down)",
         "fused.cu",
-        "wrong results",
+        "wrong results|beyond memory",
     ),
     "a column further": (
         "team/iterate.hpp",
