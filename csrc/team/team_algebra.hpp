@@ -356,9 +356,8 @@ private:
             c_(end + i, end + j) -= sum;
         },
         true);
-    product(end, rest, size, t_.from(0, begin), right, [&](int i, int j, T sum) {
-      t_(i, end + j) = i < begin ? t_(i, end + j) + sum : sum;
-    });
+    product(end, rest, size, t_.from(0, begin), right,
+            [&](int i, int j, T sum) { t_(i, end + j) = i < begin ? t_(i, end + j) + sum : sum; });
   }
 
   // The factor in c_ becomes L', whose rows are turned. A pair is the work of neighbouring lanes.

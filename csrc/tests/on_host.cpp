@@ -50,11 +50,15 @@ struct HostTeam {
   int size() const { return shared ? shared->size : 1; }
   int spread() const { return kSpread; }
   bool leads() const { return number == 0; }
-  void warp_sync() const { warp_waits += number == 0 ? 1 : 0; }
+  void warp_sync() const {
+    if (number == 0)
+      ++warp_waits;
+  }
   inline static std::uint64_t waits = 0, warp_waits = 0;
   bool warp_any(bool x) const { return x; }
   void sync() const {
-    waits += number == 0 ? 1 : 0;
+    if (number == 0)
+      ++waits;
     if (shared)
       shared->wait();
   }

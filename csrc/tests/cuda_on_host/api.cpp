@@ -16,8 +16,8 @@ thread_local int device_now = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t lasting[kDevices];
 unsigned resets_of[kDevices];
-std::map<std::pair<int, const void *>, int> allowed,
-    preferred; // shared memory of a kernel on a device
+// Shared memory of a kernel on a device: what it may have, and what it prefers.
+std::map<std::pair<int, const void *>, int> allowed, preferred;
 
 enum Kind : unsigned {
   kAsks = 1,     // tells of no error of earlier work
