@@ -15,6 +15,8 @@ using Limits = py::array_t<double, py::array::c_style>;
 splic::Algorithm algorithm_of(const std::string &name) {
   if (name == "fused")
     return splic::Algorithm::fused;
+  if (name == "tiled")
+    return splic::Algorithm::tiled;
   if (name == "cusolver")
     return splic::Algorithm::cusolver;
   throw py::value_error("unknown algorithm " + name);

@@ -17,7 +17,7 @@ constexpr std::size_t kAlign = 256;
 struct Batch {
   Problem problem;
   Launch launch;
-  StepMemory memory;
+  LibraryMemory memory;
 };
 
 // Each step is a function of the steps of one matrix. Those with kAlone have a block to a
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
     } else if constexpr (step == Step::guard) {
       steps.guard();
     } else if constexpr (step == Step::take) {
-      steps.take_triplets(t, record);
+      steps.take_triplets(t == 0, record);
     } else if constexpr (step == Step::finish) {
       steps.finish(pass, t, record);
     } else {
@@ -127,6 +127,7 @@ public:
   }
   void load() { step<Step::load>(0, 0); }
   void start(int pass) { step<Step::start>(pass, 0); }
+  void find(const Moment &moment) { find_by_library(*this, moment); }
   void square() { step<Step::square>(0, 0); }
   void guard() { step<Step::guard>(0, 0); }
   void decompose() {
@@ -134,7 +135,7 @@ public:
                      batch_.launch.count, batch_.launch.workspace + parts_.solver,
                      parts_.solver_bytes);
   }
-  void take_triplets(int t) { step<Step::take>(0, t); }
+  void take_triplets(bool first) { step<Step::take>(0, first ? 0 : 1); }
   void project() { step<Step::project>(0, 0); }
   void sides() { step<Step::sides>(0, 0); }
   void advance() { step<Step::advance>(0, 0); }

@@ -38,6 +38,18 @@ std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, in
 cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size_t shared_limit,
                          cudaStream_t stream);
 
+// ---- tiled.cu: many blocks complete a matrix, in steps ----
+
+// Device memory for `count` matrices; blocks of a step to a matrix, at most.
+std::size_t tiled_workspace(const Problem &problem, std::size_t shared_limit, int count);
+int tiled_blocks(const Problem &problem);
+
+// Throws CudaError. Asynchronous on the stream.
+void launch_tiled(const Problem &problem, const Launch &launch, std::size_t shared_limit,
+                  cudaStream_t stream);
+
+// ---- fused.cu as well ----
+
 // target = mean over `streams` results of each plane, from sums.
 cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream);
 

@@ -5,7 +5,7 @@
 
 namespace splic {
 
-enum class Algorithm { fused, cusolver };
+enum class Algorithm { fused, tiled, cusolver };
 
 // Makes a device current, and at the end the one before.
 class DeviceGuard {

@@ -57,6 +57,7 @@ __device__ inline unsigned char *launch_shared() {
 // What teams of whole warps have in common.
 struct Warps {
   static constexpr int kLanes = 32;
+  static constexpr bool kTiles = false;
 
   __host__ __device__ void warp_sync() const {
 #if defined(__CUDA_ARCH__)
@@ -139,6 +140,39 @@ struct GridTeam : Warps {
   __host__ __device__ int size() const { return count; }
   __host__ __device__ int spread() const { return count; }
   __host__ __device__ void sync() const {}
+};
+
+// The threads of several blocks that share a matrix and have a tile of each product; a block waits
+// within one alone.
+constexpr std::size_t kTileScratchBytes = Tile::kThreads / 32 * sizeof(double);
+struct TileTeam : Warps {
+  static constexpr bool kTiles = true;
+  int own = 0, count = 1; // the block's tile, and of how many
+
+  __host__ __device__ int number() const { return own; }
+  __host__ __device__ int thread() const {
+#if defined(__CUDA_ARCH__)
+    return static_cast<int>(threadIdx.x);
+#else
+    return 0;
+#endif
+  }
+  __host__ __device__ int rank() const { return own * Tile::kThreads + thread(); }
+  __host__ __device__ int size() const { return count * Tile::kThreads; }
+  __host__ __device__ void sync() const {}
+  __host__ __device__ void barrier() const {
+#if defined(__CUDA_ARCH__)
+    __syncthreads();
+#endif
+  }
+  // (Asked for where it is used: nvcc then knows that it is shared memory.)
+  __host__ __device__ unsigned char *memory() const {
+#if defined(__CUDA_ARCH__)
+    return launch_shared() + kTileScratchBytes;
+#else
+    return nullptr;
+#endif
+  }
 };
 
 // What item `place` of a launch is.

@@ -6,60 +6,14 @@
 // threads wait for each other alone. A team has rank(), size(), sync(), sum(x), maximum(x); a
 // warp kLanes threads, leads() (whether this is the first), warp_sync(), warp_any(x), and
 // shuffle_xor(x, bits) if there are more than one; and spread(), the tiles that a product should be
-// cut into so that all have work.
+// cut into so that all have work. Or kTiles says that products are those of tile.hpp.
 #pragma once
 
 #include "splic/effort.hpp"
 #include "splic/rotation.hpp"
+#include "team/tile.hpp"
 
 namespace splic {
-
-template <class T> SPLIC_HD T multiply_add(T a, T b, T c) {
-#if defined(__CUDA_ARCH__)
-  return ::fma(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-SPLIC_HD float square_root(float a) { return __builtin_sqrtf(a); }
-SPLIC_HD double square_root(double a) { return __builtin_sqrt(a); }
-// Good to two units in the last place.
-SPLIC_HD float inverse_square_root(float a) {
-#if defined(__CUDA_ARCH__)
-  return ::rsqrtf(a);
-#else
-  return 1.0f / square_root(a);
-#endif
-}
-SPLIC_HD double inverse_square_root(double a) {
-#if defined(__CUDA_ARCH__)
-  return ::rsqrt(a);
-#else
-  return 1.0 / square_root(a);
-#endif
-}
-
-// A matrix in memory: entry (i, j) at p[i * row + j * col].
-template <class T> struct Grid {
-  T *p;
-  int row, col;
-  SPLIC_INLINE T &operator()(int i, int j) const { return p[i * row + j * col]; }
-  SPLIC_INLINE Grid transposed() const { return {p, col, row}; }
-  SPLIC_INLINE Grid from(int i, int j) const { return {&(*this)(i, j), row, col}; }
-};
-
-// The operations of a rotation on numbers.
-template <class T> struct TeamOps {
-  using Element = T;
-  using Number = T;
-  using Mask = bool;
-  static SPLIC_INLINE T select(bool m, T a, T b) { return m ? a : b; }
-  static SPLIC_INLINE T root(T a) { return square_root(a); }
-  static SPLIC_INLINE T inverse_root(T a) { return inverse_square_root(a); }
-  static SPLIC_INLINE T multiply_add(T a, T b, T c) { return splic::multiply_add(a, b, c); }
-  static SPLIC_INLINE T number(double x) { return static_cast<T>(x); }
-  static SPLIC_INLINE T half_to_the(T n) { return splic::half_to_the(n); }
-};
 
 // The k x k problems share their matrices: C comes in; T, or eigenvectors in C, go out.
 template <class T, class Team> class TeamAlgebra {
@@ -95,9 +49,13 @@ protected:
     used_ += (count * sizeof(E) + 15) / 16 * 16;
     return p;
   }
-  // Rows of odd length: those of a column lie in different banks.
+  // The length of rows in memory. Odd: those of a column lie in different banks. Or, in device
+  // memory that all go through row by row, whole sectors.
+  SPLIC_INLINE int row_of(int columns) const {
+    return sectors_ ? (columns + 7) / 8 * 8 : columns | 1;
+  }
   SPLIC_INLINE Grid<T> take_grid(int rows, int columns) {
-    const int row = columns | 1;
+    const int row = row_of(columns);
     return {take<T>(static_cast<std::size_t>(rows) * row), row, 1};
   }
 
@@ -113,11 +71,20 @@ protected:
   }
 
   // epilogue(i, j, sum over l < depth of a(i, l) b(l, j)), summed up in S; upper: for i <= j alone
-  // (and perhaps others). Where there are few tiles, neighbouring lanes share the depth of one, add
-  // up and share out its entries.
+  // (and perhaps others).
   template <class S = T, class F>
   SPLIC_INLINE void product(int rows, int columns, int depth, Grid<T> a, Grid<T> b,
                             const F &epilogue, bool upper = false) {
+    if constexpr (Team::kTiles)
+      tile_product<S>(team_, rows, columns, depth, a, b, epilogue, upper);
+    else
+      product_of_team<S>(rows, columns, depth, a, b, epilogue, upper);
+  }
+  // Where there are few tiles, neighbouring lanes share the depth of one, add up and share out its
+  // entries.
+  template <class S, class F>
+  SPLIC_INLINE void product_of_team(int rows, int columns, int depth, Grid<T> a, Grid<T> b,
+                                    const F &epilogue, bool upper) {
     const int across = (columns + kTile - 1) / kTile, down = (rows + kTile - 1) / kTile;
     const int tiles = upper ? across * (across + 1) / 2 : across * down;
     int slices = 1, shift = 0;
@@ -475,7 +442,7 @@ private:
 protected:
   Team team_;
   // Not a test of the memory for null, behind which nvcc no longer knows that it is shared.
-  bool counts_ = false;
+  bool counts_ = false, sectors_ = false;
   unsigned char *memory_ = nullptr;
   std::size_t used_ = 0;
   Grid<T> c_, t_;

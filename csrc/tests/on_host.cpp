@@ -44,6 +44,7 @@ constexpr int kSpread = 128; // tiles of a product, for any team: results are th
 
 struct HostTeam {
   static constexpr int kLanes = 1; // of a warp
+  static constexpr bool kTiles = false;
   int number = 0;
   Shared *shared = nullptr;
   int rank() const { return number; }
@@ -94,6 +95,7 @@ template <class F> void together(int size, const F &f) {
 // Threads of several blocks, which cannot wait for each other.
 struct LooseTeam {
   static constexpr int kLanes = 1;
+  static constexpr bool kTiles = false;
   int number = 0, count = 1;
   int spread() const { return kSpread; }
   int rank() const { return number; }
@@ -140,6 +142,7 @@ public:
   void start(int pass) {
     alone([&](auto &steps, std::int64_t) { steps.start(pass); });
   }
+  void find(const splic::Moment &moment) { splic::find_by_library(*this, moment); }
   void square() {
     shared([](auto &steps, int) { steps.square(); });
   }
@@ -152,8 +155,8 @@ public:
       failed_[i] = int(i) == batch_.failing ? 7 : 0;
     }
   }
-  void take_triplets(int t) {
-    alone([&](auto &steps, std::int64_t i) { steps.take_triplets(t, &records_[i]); });
+  void take_triplets(bool first) {
+    alone([&](auto &steps, std::int64_t i) { steps.take_triplets(first, &records_[i]); });
   }
   void project() {
     shared([](auto &steps, int) { steps.project(); });
@@ -205,7 +208,7 @@ private:
   std::vector<splic::StepState> states_;
   std::vector<double> arrays_, squares_, values_, changes_;
   std::vector<std::int32_t> failed_;
-  splic::StepMemory memory_;
+  splic::LibraryMemory memory_;
 };
 
 template <class T> void complete(const HostBatch &batch) {
