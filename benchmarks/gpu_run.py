@@ -321,7 +321,7 @@ class Run:
     def algorithms(self, tool: str) -> list[str]:
         """Return what is checked: racecheck takes long, and looks at what has shared memory."""
         known = isinstance(self.module.get("cusolver"), dict) and tool != "racecheck"
-        return ["quick"] * self.quick + ["fused"] + ["cusolver"] * known
+        return ["quick"] * self.quick + ["fused", "tiled"] + ["cusolver"] * known
 
     def correct(self, limit: float) -> str:
         chosen = self.algorithms("")

@@ -1,6 +1,6 @@
 """Small completions that reach all CUDA kernels, to be run under compute-sanitizer.
 
-compute-sanitizer --tool memcheck python benchmarks/sanitize.py [quick] [fused] [cusolver]
+compute-sanitizer --tool memcheck python benchmarks/sanitize.py [quick] [fused] [tiled] [cusolver]
 
 It fails where a result is far from that of the reference.
 """
@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     far, quick = 0, "quick" in words
     algorithms = [word for word in words if word != "quick"]
     rng = np.random.default_rng(0)
-    for algorithm in algorithms or ["fused", "cusolver"]:
+    for algorithm in algorithms or ["fused", "tiled", "cusolver"]:
         for shape, dtype, changes in CASES[:6:4] if quick else CASES:
             values = rng.random(shape)
             batch = (255 * values if dtype == "uint8" else values).astype(dtype)

@@ -18,7 +18,17 @@ struct Batch {
 };
 
 // Steps with a block to a matrix.
-enum class Alone { load, start, factorise, factorise_left, diagonalise, judge, conclude, finish, store };
+enum class Alone {
+  load,
+  start,
+  factorise,
+  factorise_left,
+  diagonalise,
+  judge,
+  conclude,
+  finish,
+  store
+};
 
 template <class T, Alone step>
 __global__ void __launch_bounds__(kMostThreads)
@@ -58,8 +68,20 @@ __global__ void __launch_bounds__(kMostThreads)
 
 // Steps that blocks share; all but one are a product, of which each has a tile.
 enum class Shared {
-  square, apply, apply_back, square_basis, make_basis, project, square_projected, turn_left,
-  turn_rest, square_left, make_left, right, sides, advance
+  square,
+  apply,
+  apply_back,
+  square_basis,
+  make_basis,
+  project,
+  square_projected,
+  turn_left,
+  turn_rest,
+  square_left,
+  make_left,
+  right,
+  sides,
+  advance
 };
 
 template <class T, Shared step>
@@ -114,8 +136,8 @@ struct Parts {
     const Geometry g(problem);
     const auto items = static_cast<std::size_t>(count);
     const bool wide = problem.dtype == DType::f64;
-    stride = wide ? Tiled<double, BlockTeam>::bytes(problem)
-                  : Tiled<float, BlockTeam>::bytes(problem);
+    stride =
+        wide ? Tiled<double, BlockTeam>::bytes(problem) : Tiled<float, BlockTeam>::bytes(problem);
     small_stride = wide ? Tiled<double, BlockTeam>::small_bytes(problem)
                         : Tiled<float, BlockTeam>::small_bytes(problem);
     tiles = Tile::count(g.m, g.n);
@@ -221,8 +243,8 @@ private:
           "completion kernel");
   }
   template <Shared which> void shared(int tiles) const {
-    check(launch(shared_kernel<T, which>, std::int64_t{batch_.launch.count} * tiles,
-                 Tile::kThreads, kTileScratchBytes + Tile::bytes<T>, stream_, batch_, at_, tiles),
+    check(launch(shared_kernel<T, which>, std::int64_t{batch_.launch.count} * tiles, Tile::kThreads,
+                 kTileScratchBytes + Tile::bytes<T>, stream_, batch_, at_, tiles),
           "completion kernel");
   }
   template <Shared which> void product(int rows, int columns) const {

@@ -1,9 +1,9 @@
-// The block iteration of the CPU solver (csrc/cpu/triplets.hpp) on one matrix: its phases, and their
-// order.
+// The block iteration of the CPU solver (csrc/cpu/triplets.hpp) on one matrix: its phases, and
+// their order.
 //
-// Each phase is a product, or a small problem. A team of threads that share fast memory goes through
-// them in turn (search()); or each is a kernel of its own, in which many blocks have a tile of the
-// product each (team/tiled.hpp).
+// Each phase is a product, or a small problem. A team of threads that share fast memory goes
+// through them in turn (search()); or each is a kernel of its own, in which many blocks have a tile
+// of the product each (team/tiled.hpp).
 #pragma once
 
 #include "team/iterate.hpp"
@@ -148,9 +148,7 @@ protected:
   }
 
   SPLIC_INLINE void square_matrix() { gram(g_.m, g_.n, x_, b_); }
-  SPLIC_INLINE void apply_matrix(int k, Grid<T> from) {
-    product(g_.m, k, g_.n, x_, from, w_);
-  }
+  SPLIC_INLINE void apply_matrix(int k, Grid<T> from) { product(g_.m, k, g_.n, x_, from, w_); }
   // product_ = (X'X - shift) from, by X'X or from W = X from.
   SPLIC_INLINE void apply_square(int k, int step, int steps, Grid<T> from, bool by_square) {
     const T shift = theta_[k - 1] * shares_[steps * kColdApplications + step];
@@ -193,9 +191,7 @@ protected:
             [&](int j, int p, T sum) { start_(j, r_ + p) = sum; });
   }
   SPLIC_INLINE void multiply_kept() { product(g_.m, r_, r_, u_, t_, kept_); }
-  SPLIC_INLINE void multiply_right() {
-    product(r_, g_.n, g_.m, kept_.transposed(), x_, right_);
-  }
+  SPLIC_INLINE void multiply_right() { product(r_, g_.n, g_.m, kept_.transposed(), x_, right_); }
 
   // ---- phases: the test ----
 

@@ -1,5 +1,5 @@
-// A completion in steps for a batch of matrices, one for each phase of Algorithm 1: what all ways to
-// decompose a matrix have in common.
+// A completion in steps for a batch of matrices, one for each phase of Algorithm 1: what all ways
+// to decompose a matrix have in common.
 //
 // Between two steps all threads of all teams wait for each other (the end of a CUDA kernel). A step
 // marked "alone" is for one team to a matrix; in the others the threads of several blocks share it,

@@ -17,10 +17,10 @@ struct LibraryMemory : StepMemory {
 
 template <class T, class Team> class Stepwise : public Steps<T, Team, Iterate<T, Team>> {
   using Base = Steps<T, Team, Iterate<T, Team>>;
-  using Base::used_, Base::memory_, Base::state_;
   using Base::problem_, Base::g_, Base::r_, Base::x_, Base::left_, Base::kept_, Base::right_;
   using Base::take_grid, Base::each, Base::for_each_entry, Base::product;
   using Base::team_, Base::theta_, Base::factor_, Base::bits_;
+  using Base::used_, Base::memory_, Base::state_;
 
 public:
   // Bytes of the arrays of a matrix.

@@ -16,8 +16,7 @@ struct Tile {
   static constexpr int kThreads = kRows * kColumns / (kOwn * kOwn);
   // Longer rows than that, for the banks; of whole quadruples.
   static constexpr int kLeft = kRows + 4, kRight = kColumns + 4;
-  template <class T>
-  static constexpr std::size_t bytes = 2 * kDepth * (kLeft + kRight) * sizeof(T);
+  template <class T> static constexpr std::size_t bytes = 2 * kDepth * (kLeft + kRight) * sizeof(T);
 
   SPLIC_INLINE static int across(int columns) { return (columns + kColumns - 1) / kColumns; }
   // In a result.

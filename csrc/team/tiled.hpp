@@ -27,17 +27,16 @@ struct TiledMemory : StepMemory {
 // What a step is told besides: where in the search it stands.
 struct SearchStep {
   Moment moment = {0, 0, 0, 0};
-  int k = 0;                        // vectors
+  int k = 0;                         // vectors
   int step = 0, steps = 0, time = 0; // as in refine()
-  int repeat = 0;                   // searches before this one
+  int repeat = 0;                    // searches before this one
 };
 
 // Searches whose steps are taken for all matrices, the first one included. What a matrix needs
 // beyond that is left to one team.
 SPLIC_HD int shared_searches(const Moment &moment) { return moment.cold() ? 3 : 2; }
 
-template <class T, class Team>
-class Tiled : public Steps<T, Team, BlockIteration<T, Team>> {
+template <class T, class Team> class Tiled : public Steps<T, Team, BlockIteration<T, Team>> {
   using Base = Steps<T, Team, BlockIteration<T, Team>>;
   using Algebra = TeamAlgebra<T, Team>;
   using Base::c_, Base::t_, Base::theta_, Base::team_, Base::state_;
@@ -233,7 +232,8 @@ private:
   SearchState *search_ = nullptr;
 };
 
-// The steps of a runner that find the triplets: it has those above, and takes each for all matrices.
+// The steps of a runner that find the triplets: it has those above, and takes each for all
+// matrices.
 template <class Runner> void find_by_tiles(Runner &runner, const Moment &moment) {
   const BlockSizes &sizes = runner.sizes();
   const int k = sizes.vectors(moment), searches = k == sizes.g.n ? 1 : shared_searches(moment);

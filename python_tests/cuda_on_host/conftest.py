@@ -32,6 +32,7 @@ class Kernel(NamedTuple):
 KERNELS = (
     Kernel("block", "fused", 8),
     Kernel("warp", "fused", 32),
+    Kernel("tiled", "tiled", 8),
     Kernel("cusolver", "cusolver", 8),
 )
 

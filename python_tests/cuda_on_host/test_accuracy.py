@@ -1,4 +1,4 @@
-"""Spectra that are hard to follow, by the kernel of a block a matrix, with the CPU's bounds."""
+"""Spectra that are hard to follow, by the block iteration of each kernel, with the CPU's bounds."""
 
 from __future__ import annotations
 
@@ -37,24 +37,26 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize("algorithm", ["fused", "tiled"])
 @pytest.mark.parametrize("dtype", MEAN)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_hard_spectra(complete, reference, name, kind, dtype):
+def test_hard_spectra(complete, reference, name, kind, dtype, algorithm):
     shape, changes = SHAPES[name]
     make, more = KINDS[kind]
     options = SolverOptions(**{"max_iterations": 14, **changes, **more})
     images = make(shape)
     expected = reference(images, options=options, seed=3)
-    options = options.replace(algorithm="fused")
+    options = options.replace(algorithm=algorithm)
     result = complete(images.astype(dtype), options=options, seed=3)
     assert np.abs(result - expected).mean() <= MEAN[dtype]
 
 
+@pytest.mark.parametrize("algorithm", ["fused", "tiled"])
 @pytest.mark.parametrize("name", ["28", "64"])
-def test_results_do_not_depend_on_the_batch(complete, name):
+def test_results_do_not_depend_on_the_batch(complete, name, algorithm):
     shape, changes = SHAPES[name]
-    options = SolverOptions(**{**changes, "max_iterations": 2, "algorithm": "fused"})
+    options = SolverOptions(**{**changes, "max_iterations": 2, "algorithm": algorithm})
     images = smooth((3, *shape[1:])).astype(np.float32)
     together = complete(images, options=options, seed=3)
     np.testing.assert_array_equal(complete(images, options=options, seed=3), together)

@@ -333,8 +333,9 @@ def test_arrays_on_several_devices(cupy):
 
 
 @pytest.mark.parametrize("n_masks", [1, 3])
-def test_a_graph(cupy, runtime, n_masks):
-    options = QUICK.replace(n_masks=n_masks)
+@pytest.mark.parametrize("algorithm", ["fused", "tiled"])
+def test_a_graph(cupy, runtime, algorithm, n_masks):
+    options = QUICK.replace(n_masks=n_masks, algorithm=algorithm)
     first, second = (wavy(SHAPE, seed=k) for k in (1, 2))
     expected = [
         splic_ext.complete(cupy.ndarray(values), options=options, seed=4).numpy()

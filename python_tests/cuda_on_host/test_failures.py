@@ -138,6 +138,7 @@ def fresh(run_python):
     [
         ("cusolver", 6, "cusolverDnCreateParams"),
         ("fused", 6, "cudaFuncSetAttribute"),
+        ("tiled", 6, "cudaFuncSetAttribute"),
         ("fused", 32, "cudaFuncSetAttribute"),
         ("fused", 70, "cudaFuncSetAttribute"),
     ],
@@ -153,7 +154,7 @@ algorithm = {algorithm!r}
 splic_ext.backend_info()
 names = []
 for at in range(1, 500):
-    if algorithm == "fused":
+    if algorithm != "cusolver":
         runtime.call("cudaDeviceReset")  # what kernels may use is theirs no more
     runtime.fail(at)
     try:

@@ -22,8 +22,8 @@ from helpers.cuda import wavy
 from splic_ext import SolverOptions
 
 OPTIONS = SolverOptions(max_iterations=3)
-#: Of images for the kernel of a block a matrix, and for that of a warp.
-SHAPES = ((3, 1, 9, 9), (2, 3, 32, 32))
+#: Of images for the kernel of a block a matrix, and for that of a warp; the last takes block iterations.
+SHAPES = ((3, 1, 9, 9), (2, 3, 32, 32), (1, 1, 18, 22))
 
 #: Name -> file, what stands there, what is put in its place, the unit that is compiled anew, and
 #: what must be said.
@@ -179,6 +179,41 @@ FAULTS = {
         "warp.cu",
         "wrong results",
     ),
+    "a barrier less in a tile": (
+        "team/tile.hpp",
+        "    team.barrier();\n",
+        "",
+        "tiled.cu",
+        "wrong results|diverged",
+    ),
+    "a row further in a tile": (
+        "team/tile.hpp",
+        "own_left[l * Tile::kLeft + i] = next_left[q];",
+        "own_left[l * Tile::kLeft + i + 1] = next_left[q];",
+        "tiled.cu",
+        "wrong results|diverged",
+    ),
+    "a tile with less shared memory": (
+        "cuda/tiled.cu",
+        "kTileScratchBytes + Tile::bytes<T>, stream_",
+        "Tile::bytes<T> - 1024, stream_",
+        "tiled.cu",
+        "an access beyond the shared memory",
+    ),
+    "tiles of one matrix taken for all": (
+        "cuda/tiled.cu",
+        "matrix(batch.problem, team, batch.memory, blockIdx.x / tiles);",
+        "matrix(batch.problem, team, batch.memory, 0);",
+        "tiled.cu",
+        "wrong results|diverged",
+    ),
+    "a search that is not begun anew": (
+        "team/tiled.hpp",
+        "      state_->delta = static_cast<double>(delta);\n    begin_search();",
+        "      state_->delta = static_cast<double>(delta);",
+        "tiled.cu",
+        "wrong results|diverged",
+    ),
     "a warp with a piece less of shared memory": (
         "cuda/warp.cu",
         "batch.count, kWarp, Solver<Q, R>::kBytes, stream",
@@ -217,7 +252,8 @@ from splic_ext import SolverOptions
 options = SolverOptions.from_dict({options!r})
 expected = np.load({expected!r})
 cases = [(*case, "fused") for case in expected.items()]
-cases.append((*list(expected.items())[0], "cusolver"))
+small, _, iterated = expected.items()
+cases += [(*small, "tiled"), (*iterated, "tiled"), (*small, "cusolver")]
 found = []
 for seed in range(4):
     runtime.seed(seed)
