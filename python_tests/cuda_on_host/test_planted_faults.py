@@ -22,7 +22,7 @@ from helpers.cuda import wavy
 from splic_ext import SolverOptions
 
 OPTIONS = SolverOptions(max_iterations=3)
-#: Of images for the kernel of a block a matrix, and for that of a warp; the last takes block iterations.
+#: Images for the kernel of a block a matrix, for that of a warp, and for one with more iterations.
 SHAPES = ((3, 1, 9, 9), (2, 3, 32, 32), (1, 1, 18, 22))
 
 #: Name -> file, what stands there, what is put in its place, the unit that is compiled anew, and
