@@ -35,65 +35,61 @@ template <class T> struct alignas(16) Quadruple {
 // This thread's part of the tile at (i0, j0) of a(i, l) b(l, j), summed up over l < depth in that
 // order. Compiled once for all products. What lies outside of the matrices counts as 0.
 template <class T, class Team>
-SPLIC_HD SPLIC_NOINLINE void sum_tile(const Team &team, int i0, int j0, int rows, int columns,
-                                      int depth, const Grid<T> &a, const Grid<T> &b, T *sums) {
-  constexpr int kOwn = Tile::kOwn, kDepth = Tile::kDepth;
-  constexpr int kLefts = Tile::kRows * kDepth / Tile::kThreads;
-  constexpr int kRights = Tile::kColumns * kDepth / Tile::kThreads;
+SPLIC_HD SPLIC_NOINLINE void sum_tile(Team team, int i0, int j0, int rows, int columns, int depth,
+                                      Grid<T> a, Grid<T> b, T *sums) {
+  constexpr int kOwn = Tile::kOwn, kDepth = Tile::kDepth, kThreads = Tile::kThreads;
+  constexpr int kLefts = Tile::kRows * kDepth / kThreads;
+  constexpr int kRights = Tile::kColumns * kDepth / kThreads;
   T *const left = reinterpret_cast<T *>(team.memory());
   T *const right = left + 2 * kDepth * Tile::kLeft;
   const int thread = team.thread(), row = Tile::row(thread), column = Tile::column(thread);
-  const bool tall = a.row == 1; // neighbours in memory are those of a column
+  // What a thread brings into a slab: entries of A, the first one and the way from one to the next,
+  // so that threads that are neighbours read neighbours in memory; and of B.
+  const bool tall = a.row == 1;
+  const int i = tall ? thread % Tile::kRows : thread / kDepth;
+  const int l = tall ? thread / Tile::kRows : thread % kDepth;
+  const int down = tall ? 0 : kThreads / kDepth, on = tall ? kThreads / Tile::kRows : 0;
+  const int j = thread % Tile::kColumns, k = thread / Tile::kColumns;
+  constexpr int kOn = kThreads / Tile::kColumns;
+  const T *const from_a = &a(i0 + i, l), *const from_b = &b(k, j0 + j);
+  const int jump = down * a.row + on * a.col, jump_to = down + on * Tile::kLeft;
   T next_left[kLefts], next_right[kRights], sum[kOwn][kOwn];
 #pragma unroll
   for (int e = 0; e < kOwn * kOwn; ++e)
     sum[e / kOwn][e % kOwn] = T(0);
-  const auto place = [&](int e, int &i, int &l) {
-    i = tall ? e % Tile::kRows : e / kDepth;
-    l = tall ? e / Tile::kRows : e % kDepth;
-  };
   const auto fetch = [&](int first) {
+    const T *const pa = from_a + first * a.col, *const pb = from_b + first * b.row;
 #pragma unroll
-    for (int q = 0; q < kLefts; ++q) {
-      int i, l;
-      place(thread + q * Tile::kThreads, i, l);
-      next_left[q] = i0 + i < rows && first + l < depth ? a(i0 + i, first + l) : T(0);
-    }
+    for (int q = 0; q < kLefts; ++q)
+      next_left[q] = i0 + i + q * down < rows && first + l + q * on < depth ? pa[q * jump] : T(0);
 #pragma unroll
-    for (int q = 0; q < kRights; ++q) {
-      const int e = thread + q * Tile::kThreads, j = e % Tile::kColumns, l = e / Tile::kColumns;
-      next_right[q] = j0 + j < columns && first + l < depth ? b(first + l, j0 + j) : T(0);
-    }
+    for (int q = 0; q < kRights; ++q)
+      next_right[q] = j0 + j < columns && first + k + q * kOn < depth ? pb[q * kOn * b.row] : T(0);
   };
   fetch(0);
-  // Two slabs in turn: who writes one has seen all behind the barrier after which it was read.
+  // Two slabs in turn: who writes one has passed the barrier behind which nobody reads it.
 #pragma unroll 1
   for (int first = 0, turn = 0; first < depth; first += kDepth, turn ^= 1) {
     T *const own_left = left + turn * kDepth * Tile::kLeft;
     T *const own_right = right + turn * kDepth * Tile::kRight;
 #pragma unroll
-    for (int q = 0; q < kLefts; ++q) {
-      int i, l;
-      place(thread + q * Tile::kThreads, i, l);
-      own_left[l * Tile::kLeft + i] = next_left[q];
-    }
+    for (int q = 0; q < kLefts; ++q)
+      own_left[l * Tile::kLeft + i + q * jump_to] = next_left[q];
 #pragma unroll
-    for (int q = 0; q < kRights; ++q) {
-      const int e = thread + q * Tile::kThreads;
-      own_right[e / Tile::kColumns * Tile::kRight + e % Tile::kColumns] = next_right[q];
-    }
+    for (int q = 0; q < kRights; ++q)
+      own_right[(k + q * kOn) * Tile::kRight + j] = next_right[q];
     team.barrier();
     if (first + kDepth < depth)
       fetch(first + kDepth);
 #pragma unroll 4
-    for (int l = 0; l < kDepth; ++l) {
-      const auto u = *reinterpret_cast<const Quadruple<T> *>(own_left + l * Tile::kLeft + row);
-      const auto v = *reinterpret_cast<const Quadruple<T> *>(own_right + l * Tile::kRight + column);
+    for (int d = 0; d < kDepth; ++d) {
+      const auto u = *reinterpret_cast<const Quadruple<T> *>(own_left + d * Tile::kLeft + row);
+      const auto v = *reinterpret_cast<const Quadruple<T> *>(own_right + d * Tile::kRight + column);
 #pragma unroll
-      for (int i = 0; i < kOwn; ++i)
+      for (int x = 0; x < kOwn; ++x)
 #pragma unroll
-        for (int j = 0; j < kOwn; ++j)
-          sum[i][j] = multiply_add(u.x[i], v.x[j], sum[i][j]);
+        for (int y = 0; y < kOwn; ++y)
+          sum[x][y] = multiply_add(u.x[x], v.x[y], sum[x][y]);
     }
   }
 #pragma unroll

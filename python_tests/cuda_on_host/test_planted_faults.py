@@ -188,8 +188,8 @@ FAULTS = {
     ),
     "a row further in a tile": (
         "team/tile.hpp",
-        "own_left[l * Tile::kLeft + i] = next_left[q];",
-        "own_left[l * Tile::kLeft + i + 1] = next_left[q];",
+        "own_left[l * Tile::kLeft + i + q * jump_to] = next_left[q];",
+        "own_left[l * Tile::kLeft + i + 1 + q * jump_to] = next_left[q];",
         "tiled.cu",
         "wrong results|diverged",
     ),
