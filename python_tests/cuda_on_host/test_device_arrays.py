@@ -31,7 +31,7 @@ def put(request, cupy, runtime):
 @pytest.mark.parametrize(("channels", "n_masks"), [("stacked", 1), ("stacked", 3), ("separate", 2)])
 def test_arrays_on_the_device(complete, put, channels, n_masks, kernel):
     options = QUICK.replace(channels=channels, n_masks=n_masks, algorithm=kernel.algorithm)
-    for dtype in ("float32", "float64"):
+    for dtype in kernel.dtypes:
         values = wavy(kernel.shape(SHAPE), dtype)
         batch = put(values)
         result = splic_ext.complete(batch, options=options, seed=3)
