@@ -34,6 +34,11 @@ def install(place=None):
     """Load the module as `splic_ext._cuda`, and have it find the stand-in for cuSOLVER."""
     place = Path(place or folder())
     (path,) = place.glob("_cuda*.so")
+    if hasattr(sys.modules.get("splic_ext._cuda"), "status"):
+        raise RuntimeError(
+            f"{sys.modules['splic_ext._cuda'].__file__} is loaded, and a process has room for one "
+            "CUDA module; take an installation that was built with SPLIC_CUDA=OFF"
+        )
     spec = importlib.util.spec_from_file_location("splic_ext._cuda", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
