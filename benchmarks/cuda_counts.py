@@ -6,6 +6,7 @@
 
 Each part of the kernel of one warp a matrix carries a mark. How often a part runs is counted on the
 host, on images with the statistics of photographs; what it is made of is read off the machine code.
+Of the kernel of a block a matrix the host counts how often threads wait for each other.
 ``--check`` fails where a kernel takes more than a tenth more instructions, registers or memory than
 the committed table says, or misses the least that is asked for. Needs nvcc, a C++ compiler,
 and cuobjdump, of the toolkit or of the wheel ``nvidia-cuda-cuobjdump``.
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,15 @@ KERNELS: dict[str, dict[str, Any]] = {
     "32 x 32, rank 12": {"q": 1, "rank": 12, "matrices": 3},
 }
 IMAGES, ITERATIONS, PASSES = 4, 56, 2
+
+#: Matrices of the kernel of a block a matrix: channels that are stacked, side, rank.
+BLOCKS: dict[str, tuple[int, int, int]] = {
+    "28 x 28": (1, 28, 7),
+    "96 x 32": (3, 32, 9),
+    "64 x 64": (1, 64, 16),
+    "192 x 64": (3, 64, 16),
+    "112 x 112": (1, 112, 28),
+}
 
 #: Of a multiprocessor: how many there are, cycles a second at the clock that the vendor names for
 #: bursts, bytes of shared memory, warp instructions of FP32 that its four parts take in a cycle.
@@ -98,41 +109,60 @@ def places() -> dict[str, range]:
     return {name: range(128 * number, 128 * (number + 1)) for number, name in enumerate(found)}
 
 
-def photographs(count: int, seed: int = 0) -> np.ndarray:
-    """Return (count, 3, 32, 32) images whose amplitudes fall as 1 / f, as those of photographs."""
+def photographs(count: int, channels: int = 3, side: int = 32, seed: int = 0) -> np.ndarray:
+    """Return square images whose amplitudes fall as 1 / f, as those of photographs."""
     rng = np.random.default_rng(seed)
-    fy, fx = np.fft.fftfreq(32)[:, None], np.fft.rfftfreq(32)
-    falling = 1 / np.maximum(np.hypot(fy, fx), 1 / 32)
-    shape = (count, 3, 32, 17)
+    fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)
+    falling = 1 / np.maximum(np.hypot(fy, fx), 1 / side)
+    shape = (count, channels, side, side // 2 + 1)
     noise = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
     noise = 0.9 * noise[:, :1] + 0.45 * noise  # colours go together
-    images = np.fft.irfft2(noise * falling, (32, 32))
+    images = np.fft.irfft2(noise * falling, (side, side))
     images -= images.mean(axis=(2, 3), keepdims=True)
     images *= 0.22 / images.std(axis=(1, 2, 3), keepdims=True)
-    return np.clip(images + rng.uniform(0.35, 0.6, (count, 3, 1, 1)), 0, 1).astype(np.float32)
+    means = rng.uniform(0.35, 0.6, (count, channels, 1, 1))
+    return np.clip(images + means, 0, 1).astype(np.float32)
+
+
+def built(name: str, folder: Path) -> Path:
+    """Compile a program of csrc/tests that runs the kernels on the host."""
+    program = folder / name
+    compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
+    flags = ["-std=c++17", "-O2", "-pthread", "-Wno-unknown-pragmas", *INCLUDE]
+    command(*compiler.split(), *flags, CSRC / "tests" / f"{name}.cpp", "-o", program)
+    return program
+
+
+def counted(program: Path, images: np.ndarray, rank: int, stacked: bool) -> list[tuple[int, int]]:
+    """Complete images on the host; return what the program prints of its counts."""
+    given, made = program.parent / "in.bin", program.parent / "out.bin"
+    given.write_bytes(images.tobytes())
+    options = {"rank": rank, "max_iterations": ITERATIONS, "tolerance": 0, "stacked": int(stacked)}
+    words = [program, "count", given, made, *images.shape, "f32", 1]
+    printed = command(*map(str, words), *(f"{key}={value}" for key, value in options.items()))
+    pairs = (line.split() for line in printed.splitlines())
+    return [(int(first), int(second)) for first, second in pairs]
 
 
 def executions(folder: Path) -> dict[str, dict[int, int]]:
     """Count on the host how often each mark of each kernel is met."""
-    program = folder / "warp_on_host"
-    compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
-    flags = ["-std=c++17", "-O2", "-Wno-unknown-pragmas", *INCLUDE]
-    command(*compiler.split(), *flags, CSRC / "tests" / "warp_on_host.cpp", "-o", program)
-    images = photographs(IMAGES)
-    (folder / "in.bin").write_bytes(images.tobytes())
+    program, images = built("warp_on_host", folder), photographs(IMAGES)
     found = {}
     for name, kernel in KERNELS.items():
-        options = {
-            "rank": kernel["rank"],
-            "max_iterations": ITERATIONS,
-            "tolerance": 0,
-            "stacked": int(kernel["q"] == 3),
-        }
-        words = [program, "count", folder / "in.bin", folder / "out.bin", *images.shape, "f32", 1]
-        printed = command(*map(str, words), *(f"{key}={value}" for key, value in options.items()))
-        marks = dict(tuple(map(int, line.split())) for line in printed.splitlines())
+        marks = dict(counted(program, images, kernel["rank"], kernel["q"] == 3))
         assert marks[places()[ITERATION][0]] == IMAGES * kernel["matrices"] * ITERATIONS * PASSES
         found[name] = marks
+    return found
+
+
+def waits(folder: Path) -> dict[str, dict[str, int]]:
+    """Count on the host how often all threads of a block wait, and those of its first warp."""
+    program = built("on_host", folder)
+    found = {}
+    for name, (channels, side, rank) in BLOCKS.items():
+        ((block, warp),) = counted(program, photographs(1, channels, side), rank, True)
+        times = ITERATIONS * PASSES
+        found[name] = {"rank": rank, "block": round(block / times), "warp": round(warp / times)}
     return found
 
 
@@ -278,6 +308,16 @@ def draw(table: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def draw_waits(found: dict[str, dict[str, int]]) -> str:
+    """Return the table of the kernel of a block a matrix."""
+    lines = ["| matrix | rank | waits of all | waits of the first warp |", "| --- |" + " --- |" * 3]
+    lines += [
+        f"| {name} | {one['rank']} | {one['block']} | {one['warp']} |"
+        for name, one in found.items()
+    ]
+    return "\n".join(lines)
+
+
 def put(text: str, name: str, section: str) -> str:
     """Return a page with what lies between two markers replaced."""
     begin, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
@@ -295,19 +335,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tool = disassembler(folder)  # first: to compile takes minutes
-        met = executions(folder)
+        met, waited = executions(folder), waits(folder)
         chosen = [CHECKED] if wanted.check else wanted.arch
         rows = {name: count(compiled(name, folder), met, tool) for name in chosen}
     wrong = misses(rows[CHECKED], DEVICES["H200"]) if CHECKED in rows else []
-    before = json.loads(TABLE.read_text(encoding="utf-8"))["kernels"] if TABLE.exists() else {}
+    before = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
     if wanted.check:
-        wrong += grown(rows[CHECKED], before[CHECKED])
+        wrong += grown(rows[CHECKED], before["kernels"][CHECKED]) + grown(waited, before["waits"])
     else:
-        kernels = {**before, **rows}
-        table = {"iterations": ITERATIONS, "passes": PASSES, "images": IMAGES, "kernels": kernels}
+        release = re.search(r"release (\S+),", command("nvcc", "--version"))
+        made = {"date": f"{date.today()}", "nvcc": release[1] if release else "unknown"}
+        table = {
+            "iterations": ITERATIONS, "passes": PASSES, "images": IMAGES, "waits": waited,
+            "made": {**before.get("made", {}), **dict.fromkeys(rows, made)},
+            "kernels": {**before.get("kernels", {}), **rows},
+        }  # fmt: skip
         TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(put(page, "counts", draw(table)), encoding="utf-8")
+        page = put(page, "counts", draw(table))
+        PAGE.write_text(put(page, "waits", draw_waits(waited)), encoding="utf-8")
     print(*wrong, sep="\n", file=sys.stderr)
     return 1 if wrong else 0
 

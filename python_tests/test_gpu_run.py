@@ -243,6 +243,25 @@ def test_goals_compare_iterations(modules):
     assert goals(rows)[1][1] is None
 
 
+def test_table_of_a_gpu_has_every_kernel(modules):
+    row = {"test": "test_cuda", "size": 32, "channels": 3, "mode": "separate", "threads": 1}
+    row |= {"enlarged": False, "passed": True, "mean_error": 1e-6, "max_error": 1e-4}
+    row |= {"images_per_second": 2000.0, "us_per_matrix_iteration": 1.0}
+    row |= {"preset": "paper", "dtype": "float32"}
+    names = ("cuda, arrays on the GPU", "cuda, general kernel", "cuda, cuSOLVER")
+    rows = [row | {"method": name} for name in names]
+    other = {"test": "test_cuda_options", "method": names[0], "dtype": "float16"}
+    failed = {"method": "cupy.linalg.svd", "passed": False, "failure": "out of memory"}
+    lines = modules("gpu_report").speeds([*rows, row | other, row | failed])
+    assert lines[0].split("  ")[0] == "images per second"
+    for name in ("SPLIC cuda", "general, rank 9", "cuSOLVER", "CuPy SVD"):
+        assert name in lines[0]
+    assert lines[1].startswith("32x32 RGB sep. ")
+    assert lines[1].count("2,000 (1.0x)") == 2
+    assert lines[2].startswith("32x32 RGB sep. float16")
+    assert lines[-1] == "NO RESULT: test_cuda, cupy.linalg.svd, 32 x 32: out of memory"
+
+
 # ---- the bundle ----
 
 

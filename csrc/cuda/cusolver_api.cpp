@@ -122,8 +122,10 @@ struct EigenSolver::Entry {
     handle = nullptr;
   }
   ~Entry() { // of one that could not be made, or whose work has failed
-    if (done)
+    if (done) {
+      cudaEventSynchronize(done); // its last work looks at it
       cudaEventDestroy(done);
+    }
     if (params)
       api.destroy_params(params);
     if (handle)

@@ -54,6 +54,19 @@ __device__ inline unsigned char *launch_shared() {
 #endif
 }
 
+// A sum that is never contracted with a product that one of its terms is: lanes that exchange their
+// terms get the same bits.
+template <class T> __host__ __device__ T plain_sum(T a, T b) {
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == sizeof(float))
+    return __fadd_rn(a, b);
+  else
+    return __dadd_rn(a, b);
+#else
+  return a + b;
+#endif
+}
+
 // What teams of whole warps have in common.
 struct Warps {
   static constexpr int kLanes = 32;
@@ -74,6 +87,11 @@ struct Warps {
 #if defined(__CUDA_ARCH__)
     x = __shfl_xor_sync(0xffffffffu, x, bits);
 #endif
+    return x;
+  }
+  template <class T, class F> __host__ __device__ T warp_reduce(T x, const F &f) const {
+    for (int bits = kLanes / 2; bits > 0; bits /= 2)
+      x = f(x, shuffle_xor(x, bits));
     return x;
   }
 };
@@ -102,8 +120,7 @@ template <int threads> struct Block : Warps {
   }
   template <class T, class F> __host__ __device__ T reduce(T x, const F &f) const {
 #if defined(__CUDA_ARCH__)
-    for (int step = kLanes / 2; step > 0; step /= 2)
-      x = f(x, shuffle_xor(x, step));
+    x = warp_reduce(x, f);
     if constexpr (threads > kLanes) {
       if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = static_cast<double>(x);
@@ -116,9 +133,7 @@ template <int threads> struct Block : Warps {
 #endif
     return x;
   }
-  template <class T> __host__ __device__ T sum(T x) const {
-    return reduce(x, [](T a, T b) { return a + b; });
-  }
+  template <class T> __host__ __device__ T sum(T x) const { return reduce(x, plain_sum<T>); }
   template <class T> __host__ __device__ T maximum(T x) const {
     return reduce(x, [](T a, T b) { return a > b ? a : b; });
   }

@@ -6,7 +6,7 @@ namespace splic {
 namespace {
 
 // The lanes of the warp that this thread is in, as team/warp_algebra.hpp wants them.
-struct CudaWarp {
+struct CudaWarp : Warps {
   static constexpr unsigned kAll = 0xffffffffu;
 
   __host__ __device__ int lane() const {
@@ -17,20 +17,10 @@ struct CudaWarp {
 #endif
   }
   __host__ __device__ int rank() const { return lane(); }
-  __host__ __device__ void sync() const {
-#if defined(__CUDA_ARCH__)
-    __syncwarp();
-#endif
-  }
+  __host__ __device__ void sync() const { warp_sync(); }
   __host__ __device__ float shuffle(float x, int from) const {
 #if defined(__CUDA_ARCH__)
     x = __shfl_sync(kAll, x, from);
-#endif
-    return x;
-  }
-  __host__ __device__ float shuffle_xor(float x, int bits) const {
-#if defined(__CUDA_ARCH__)
-    x = __shfl_xor_sync(kAll, x, bits);
 #endif
     return x;
   }
@@ -41,29 +31,10 @@ struct CudaWarp {
     return x;
 #endif
   }
-  __host__ __device__ bool any(bool x) const {
-#if defined(__CUDA_ARCH__)
-    x = __any_sync(kAll, x) != 0;
-#endif
-    return x;
-  }
-  template <class F> __host__ __device__ float reduce(float x, const F &f) const {
-    for (int bits = 16; bits > 0; bits /= 2)
-      x = f(x, shuffle_xor(x, bits));
-    return x;
-  }
-  // All lanes get the same bits: no product is contracted into a sum of only one of two.
-  __host__ __device__ float sum(float x) const {
-    return reduce(x, [](float a, float b) {
-#if defined(__CUDACC__) && defined(__CUDA_ARCH__)
-      return __fadd_rn(a, b);
-#else
-      return a + b;
-#endif
-    });
-  }
+  __host__ __device__ bool any(bool x) const { return warp_any(x); }
+  __host__ __device__ float sum(float x) const { return warp_reduce(x, plain_sum<float>); }
   __host__ __device__ float maximum(float x) const {
-    return reduce(x, [](float a, float b) { return a > b ? a : b; });
+    return warp_reduce(x, [](float a, float b) { return a > b ? a : b; });
   }
   // The lane, of which the compiler does not know that it is always the same: what is computed from
   // it does not stay in registers for ever.

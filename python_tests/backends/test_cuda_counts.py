@@ -85,4 +85,5 @@ def test_page_and_table_agree_and_reach_what_is_asked(counts):
     page = counts.PAGE.read_text(encoding="utf-8")
     hint = "draw it anew: python benchmarks/cuda_counts.py"
     assert counts.put(page, "counts", counts.draw(table)) == page, hint
+    assert counts.put(page, "waits", counts.draw_waits(table["waits"])) == page, hint
     assert counts.misses(table["kernels"]["90"], counts.DEVICES["H200"]) == []

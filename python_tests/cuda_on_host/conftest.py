@@ -22,6 +22,7 @@ class Kernel(NamedTuple):
     name: str
     algorithm: str
     side: int
+    dtypes: tuple[str, ...] = ("float32", "float64")
 
     def shape(self, shape):
         """Return the shape of a batch in that size; of large images, at most three."""
@@ -31,7 +32,7 @@ class Kernel(NamedTuple):
 
 KERNELS = (
     Kernel("block", "fused", 8),
-    Kernel("warp", "fused", 32),
+    Kernel("warp", "fused", 32, ("float32",)),
     Kernel("tiled", "tiled", 8),
     Kernel("cusolver", "cusolver", 8),
 )

@@ -31,7 +31,7 @@ def put(request, cupy, runtime):
 @pytest.mark.parametrize(("channels", "n_masks"), [("stacked", 1), ("stacked", 3), ("separate", 2)])
 def test_arrays_on_the_device(complete, put, channels, n_masks, kernel):
     options = QUICK.replace(channels=channels, n_masks=n_masks, algorithm=kernel.algorithm)
-    for dtype in ("float32", "float64"):
+    for dtype in kernel.dtypes:
         values = wavy(kernel.shape(SHAPE), dtype)
         batch = put(values)
         result = splic_ext.complete(batch, options=options, seed=3)
@@ -357,6 +357,15 @@ def test_a_graph(cupy, runtime, algorithm, n_masks):
     stream.close()
 
 
+def captured(runtime, stream, result, expected):
+    """End a capture that nothing has broken; its graph makes the result."""
+    assert runtime.is_capturing(stream.ptr)
+    graph = runtime.end_capture(stream.ptr)
+    runtime.replay(graph, stream.ptr)
+    assert np.array_equal(result.numpy(), expected)
+    runtime.destroy_graph(graph)
+
+
 @pytest.mark.parametrize("mode", [0, 1, 2], ids=["global", "thread", "relaxed"])
 def test_a_graph_of_others_is_left_alone(complete, cupy, runtime, kernel, mode):
     """Arrays of the CPU are completed on streams of their own, while another one is captured."""
@@ -371,11 +380,7 @@ def test_a_graph_of_others_is_left_alone(complete, cupy, runtime, kernel, mode):
         runtime.begin_capture(stream.ptr, mode)
         result = splic_ext.complete(batch, options=graphed)
         assert np.array_equal(complete(values, options=options), expected)
-        assert runtime.is_capturing(stream.ptr)
-        graph = runtime.end_capture(stream.ptr)
-        runtime.replay(graph, stream.ptr)
-        assert np.array_equal(result.numpy(), want)
-        runtime.destroy_graph(graph)
+        captured(runtime, stream, result, want)
     stream.close()
 
 
@@ -405,11 +410,7 @@ def test_what_a_graph_cannot_take_in(cupy, runtime, case):
             plain.versioned, plain.read_only, plain.streams, plain.stream = True, False, [], 1
             with pytest.raises(RuntimeError, match="while another stream captures a CUDA graph"):
                 splic_ext.complete(plain, options=QUICK)
-        assert runtime.is_capturing(stream.ptr)
-        graph = runtime.end_capture(stream.ptr)
-        runtime.replay(graph, stream.ptr)
-        assert np.array_equal(result.numpy(), expected)
-        runtime.destroy_graph(graph)
+        captured(runtime, stream, result, expected)
     stream.close()
     assert np.array_equal(splic_ext.complete(values, options=QUICK, backend="cuda"), expected)
 

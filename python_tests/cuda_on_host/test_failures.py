@@ -108,6 +108,28 @@ def test_device_arrays(complete, runtime, kernel):
     assert {"cudaMalloc", "cudaLaunchKernelExC", "cudaMemcpyAsync"} <= set(said)
 
 
+@pytest.mark.parametrize("call", ["cudaStreamWaitEvent", "cusolverDnSetStream"])
+def test_a_handle_whose_work_goes_on_is_not_destroyed(cupy, runtime, call):
+    """The next call on its stream borrows it, and fails before it has done anything."""
+    options = SolverOptions(max_iterations=1, algorithm="cusolver")
+    batch = cupy.ndarray(wavy((2, 1, 6, 6)))
+    expected = splic_ext.complete(batch, options=options).numpy()
+    failed = set()
+    for at in range(1, 60):
+        with cupy.cuda.Stream() as stream:
+            result = splic_ext.complete(batch, options=options)
+            runtime.fail(at)
+            try:
+                splic_ext.complete(batch, options=options)
+            except (RuntimeError, MemoryError):
+                failed.add(runtime.failed())
+            runtime.fail(0)
+            assert runtime.violations() == [], at
+            assert np.array_equal(result.numpy(), expected)
+        stream.close()
+    assert call in failed
+
+
 # ---- new processes ----
 
 FRESH = """

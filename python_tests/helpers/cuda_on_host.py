@@ -18,7 +18,7 @@ import numpy as np
 DEVICES = 2
 #: Kinds of cudaMemcpy; errors of the runtime that tests choose.
 UP, DOWN = 1, 2
-INVALID_VALUE, OUT_OF_MEMORY, ILLEGAL_ADDRESS, UNKNOWN = 1, 2, 700, 999
+INVALID_VALUE, OUT_OF_MEMORY, ILLEGAL_ADDRESS = 1, 2, 700
 NON_BLOCKING = 1
 COUNTS = ("device 0", "bytes 0", "device 1", "bytes 1", "pinned", "pinned bytes")
 COUNTS += ("streams", "events", "queued")
@@ -34,6 +34,11 @@ def install(place=None):
     """Load the module as `splic_ext._cuda`, and have it find the stand-in for cuSOLVER."""
     place = Path(place or folder())
     (path,) = place.glob("_cuda*.so")
+    if hasattr(sys.modules.get("splic_ext._cuda"), "status"):
+        raise RuntimeError(
+            f"{sys.modules['splic_ext._cuda'].__file__} is loaded, and a process has room for one "
+            "CUDA module; take an installation that was built with SPLIC_CUDA=OFF"
+        )
     spec = importlib.util.spec_from_file_location("splic_ext._cuda", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -429,7 +434,6 @@ def cupy_on_host(runtime):
             return ndarray(self.numpy(), self.index)
 
         def __dlpack__(self, *, stream=None):
-            cupy.exported.append(stream)
             if stream not in (None, streams[self.index]):
                 runtime.wait(stream, streams[self.index])
             return capsule(self)
@@ -451,9 +455,6 @@ def cupy_on_host(runtime):
 
         def __exit__(self, *_):
             streams[self.index] = self.before
-
-        def synchronize(self):
-            runtime.synchronize(self.ptr)
 
         def close(self):
             runtime.destroy(self.ptr)
@@ -480,7 +481,7 @@ def cupy_on_host(runtime):
         made.stream = streams[current[-1]]
         return made
 
-    cupy.exported, cupy.waited, cupy.allocated, cupy.room = [], [], [], None
+    cupy.waited, cupy.allocated, cupy.room = [], [], None
     cupy.ndarray, cupy.empty_like, cupy.pools, cupy.keep = ndarray, empty_like, pools, keep
     cupy.cuda = types.SimpleNamespace(
         Device=Device,

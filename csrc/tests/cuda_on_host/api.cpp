@@ -278,7 +278,6 @@ CUDA_ON_HOST_API cudaError_t cudaDeviceReset() {
 // ---- errors ----
 
 CUDA_ON_HOST_API cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
-CUDA_ON_HOST_API cudaError_t cudaPeekAtLastError() { return last_error; }
 CUDA_ON_HOST_API const char *cudaGetErrorName(cudaError_t status) { return name_of(status).name; }
 CUDA_ON_HOST_API const char *cudaGetErrorString(cudaError_t status) { return name_of(status).text; }
 

@@ -16,6 +16,7 @@ struct cusolverDnContext {
   unsigned resets = 0; // of the device, when this was made
   cudaStream_t stream = nullptr;
   std::uint64_t works = 0; // number of the call that uses its memory
+  int queued = 0;          // calls that are not done
 };
 struct cusolverDnParams {};
 } // namespace splic
@@ -72,8 +73,10 @@ CUDA_ON_HOST_API int cusolverDnDestroy(CusolverApi::Handle handle) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   if (is_stale(handle))
     return refused(kStale);
-  delete handle;
   --handles;
+  if (handle->queued > 0) // (that work looks at it)
+    return refused("a handle to destroy whose work is queued");
+  delete handle;
   return fails_here("cusolverDnDestroy") ? failed : success;
 }
 CUDA_ON_HOST_API int cusolverDnSetStream(CusolverApi::Handle handle, cudaStream_t stream) {
@@ -162,10 +165,12 @@ CUDA_ON_HOST_API int cusolverDnXsyevBatched(CusolverApi::Handle handle, Cusolver
     return cudaSuccess;
   };
   end.run = [=] {
+    --handle->queued;
     if (handle->works != number)
       violation("two streams work with one handle of cuSOLVER at a time");
     return cudaSuccess;
   };
+  ++handle->queued;
   const cudaError_t status = enqueue(handle->stream, begin);
   return status == cudaSuccess && enqueue(handle->stream, end) == cudaSuccess ? success : failed;
 }

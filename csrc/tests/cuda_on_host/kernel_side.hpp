@@ -131,20 +131,5 @@ CUDA_ON_HOST_CALL int __all_sync(unsigned mask, int x) {
   return cuda_on_host::vote(mask, x != 0, CUDA_ON_HOST_SITE) == mask;
 }
 
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
-template <class T> T __ldg(const T *p) { return *p; }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-inline float __frcp_rn(float a) { return 1.0f / a; }
-inline float __frsqrt_rn(float a) { return 1.0f / std::sqrt(a); }
-inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float a) { return 1.0f / std::sqrt(a); }
 inline double rsqrt(double a) { return 1.0 / std::sqrt(a); }
-inline int __float_as_int(float x) { return cuda_on_host::value_of<int>(cuda_on_host::bits_of(x)); }
-inline float __int_as_float(int x) {
-  return cuda_on_host::value_of<float>(cuda_on_host::bits_of(x));
-}

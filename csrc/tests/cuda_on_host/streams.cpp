@@ -362,13 +362,18 @@ cudaError_t event_record(cudaEvent_t handle, cudaStream_t on) {
   event->work = stream->capture ? 1 : put(*stream, {});
   return cudaSuccess;
 }
-cudaError_t event_query(cudaEvent_t handle) {
-  Event *const event = find(handle);
+namespace {
+// The event, where it may be asked about its work.
+cudaError_t asked(cudaEvent_t handle, Event *&event) {
+  event = find(handle);
   if (!event)
     return cudaErrorInvalidResourceHandle;
-  if (event->capture)
-    return cudaErrorCapturedEvent;
-  const cudaError_t status = capture_forbids();
+  return event->capture ? cudaErrorCapturedEvent : capture_forbids();
+}
+} // namespace
+cudaError_t event_query(cudaEvent_t handle) {
+  Event *event;
+  const cudaError_t status = asked(handle, event);
   if (status != cudaSuccess)
     return status;
   for (unsigned steps = draw(4); steps > 0 && pending(event->work); --steps)
@@ -377,12 +382,8 @@ cudaError_t event_query(cudaEvent_t handle) {
   return lasting != cudaSuccess ? lasting : pending(event->work) ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t event_synchronize(cudaEvent_t handle) {
-  Event *const event = find(handle);
-  if (!event)
-    return cudaErrorInvalidResourceHandle;
-  if (event->capture)
-    return cudaErrorCapturedEvent;
-  const cudaError_t status = capture_forbids();
+  Event *event;
+  const cudaError_t status = asked(handle, event);
   if (status != cudaSuccess)
     return status;
   finish(event->work);
