@@ -3,13 +3,16 @@
     python benchmarks/cuda_counts.py             # count for all architectures, write table and page
     python benchmarks/cuda_counts.py --arch 90   # those alone; the others stay as they are
     python benchmarks/cuda_counts.py --check     # count for sm_90, compare with the table
+    python benchmarks/cuda_counts.py --check --module FILE   # with _cuda*.so, built for sm_90 alone
 
 Each part of the kernel of one warp a matrix carries a mark. How often a part runs is counted on the
 host, on images with the statistics of photographs; what it is made of is read off the machine code.
-Of the kernel of a block a matrix the host counts how often threads wait for each other.
-``--check`` fails where a kernel takes more than a tenth more instructions, registers or memory than
-the committed table says, or misses the least that is asked for. Needs nvcc, a C++ compiler,
-and cuobjdump, of the toolkit or of the wheel ``nvidia-cuda-cuobjdump``.
+Of the kernel of a block a matrix the host counts products, and how often threads wait for each
+other. Registers, memory and code are read off all kernels: those of a block take minutes to compile
+where --module names no module with them. ``--check`` fails where a kernel takes more than a tenth
+more instructions, registers or memory than the committed table says, or misses the least that is
+asked for. Needs nvcc, a C++ compiler, and cuobjdump, of the toolkit or of the wheel
+``nvidia-cuda-cuobjdump``.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ INCLUDE = [f"-I{CSRC}", f"-I{CSRC / 'include'}", f"-I{CSRC / 'cuda'}"]
 ARCHITECTURES = ("80", "89", "90")
 CHECKED = "90"
 SLACK = 1.1  # more than that times the table fails
+#: And more than that beyond it: small numbers jump, and what runs of the stack is in "spills".
+SLACKS = {"stack": 1024, "local": 100}
 #: Of the places in warp_algebra.hpp: the head of an iteration, and where lanes load different rows.
 ITERATION, UNLIKE = "kIteration", ("kSquareRow", "kGramRow", "kColumnRow")
 SHARED = -1  # what the program of the host calls the bytes of shared memory
@@ -51,6 +56,10 @@ KERNELS: dict[str, dict[str, Any]] = {
 }
 IMAGES, ITERATIONS, PASSES = 4, 56, 2
 
+#: Of csrc/cuda: the kernels that are not of one warp.
+SOURCES = ("fused", "fused_double", "tiled", "cusolver")
+Rows = dict[str, dict[str, int]]
+
 #: Matrices of the kernel of a block a matrix: channels that are stacked, side, rank.
 BLOCKS: dict[str, tuple[int, int, int]] = {
     "28 x 28": (1, 28, 7),
@@ -58,6 +67,9 @@ BLOCKS: dict[str, tuple[int, int, int]] = {
     "64 x 64": (1, 64, 16),
     "192 x 64": (3, 64, 16),
     "112 x 112": (1, 112, 28),
+    "336 x 112": (3, 112, 28),
+    "224 x 224": (1, 224, 56),
+    "672 x 224": (3, 224, 56),
 }
 
 #: Of a multiprocessor: how many there are, cycles a second at the clock that the vendor names for
@@ -125,23 +137,22 @@ def photographs(count: int, channels: int = 3, side: int = 32, seed: int = 0) ->
 
 
 def built(name: str, folder: Path) -> Path:
-    """Compile a program of csrc/tests that runs the kernels on the host."""
+    """Compile a program of csrc/tests that runs the kernels on the host, and counts."""
     program = folder / name
     compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
-    flags = ["-std=c++17", "-O2", "-pthread", "-Wno-unknown-pragmas", *INCLUDE]
+    flags = ["-std=c++17", "-O2", "-pthread", "-Wno-unknown-pragmas", "-DSPLIC_COUNT", *INCLUDE]
     command(*compiler.split(), *flags, CSRC / "tests" / f"{name}.cpp", "-o", program)
     return program
 
 
-def counted(program: Path, images: np.ndarray, rank: int, stacked: bool) -> list[tuple[int, int]]:
+def counted(program: Path, images: np.ndarray, rank: int, stacked: bool) -> list[list[int]]:
     """Complete images on the host; return what the program prints of its counts."""
     given, made = program.parent / "in.bin", program.parent / "out.bin"
     given.write_bytes(images.tobytes())
     options = {"rank": rank, "max_iterations": ITERATIONS, "tolerance": 0, "stacked": int(stacked)}
     words = [program, "count", given, made, *images.shape, "f32", 1]
     printed = command(*map(str, words), *(f"{key}={value}" for key, value in options.items()))
-    pairs = (line.split() for line in printed.splitlines())
-    return [(int(first), int(second)) for first, second in pairs]
+    return [[int(number) for number in line.split()] for line in printed.splitlines()]
 
 
 def executions(folder: Path) -> dict[str, dict[int, int]]:
@@ -149,20 +160,22 @@ def executions(folder: Path) -> dict[str, dict[int, int]]:
     program, images = built("warp_on_host", folder), photographs(IMAGES)
     found = {}
     for name, kernel in KERNELS.items():
-        marks = dict(counted(program, images, kernel["rank"], kernel["q"] == 3))
+        rows = counted(program, images, kernel["rank"], kernel["q"] == 3)
+        marks: dict[int, int] = dict(rows)  # type: ignore[arg-type]  # pairs
         assert marks[places()[ITERATION][0]] == IMAGES * kernel["matrices"] * ITERATIONS * PASSES
         found[name] = marks
     return found
 
 
 def waits(folder: Path) -> dict[str, dict[str, int]]:
-    """Count on the host how often all threads of a block wait, and those of its first warp."""
+    """Count on the host a block's products and waits, and those of its first warp."""
     program = built("on_host", folder)
     found = {}
     for name, (channels, side, rank) in BLOCKS.items():
-        ((block, warp),) = counted(program, photographs(1, channels, side), rank, True)
-        times = ITERATIONS * PASSES
-        found[name] = {"rank": rank, "block": round(block / times), "warp": round(warp / times)}
+        ((*done, state),) = counted(program, photographs(1, channels, side), rank, True)
+        block, warp, products = (round(one / (ITERATIONS * PASSES)) for one in done)
+        found[name] = {"rank": rank, "products": products, "block": block, "warp": warp}
+        found[name]["state"] = state
     return found
 
 
@@ -239,6 +252,50 @@ def count(cubin: Path, met: dict[str, dict[int, int]], tool: Path) -> dict[str, 
     return rows
 
 
+def names(functions: list[str]) -> dict[str, str]:
+    """Return what each kernel is called in the sources, with the names of its steps."""
+    steps: dict[str, list[str]] = {}
+    for source in SOURCES:
+        text = (CSRC / "cuda" / f"{source}.cu").read_text(encoding="utf-8")
+        for name, body in re.findall(r"enum class (\w+) \{(.*?)\};", text, re.DOTALL):
+            steps[name] = re.findall(r"\w+", body)
+    found = {}
+    for function, name in zip(functions, command("c++filt", *functions).splitlines(), strict=True):
+        name = re.sub(r"splic::|\(anonymous namespace\)::|^void ", "", name)
+        name = re.sub(r"\((\w+)\)(\d+)", lambda step: steps[step[1]][int(step[2])], name)
+        found[function] = name[: name.rindex(">") + 1] if ">" in name else name.partition("(")[0]
+    return found
+
+
+def all_resources(architecture: str, module: Path | None, folder: Path, tool: Path) -> Rows:
+    """Return what each kernel takes besides those of one warp, in a module or compiled now."""
+    objects = [module] if module else []
+    for source in () if module else SOURCES:
+        objects.append(folder / f"{source}_{architecture}.cubin")
+        flags = ["-cubin", f"-arch=sm_{architecture}", "-std=c++17", "-O3", "-DNDEBUG", *INCLUDE]
+        command("nvcc", *flags, CSRC / "cuda" / f"{source}.cu", "-o", objects[-1])
+    found = {}
+    for one in objects:
+        if "arch = sm_" in (listing := command(tool, "-res-usage", one)):
+            built_for = sorted(set(re.findall(r"arch = sm_(\w+)", listing)))
+            if built_for != [architecture]:
+                raise SystemExit(
+                    f"{one} is built for sm_{', sm_'.join(built_for)}; sm_{architecture} alone was "
+                    f"expected: build it with CMAKE_CUDA_ARCHITECTURES={architecture}-real"
+                )
+        used, code = resources(listing), sass.functions(command(tool, "-sass", one))
+        for function, name in names(list(used)).items():
+            if name.startswith("warp_kernel"):
+                continue
+            found[name] = {
+                "registers": used[function]["REG"],
+                "stack": used[function]["STACK"],
+                "local": sum(step.name in ("LDL", "STL") for step in code[function]),
+                "code": 16 * len(code[function]),
+            }
+    return dict(sorted(found.items()))
+
+
 def misses(rows: dict[str, Any], device: dict[str, Any]) -> list[str]:
     """Say what of the least that is asked for is not reached."""
     wrong = []
@@ -267,7 +324,7 @@ def grown(rows: dict[str, Any], table: dict[str, Any]) -> list[str]:
         wrong += [
             f"{name}: {key} {value}, and {table[name][key]} in {TABLE.name}"
             for key, value in row.items()
-            if value > SLACK * table[name][key] and key != "stack"  # what runs is in "spills"
+            if value > SLACK * table[name][key] + SLACKS.get(key, 0)
         ]
     return wrong
 
@@ -310,11 +367,30 @@ def draw(table: dict[str, Any]) -> str:
 
 def draw_waits(found: dict[str, dict[str, int]]) -> str:
     """Return the table of the kernel of a block a matrix."""
-    lines = ["| matrix | rank | waits of all | waits of the first warp |", "| --- |" + " --- |" * 3]
+    titles = ("matrix", "rank", "state, bytes", "products, millions", "waits of all")
+    lines = [f"| {' | '.join(titles)} | waits of the first warp |", "| --- |" + " --- |" * 5]
     lines += [
-        f"| {name} | {one['rank']} | {one['block']} | {one['warp']} |"
+        f"| {name} | {one['rank']} | {one['state']:,} | {one['products'] / 1e6:.2f} "
+        f"| {one['block']} | {one['warp']} |"
         for name, one in found.items()
     ]
+    return "\n".join(lines)
+
+
+def draw_resources(found: Rows) -> str:
+    """Return the table of all other kernels, of which those of steps stand together."""
+    groups: dict[str, list[dict[str, int]]] = {}
+    for name, row in found.items():
+        step = re.match(r"((?:alone|shared|step)_kernel<\w+), \w+>", name)
+        groups.setdefault(f"{step[1]}, ...>" if step else name, []).append(row)
+    lines = [
+        "| kernel | steps | registers | stack, bytes | reads and writes of it | code, KB |",
+        "| --- |" + " --- |" * 5,
+    ]
+    for name, rows in groups.items():
+        most = [f"{max(row[key] for row in rows):,}" for key in ("registers", "stack", "local")]
+        code = sum(row["code"] for row in rows) / 1024
+        lines.append(f"| `{name}` | {len(rows)} | {' | '.join(most)} | {code:.0f} |")
     return "\n".join(lines)
 
 
@@ -331,6 +407,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="compare sm_90 with the table")
     parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
+    parser.add_argument("--module", type=Path, help="the module with the kernels of a block")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -338,10 +415,18 @@ def main() -> int:
         met, waited = executions(folder), waits(folder)
         chosen = [CHECKED] if wanted.check else wanted.arch
         rows = {name: count(compiled(name, folder), met, tool) for name in chosen}
+        others = {}
+        if CHECKED in chosen:
+            others = all_resources(CHECKED, wanted.module, folder, tool)
     wrong = misses(rows[CHECKED], DEVICES["H200"]) if CHECKED in rows else []
     before = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
     if wanted.check:
-        wrong += grown(rows[CHECKED], before["kernels"][CHECKED]) + grown(waited, before["waits"])
+        for found, known in (
+            (rows[CHECKED], before["kernels"][CHECKED]),
+            (waited, before["waits"]),
+            (others, before["others"]),
+        ):
+            wrong += grown(found, known)
     else:
         release = re.search(r"release (\S+),", command("nvcc", "--version"))
         made = {"date": f"{date.today()}", "nvcc": release[1] if release else "unknown"}
@@ -349,10 +434,12 @@ def main() -> int:
             "iterations": ITERATIONS, "passes": PASSES, "images": IMAGES, "waits": waited,
             "made": {**before.get("made", {}), **dict.fromkeys(rows, made)},
             "kernels": {**before.get("kernels", {}), **rows},
+            "others": others or before.get("others", {}),
         }  # fmt: skip
         TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         page = PAGE.read_text(encoding="utf-8")
         page = put(page, "counts", draw(table))
+        page = put(page, "resources", draw_resources(table["others"]))
         PAGE.write_text(put(page, "waits", draw_waits(waited)), encoding="utf-8")
     print(*wrong, sep="\n", file=sys.stderr)
     return 1 if wrong else 0

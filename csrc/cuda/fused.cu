@@ -1,48 +1,14 @@
-// The fused kernel: a thread block completes a matrix, from the first load to the last store.
+// The door to the fused kernel, and means over masks.
 #include <algorithm>
 
-#include "team.cuh"
-#include "team/fused.hpp"
+#include "fused.cuh"
 
 namespace splic {
+
+extern template cudaError_t launch_blocks<double>(const Problem &, const Launch &, std::size_t,
+                                                  cudaStream_t);
+
 namespace {
-
-// Teams, and how many of them the registers of a multiprocessor have to do for; with more of them
-// values are spilled. Small matrices have a warp each, of which many fit; others more threads, for
-// few fit.
-struct Small {
-  static constexpr int kThreads = 32, kBlocks = 12;
-};
-struct Middle {
-  static constexpr int kThreads = 128, kBlocks = 4;
-};
-struct Large { // the state lies in device memory
-  static constexpr int kThreads = kMostThreads, kBlocks = 1;
-};
-constexpr std::size_t kSmallState = 24 << 10; // bytes of a matrix that is left to a warp
-
-template <class T, class Size>
-__global__ void __launch_bounds__(Size::kThreads, Size::kBlocks)
-    complete_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
-                    std::size_t stride) {
-  unsigned char *const shared = launch_shared();
-  const std::int64_t place = blockIdx.x;
-  // Chosen when this is compiled: the state then is reached as the memory that it lies in, not by
-  // addresses that may be of either.
-  unsigned char *memory;
-  if constexpr (Size::kThreads == kMostThreads)
-    memory = launch.workspace + place * stride;
-  else
-    memory = shared + kScratchBytes;
-  Record *record = launch.records ? launch.records + place : nullptr;
-  using Team = Block<Size::kThreads>;
-  const Team team{{}, reinterpret_cast<double *>(shared)};
-  Fused<T, Team> fused(problem, team);
-  if (record && threadIdx.x == 0)
-    *record = Record();
-  team.sync();
-  fused.run(memory, item_of(problem, launch, place), record, sum_of<T>(problem, launch, place));
-}
 
 template <class T>
 __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *sums, int masks,
@@ -65,35 +31,8 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
   }
 }
 
-template <class T, class Size>
-cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
-                        std::size_t stride, cudaStream_t stream) {
-  const cudaError_t status =
-      allow_shared(reinterpret_cast<const void *>(complete_kernel<T, Size>), shared);
-  if (status != cudaSuccess)
-    return status;
-  return splic::launch(complete_kernel<T, Size>, launch.count, Size::kThreads, shared, stream,
-                       problem, launch, stride);
-}
-
-template <class T> std::size_t state_bytes(const Problem &problem) {
-  return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;
-}
 std::size_t state_bytes_of(const Problem &problem) {
   return problem.dtype == DType::f64 ? state_bytes<double>(problem) : state_bytes<float>(problem);
-}
-
-template <class T>
-cudaError_t launch_precision(const Problem &problem, const Launch &launch, std::size_t shared_limit,
-                             cudaStream_t stream) {
-  const std::size_t stride = state_bytes<T>(problem);
-  if (!fused_fits(problem, shared_limit))
-    return launch_team<T, Large>(problem, launch, kScratchBytes, stride, stream);
-  Launch without = launch;
-  without.workspace = nullptr;
-  const std::size_t shared = stride + kScratchBytes;
-  return stride <= kSmallState ? launch_team<T, Small>(problem, without, shared, 0, stream)
-                               : launch_team<T, Middle>(problem, without, shared, 0, stream);
 }
 
 } // namespace
@@ -112,9 +51,8 @@ cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size
                          cudaStream_t stream) {
   if (warp_takes(problem))
     return launch_warp(problem, launch, stream);
-  return problem.dtype == DType::f64
-             ? launch_precision<double>(problem, launch, shared_limit, stream)
-             : launch_precision<float>(problem, launch, shared_limit, stream);
+  return problem.dtype == DType::f64 ? launch_blocks<double>(problem, launch, shared_limit, stream)
+                                     : launch_blocks<float>(problem, launch, shared_limit, stream);
 }
 
 cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream) {

@@ -5,7 +5,14 @@
 
 namespace splic {
 
+#if defined(SPLIC_COUNT)
+inline std::uint64_t multiply_adds = 0; // of one thread of the host: benchmarks/cuda_counts.py
+#endif
+
 template <class T> SPLIC_HD T multiply_add(T a, T b, T c) {
+#if defined(SPLIC_COUNT)
+  ++multiply_adds;
+#endif
 #if defined(__CUDA_ARCH__)
   return ::fma(a, b, c);
 #else

@@ -2,8 +2,9 @@
 // with an eigensolver of its own in the place of cuSOLVER.
 //
 //   on_host fused|count|stepwise ... (see host_batch.hpp); TEAM threads share the work on a matrix.
-//   With "count" the output is how often the threads of the fused kernel have waited for all, and
-//   those of a warp for each other.
+//   With "count" the output is what the fused kernel has done, in four numbers: how often its
+//   threads have waited for all, and those of a warp for each other; how often it has multiplied
+//   and added (0 without -DSPLIC_COUNT); and the bytes of its state.
 #include <cmath>
 #include <condition_variable>
 #include <cstdint>
@@ -211,6 +212,18 @@ private:
   splic::LibraryMemory memory_;
 };
 
+void print_counts(std::size_t bytes) {
+#if defined(SPLIC_COUNT)
+  const std::uint64_t products = splic::multiply_adds;
+#else
+  const std::uint64_t products = 0;
+#endif
+  for (const std::uint64_t number :
+       {HostTeam::waits, HostTeam::warp_waits, products, std::uint64_t{bytes}})
+    std::printf("%llu ", static_cast<unsigned long long>(number));
+  std::puts("");
+}
+
 template <class T> void complete(const HostBatch &batch) {
   const splic::Problem &problem = batch.problem;
   std::vector<splic::Record> records(static_cast<std::size_t>(problem.count * problem.planes()));
@@ -219,8 +232,7 @@ template <class T> void complete(const HostBatch &batch) {
   else
     splic::run_steps(problem, HostRunner<T>(batch, records));
   if (batch.method == "count")
-    std::printf("%llu %llu\n", static_cast<unsigned long long>(HostTeam::waits),
-                static_cast<unsigned long long>(HostTeam::warp_waits));
+    print_counts(splic::Fused<T, HostTeam>::bytes(problem));
   else
     batch.print(records);
 }

@@ -78,6 +78,33 @@ def test_what_has_grown_is_told(counts):
     assert not counts.grown({"a": {"registers": 110, "instructions": 1100}}, table)
     (told,) = counts.grown({"a": {"registers": 100, "instructions": 1101}}, table)
     assert "instructions 1101, and 1000" in told
+    assert not counts.grown({"b": {"stack": 900}}, {"b": {"stack": 0}})
+    (told,) = counts.grown({"c": {}}, table)
+    assert "c is not in cuda_counts.json" in told
+
+
+def test_steps_have_the_names_of_the_sources(counts):
+    kernels = {
+        "_ZN5splic12_GLOBAL__N_112alone_kernelIfLNS0_5AloneE5EEEvNS0_5BatchENS_10SearchStepEii": (
+            "alone_kernel<float, diagonalise>"
+        ),
+        "_ZN5splic15complete_kernelIdNS_6MiddleEEEvNS_7ProblemENS_6LaunchEm": (
+            "complete_kernel<double, Middle>"
+        ),
+    }
+    assert counts.names(list(kernels)) == kernels
+
+
+def test_steps_share_a_line_of_the_table(counts):
+    row = {"registers": 64, "stack": 0, "local": 0, "code": 1024}
+    rows = {
+        "alone_kernel<float, load>": row,
+        "alone_kernel<float, store>": row | {"registers": 99},
+        "mean_kernel<float>": row,
+    }
+    text = counts.draw_resources(rows)
+    assert "| `alone_kernel<float, ...>` | 2 | 99 | 0 | 0 | 2 |" in text
+    assert "| `mean_kernel<float>` | 1 | 64 | 0 | 0 | 1 |" in text
 
 
 def test_page_and_table_agree_and_reach_what_is_asked(counts):
@@ -86,4 +113,5 @@ def test_page_and_table_agree_and_reach_what_is_asked(counts):
     hint = "draw it anew: python benchmarks/cuda_counts.py"
     assert counts.put(page, "counts", counts.draw(table)) == page, hint
     assert counts.put(page, "waits", counts.draw_waits(table["waits"])) == page, hint
+    assert counts.put(page, "resources", counts.draw_resources(table["others"])) == page, hint
     assert counts.misses(table["kernels"]["90"], counts.DEVICES["H200"]) == []

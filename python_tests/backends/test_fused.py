@@ -95,7 +95,7 @@ BARRIERS = {
 def test_there_are_few_barriers(program, name):
     shape, changes, most = BARRIERS[name]
     options = SolverOptions(**{"max_iterations": 56, "tolerance": 0.0, **changes})
-    _, ((barriers, _),) = run(program, smooth(shape).astype(np.float32), options, "count")
+    _, ((barriers, *_),) = run(program, smooth(shape).astype(np.float32), options, "count")
     assert barriers / (2 * options.max_iterations) <= most
 
 

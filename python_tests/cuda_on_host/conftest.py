@@ -54,6 +54,7 @@ def runtime(_module):
     _module.fail(0)
     for place in range(cuda_on_host.DEVICES + 1):
         _module.limit(place, 0)
+    _module.limit_shared(0)
     _module.fail_matrix(0, 0)
     assert _module.violations() == []
     gc.collect()

@@ -11,6 +11,9 @@ from splic_ext import SolverOptions
 #: Mean error, as the tests of the CPU solver have it for images that are enlarged, and float64's.
 MEAN = {"float32": 5e-6, "float64": 1e-9}
 
+#: A launch whose blocks have room for sums alone.
+NO_STATE = "256 threads, 64 bytes of shared memory"
+
 #: Name -> shape, options: of a warp, of a block, of large matrices with k x k problems for a warp
 #: and for a block.
 SHAPES = {
@@ -50,6 +53,28 @@ def test_hard_spectra(complete, reference, name, kind, dtype, algorithm):
     options = options.replace(algorithm=algorithm)
     result = complete(images.astype(dtype), options=options, seed=3)
     assert np.abs(result - expected).mean() <= MEAN[dtype]
+
+
+@pytest.mark.parametrize("algorithm", ["fused", "tiled"])
+@pytest.mark.parametrize("dtype", MEAN)
+@pytest.mark.parametrize("kind", KINDS)
+def test_little_shared_memory(complete, runtime, reference, kind, dtype, algorithm):
+    """A state, or k x k problems, that have to lie in device memory."""
+    make, more = KINDS[kind]
+    options = SolverOptions(**{"rank": 9, "max_iterations": 9, "algorithm": algorithm, **more})
+    images = make((1, 1, 22, 26))
+    expected = reference(images, options=options.replace(algorithm="auto"), seed=3)
+    found = []
+    for limit in (0, 2048):
+        runtime.limit_shared(limit)
+        runtime.calls(NO_STATE)
+        result = complete(images.astype(dtype), options=options, seed=3)
+        assert np.abs(result - expected).mean() <= MEAN[dtype]
+        found.append((result, runtime.calls(NO_STATE)))
+    (usual, before), (little, after) = found
+    assert after > before
+    if algorithm == "tiled":  # the same team goes through the same sums
+        np.testing.assert_array_equal(little, usual)
 
 
 @pytest.mark.parametrize("algorithm", ["fused", "tiled"])

@@ -91,7 +91,7 @@ def test_the_run_measures_and_tells(start):
     parts = {part["part"]: (part["status"], part["said"]) for part in document["parts"]}
     assert failures == 0, parts
     assert parts["install"] == ("ok", "from the bundle")
-    assert parts["correct"] == ("ok", "near the reference (quick, fused, cusolver)")
+    assert parts["correct"] == ("ok", "near the reference (quick, fused, tiled, cusolver)")
     assert parts["memcheck"] == ("ok", "ERROR SUMMARY: 0 errors")
     assert "QUICK: the numbers mean nothing." in text
     assert "device: CUDA on the host, compute capability 9.0" in text

@@ -65,7 +65,7 @@ FAULTS = {
         "wrong results",
     ),
     "shared memory a piece short": (
-        "cuda/fused.cu",
+        "cuda/fused.cuh",
         "return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;",
         "return Fused<T, BlockTeam>::bytes(problem) - 16;",
         "fused.cu",

@@ -105,6 +105,10 @@ class Runtime:
         """Leave a device so many bytes; device 2: pinned memory. 0: enough."""
         self.library.cuda_on_host_limit(device, ctypes.c_size_t(size))
 
+    def limit_shared(self, size):
+        """Give a block that many bytes of shared memory at most; 0: as many as a real one has."""
+        self.library.cuda_on_host_limit_shared(ctypes.c_size_t(size))
+
     def living(self):
         """Count what has been allocated and not been given back."""
         counts = (ctypes.c_size_t * len(COUNTS))()

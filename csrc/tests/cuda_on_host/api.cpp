@@ -240,7 +240,7 @@ CUDA_ON_HOST_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties,
     properties->major = 9;
     properties->multiProcessorCount = 4;
     properties->totalGlobalMem = std::size_t{8} << 30;
-    properties->sharedMemPerBlockOptin = kShared;
+    properties->sharedMemPerBlockOptin = most_shared();
     return cudaSuccess;
   });
 }
@@ -250,7 +250,7 @@ CUDA_ON_HOST_API cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr w
       return cudaErrorInvalidDevice;
     if (what != cudaDevAttrMaxSharedMemoryPerBlockOptin)
       return refused("an attribute of the device that is not modelled");
-    *value = static_cast<int>(kShared);
+    *value = static_cast<int>(most_shared());
     return cudaSuccess;
   });
 }
@@ -294,7 +294,7 @@ CUDA_ON_HOST_API cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAt
     }
     if (what != cudaFuncAttributeMaxDynamicSharedMemorySize)
       return refused("an attribute of a kernel that is not modelled");
-    if (value < 0 || static_cast<std::size_t>(value) > kShared)
+    if (value < 0 || static_cast<std::size_t>(value) > most_shared())
       return cudaErrorInvalidValue;
     allowed[{device_now, kernel}] = value;
     return cudaSuccess;

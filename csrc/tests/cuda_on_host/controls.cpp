@@ -16,6 +16,7 @@ long calls = 0, fail_at = 0;
 std::map<std::string, long> calls_of;
 int (*question)() = nullptr; // asked at each cudaFree
 int answers = 0;
+std::size_t shared_now = kShared;
 cudaError_t fail_with = cudaErrorInvalidValue;
 
 } // namespace
@@ -43,6 +44,7 @@ bool fails_here(const char *name) {
 }
 void ask_at_free() { answers += question ? question() : 0; }
 cudaError_t chosen_error() { return fail_with; }
+std::size_t most_shared() { return shared_now; }
 
 } // namespace cuda_on_host
 
@@ -105,6 +107,9 @@ CUDA_ON_HOST_API void cuda_on_host_break(int device, int status) {
   lasting_error(device) = static_cast<cudaError_t>(status);
 }
 // Bytes that a device has, or, after the last one, the host for pinned memory; 0: enough.
+CUDA_ON_HOST_API void cuda_on_host_limit_shared(std::size_t bytes) {
+  shared_now = bytes > 0 ? std::min(bytes, kShared) : kShared;
+}
 CUDA_ON_HOST_API void cuda_on_host_limit(int device, std::size_t bytes) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   limit_memory(device, bytes);

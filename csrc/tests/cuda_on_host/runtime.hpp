@@ -82,6 +82,8 @@ private:
 };
 std::size_t living(int device, std::size_t *bytes);
 void limit_memory(int device, std::size_t bytes);
+// The shared memory that a block can have: kShared, or less where a test has said so.
+std::size_t most_shared();
 
 // ---- streams.cpp: queues, events, capture ----
 
