@@ -110,7 +110,8 @@ def draw(folder: Path) -> str:
     }
     if not runs and not pixels:
         raise ValueError(f"no run below '{folder}': it has no {PATCHES} and no {PIXELS}")
-    fills = list(dict.fromkeys(r.fill for report in runs.values() for r in report.records))
+    found = dict.fromkeys(r.fill for report in runs.values() for r in report.records)
+    fills = sorted(found, key=lambda fill: fill.startswith("splic"))  # the others before
     tables = {
         "Certified %": rows_of(runs, "certified", fills),
         "Clean % of the vote": rows_of(runs, "clean", fills),

@@ -9,7 +9,7 @@
 namespace splic {
 namespace {
 
-constexpr int kThreads = 256; // of a block
+constexpr int kThreads = kMostThreads; // of a block
 constexpr int kMostBlocks = 64;
 constexpr std::size_t kAlign = 256;
 
@@ -17,7 +17,7 @@ constexpr std::size_t kAlign = 256;
 struct Batch {
   Problem problem;
   Launch launch;
-  StepMemory memory;
+  LibraryMemory memory;
 };
 
 // Each step is a function of the steps of one matrix. Those with kAlone have a block to a
@@ -31,8 +31,7 @@ constexpr bool kAlone =
 template <class T, Step step>
 __global__ void __launch_bounds__(kThreads)
     step_kernel(const __grid_constant__ Batch batch, int pass, int t) {
-  __shared__ double scratch[kThreads / 32];
-  const BlockTeam block{scratch};
+  const BlockTeam block{{}, reinterpret_cast<double *>(launch_shared())};
   if constexpr (kAlone<step>) {
     const std::int64_t place = blockIdx.x;
     Record *record = batch.launch.records ? batch.launch.records + place : nullptr;
@@ -48,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
     } else if constexpr (step == Step::guard) {
       steps.guard();
     } else if constexpr (step == Step::take) {
-      steps.take_triplets(t, record);
+      steps.take_triplets(t == 0, record);
     } else if constexpr (step == Step::finish) {
       steps.finish(pass, t, record);
     } else {
@@ -57,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   } else {
     const int blocks = batch.memory.blocks, number = static_cast<int>(blockIdx.x) % blocks;
-    const GridTeam team{number * kThreads, blocks * kThreads};
+    const GridTeam team{{}, number * kThreads, blocks * kThreads};
     Stepwise<T, GridTeam> steps(batch.problem, team, batch.memory, blockIdx.x / blocks);
     if constexpr (step == Step::square) {
       steps.square();
@@ -72,6 +71,11 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
 }
+
+// Never launched: that it prefers so much shared memory, in percent, is the mark of a device, which
+// a reset takes back.
+__global__ void mark_kernel() {}
+constexpr int kMark = 37;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -123,6 +127,7 @@ public:
   }
   void load() { step<Step::load>(0, 0); }
   void start(int pass) { step<Step::start>(pass, 0); }
+  void find(const Moment &moment) { find_by_library(*this, moment); }
   void square() { step<Step::square>(0, 0); }
   void guard() { step<Step::guard>(0, 0); }
   void decompose() {
@@ -130,7 +135,7 @@ public:
                      batch_.launch.count, batch_.launch.workspace + parts_.solver,
                      parts_.solver_bytes);
   }
-  void take_triplets(int t) { step<Step::take>(0, t); }
+  void take_triplets(bool first) { step<Step::take>(0, first ? 0 : 1); }
   void project() { step<Step::project>(0, 0); }
   void sides() { step<Step::sides>(0, 0); }
   void advance() { step<Step::advance>(0, 0); }
@@ -139,10 +144,10 @@ public:
 
 private:
   template <Step which> void step(int pass, int t) {
-    const unsigned blocks =
-        static_cast<unsigned>(batch_.launch.count) * (kAlone<which> ? 1u : unsigned(parts_.blocks));
-    step_kernel<T, which><<<blocks, kThreads, 0, stream_>>>(batch_, pass, t);
-    check(cudaGetLastError(), "completion kernel");
+    const std::int64_t blocks =
+        std::int64_t{batch_.launch.count} * (kAlone<which> ? 1 : parts_.blocks);
+    check(launch(step_kernel<T, which>, blocks, kThreads, kScratchBytes, stream_, batch_, pass, t),
+          "completion kernel");
   }
 
   Parts parts_;
@@ -153,6 +158,16 @@ private:
 };
 
 } // namespace
+
+cudaError_t mark_device(bool &fresh) {
+  const void *const kernel = reinterpret_cast<const void *>(mark_kernel);
+  cudaFuncAttributes now;
+  const cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+  fresh = status == cudaSuccess && now.preferredShmemCarveout != kMark;
+  if (!fresh)
+    return status;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, kMark);
+}
 
 std::size_t steps_workspace(const Problem &problem, const EigenSolver &solver, int count) {
   return Parts(problem, solver, count).end;

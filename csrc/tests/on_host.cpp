@@ -1,24 +1,20 @@
 // Runs what the CUDA kernels run, on threads of the host: team/fused.hpp, or team/stepwise.hpp
 // with an eigensolver of its own in the place of cuSOLVER.
 //
-//   on_host fused|stepwise IN OUT COUNT CHANNELS HEIGHT WIDTH f32|f64 TEAM KEY=VALUE...
-//
-// IN holds the images, and with masked=1 their masks after them, a byte for each entry; OUT gets
-// the completed ones; all as raw arrays of shape (COUNT, CHANNELS, HEIGHT, WIDTH). Iterations,
-// residuals and deltas of both passes go to standard output, a matrix in each line. TEAM threads
-// share the work on a matrix.
-#include <algorithm>
+//   on_host fused|count|stepwise ... (see host_batch.hpp); TEAM threads share the work on a matrix.
+//   With "count" the output is what the fused kernel has done, in four numbers: how often its
+//   threads have waited for all, and those of a warp for each other; how often it has multiplied
+//   and added (0 without -DSPLIC_COUNT); and the bytes of its state.
 #include <cmath>
 #include <condition_variable>
+#include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
-#include <numeric>
-#include <string>
 #include <thread>
 #include <vector>
 
+#include "eigen.hpp"
+#include "host_batch.hpp"
 #include "team/fused.hpp"
 #include "team/stepwise.hpp"
 
@@ -45,12 +41,26 @@ struct Shared {
   unsigned turns = 0;
 };
 
+constexpr int kSpread = 128; // tiles of a product, for any team: results are the same
+
 struct HostTeam {
+  static constexpr int kLanes = 1; // of a warp
+  static constexpr bool kTiles = false;
   int number = 0;
   Shared *shared = nullptr;
   int rank() const { return number; }
   int size() const { return shared ? shared->size : 1; }
+  int spread() const { return kSpread; }
+  bool leads() const { return number == 0; }
+  void warp_sync() const {
+    if (number == 0)
+      ++warp_waits;
+  }
+  inline static std::uint64_t waits = 0, warp_waits = 0;
+  bool warp_any(bool x) const { return x; }
   void sync() const {
+    if (number == 0)
+      ++waits;
     if (shared)
       shared->wait();
   }
@@ -85,7 +95,10 @@ template <class F> void together(int size, const F &f) {
 
 // Threads of several blocks, which cannot wait for each other.
 struct LooseTeam {
+  static constexpr int kLanes = 1;
+  static constexpr bool kTiles = false;
   int number = 0, count = 1;
+  int spread() const { return kSpread; }
   int rank() const { return number; }
   int size() const { return count; }
   void sync() const {}
@@ -94,72 +107,27 @@ struct LooseTeam {
   template <class T> T maximum(T x) const { return x; }
 };
 
-splic::MatrixItem item_of(const splic::Problem &problem, std::int64_t number) {
-  return {number / problem.planes(), int(number % problem.planes()), 0};
-}
-
 template <class T>
-void complete_fused(const splic::Problem &problem, int size, std::vector<splic::Record> &records) {
-  std::vector<double> memory(splic::Fused<T, HostTeam>::bytes(problem) / 8 + 2);
+void complete_fused(const HostBatch &batch, std::vector<splic::Record> &records) {
+  std::vector<double> memory(splic::Fused<T, HostTeam>::bytes(batch.problem) / 8 + 2);
   for (std::size_t i = 0; i < records.size(); ++i)
-    together(size, [&](const HostTeam &team) {
-      splic::Fused<T, HostTeam> fused(problem, team);
-      fused.run(reinterpret_cast<unsigned char *>(memory.data()), item_of(problem, std::int64_t(i)),
+    together(batch.team, [&](const HostTeam &team) {
+      splic::Fused<T, HostTeam> fused(batch.problem, team);
+      fused.run(reinterpret_cast<unsigned char *>(memory.data()), batch.item(std::int64_t(i)),
                 &records[i], nullptr);
     });
-}
-
-// Eigenvalues, rising, of a symmetric matrix; it becomes the eigenvectors, in rows (Jacobi).
-void decompose(int n, double *a, double *values) {
-  std::vector<double> c(a, a + n * n), q(std::size_t(n) * n);
-  for (int i = 0; i < n; ++i)
-    q[std::size_t(i * n + i)] = 1;
-  const auto turn = [](double cs, double sn, double &x, double &y) {
-    const double before = x;
-    x = cs * before - sn * y;
-    y = sn * before + cs * y;
-  };
-  for (int sweep = 0; sweep < 30; ++sweep) {
-    bool again = false;
-    for (int i = 0; i < n; ++i)
-      for (int j = i + 1; j < n; ++j) {
-        const double cij = c[i * n + j], size = std::sqrt(std::abs(c[i * n + i] * c[j * n + j]));
-        if (std::abs(cij) <= 1e-16 * size || cij == 0)
-          continue;
-        again = true;
-        const double theta = (c[j * n + j] - c[i * n + i]) / (2 * cij);
-        const double t = (theta < 0 ? -1 : 1) / (std::abs(theta) + std::sqrt(theta * theta + 1));
-        const double cs = 1 / std::sqrt(t * t + 1), sn = t * cs;
-        for (int l = 0; l < n; ++l)
-          turn(cs, sn, c[i * n + l], c[j * n + l]);
-        for (int l = 0; l < n; ++l)
-          turn(cs, sn, c[l * n + i], c[l * n + j]);
-        for (int l = 0; l < n; ++l)
-          turn(cs, sn, q[i * n + l], q[j * n + l]);
-      }
-    if (!again)
-      break;
-  }
-  std::vector<int> order(static_cast<std::size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int i, int j) { return c[i * n + i] < c[j * n + j]; });
-  for (int i = 0; i < n; ++i) {
-    values[i] = c[order[i] * n + order[i]];
-    std::copy_n(&q[order[i] * n], n, a + i * n);
-  }
 }
 
 template <class T> class HostRunner {
   static constexpr int kBlocks = 3; // of `size` ranks, with a share of the change for each rank
 
 public:
-  HostRunner(const splic::Problem &problem, int size, int failing,
-             std::vector<splic::Record> &records)
-      : problem_(problem), n_(splic::Geometry(problem).n), size_(size), failing_(failing),
+  HostRunner(const HostBatch &batch, std::vector<splic::Record> &records)
+      : batch_(batch), problem_(batch.problem), n_(splic::Geometry(problem_).n), size_(batch.team),
         records_(records), states_(records.size()), squares_(records.size() * n_ * n_),
-        values_(records.size() * n_), changes_(records.size() * kBlocks * size),
+        values_(records.size() * n_), changes_(records.size() * kBlocks * size_),
         failed_(records.size()) {
-    memory_.stride = splic::Stepwise<T, HostTeam>::bytes(problem);
+    memory_.stride = splic::Stepwise<T, HostTeam>::bytes(problem_);
     arrays_.resize(records.size() * memory_.stride / 8);
     memory_.arrays = reinterpret_cast<unsigned char *>(arrays_.data());
     memory_.states = states_.data();
@@ -167,14 +135,15 @@ public:
     memory_.values = values_.data();
     memory_.changes = changes_.data();
     memory_.failed = failed_.data();
-    memory_.blocks = kBlocks * size;
+    memory_.blocks = kBlocks * size_;
   }
   void load() {
-    alone([&](auto &steps, std::int64_t i) { steps.load(item_of(problem_, i), &records_[i]); });
+    alone([&](auto &steps, std::int64_t i) { steps.load(batch_.item(i), &records_[i]); });
   }
   void start(int pass) {
     alone([&](auto &steps, std::int64_t) { steps.start(pass); });
   }
+  void find(const splic::Moment &moment) { splic::find_by_library(*this, moment); }
   void square() {
     shared([](auto &steps, int) { steps.square(); });
   }
@@ -183,12 +152,12 @@ public:
   }
   void decompose() {
     for (std::size_t i = 0; i < records_.size(); ++i) {
-      ::decompose(n_, memory_.squares + i * n_ * n_, memory_.values + i * n_);
-      failed_[i] = int(i) == failing_ ? 7 : 0;
+      eigen_by_jacobi(n_, memory_.squares + i * n_ * n_, memory_.values + i * n_);
+      failed_[i] = int(i) == batch_.failing ? 7 : 0;
     }
   }
-  void take_triplets(int t) {
-    alone([&](auto &steps, std::int64_t i) { steps.take_triplets(t, &records_[i]); });
+  void take_triplets(bool first) {
+    alone([&](auto &steps, std::int64_t i) { steps.take_triplets(first, &records_[i]); });
   }
   void project() {
     shared([](auto &steps, int) { steps.project(); });
@@ -203,7 +172,7 @@ public:
     alone([&](auto &steps, std::int64_t i) { steps.finish(pass, t, &records_[i]); });
   }
   void store() {
-    alone([&](auto &steps, std::int64_t i) { steps.store(item_of(problem_, i), nullptr); });
+    alone([&](auto &steps, std::int64_t i) { steps.store(batch_.item(i), nullptr); });
   }
 
 private:
@@ -233,117 +202,50 @@ private:
     }
   }
 
+  const HostBatch &batch_;
   const splic::Problem &problem_;
-  int n_, size_, failing_;
+  int n_, size_;
   std::vector<splic::Record> &records_;
   std::vector<splic::StepState> states_;
   std::vector<double> arrays_, squares_, values_, changes_;
   std::vector<std::int32_t> failed_;
-  splic::StepMemory memory_;
+  splic::LibraryMemory memory_;
 };
 
-template <class T>
-void complete(const std::string &method, const splic::Problem &problem, int size, int failing) {
+void print_counts(std::size_t bytes) {
+#if defined(SPLIC_COUNT)
+  const std::uint64_t products = splic::multiply_adds;
+#else
+  const std::uint64_t products = 0;
+#endif
+  for (const std::uint64_t number :
+       {HostTeam::waits, HostTeam::warp_waits, products, std::uint64_t{bytes}})
+    std::printf("%llu ", static_cast<unsigned long long>(number));
+  std::puts("");
+}
+
+template <class T> void complete(const HostBatch &batch) {
+  const splic::Problem &problem = batch.problem;
   std::vector<splic::Record> records(static_cast<std::size_t>(problem.count * problem.planes()));
-  if (method == "fused")
-    complete_fused<T>(problem, size, records);
+  if (batch.method != "stepwise")
+    complete_fused<T>(batch, records);
   else
-    splic::run_steps(problem, HostRunner<T>(problem, size, failing, records));
-  for (const splic::Record &record : records) {
-    for (int pass = 0; pass < problem.passes(); ++pass)
-      std::printf("%d %.9g %.9g ", record.iterations[pass], record.residual[pass],
-                  record.delta[pass]);
-    std::printf("%.9g %.9g %d\n", record.low, record.high, record.failed);
-  }
+    splic::run_steps(problem, HostRunner<T>(batch, records));
+  if (batch.method == "count")
+    print_counts(splic::Fused<T, HostTeam>::bytes(problem));
+  else
+    batch.print(records);
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-  if (argc < 10)
+  HostBatch batch;
+  if (!batch.read(argc, argv))
     return 2;
-  const std::string method = argv[1];
-  ++argv, --argc;
-  int failing = -1;
-  bool masked = false;
-  splic::Problem p;
-  p.count = std::atoi(argv[3]);
-  p.channels = std::atoi(argv[4]);
-  p.height = std::atoi(argv[5]);
-  p.width = std::atoi(argv[6]);
-  const bool wide = std::strcmp(argv[7], "f64") == 0;
-  const int size = std::atoi(argv[8]);
-  p.anchor_threshold = std::uint64_t{1} << 31;
-  for (int i = 9; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const std::string key = argument.substr(0, argument.find('='));
-    const double value = std::atof(argument.substr(key.size() + 1).c_str());
-    splic::Options &o = p.options;
-    if (key == "rank")
-      o.rank = int(value);
-    else if (key == "inner_iterations")
-      o.inner_iterations = int(value);
-    else if (key == "max_iterations")
-      o.max_iterations = int(value);
-    else if (key == "tv_weight")
-      o.tv_weight = value;
-    else if (key == "delta_decay")
-      o.delta_decay = value;
-    else if (key == "step_size")
-      o.step_size = value;
-    else if (key == "tolerance")
-      o.tolerance = value;
-    else if (key == "first_delta")
-      o.first_delta = value;
-    else if (key == "from_image")
-      o.from_image = value != 0;
-    else if (key == "masked")
-      masked = value != 0;
-    else if (key == "empty")
-      p.empty = value;
-    else if (key == "anchor_fraction")
-      p.anchor_threshold = std::uint64_t(std::llround(value * 4294967296.0));
-    else if (key == "alternate")
-      o.alternate = value != 0;
-    else if (key == "stacked")
-      o.stacked = value != 0;
-    else if (key == "literal")
-      o.literal = value != 0;
-    else if (key == "forward")
-      o.forward = value != 0;
-    else if (key == "failing") // a matrix that the eigensolver shall fail on
-      failing = int(value);
-    else if (key == "seed")
-      p.seed = std::uint64_t(value);
-    else
-      return 2;
-  }
-  const int bytes = wide ? 8 : 4;
-  const std::size_t count = static_cast<std::size_t>(p.count) * p.channels * p.height * p.width;
-  std::vector<unsigned char> in(count * bytes), out(count * bytes), mask(masked ? count : 0);
-  std::FILE *file = std::fopen(argv[1], "rb");
-  if (!file || std::fread(in.data(), bytes, count, file) != count ||
-      std::fread(mask.data(), 1, mask.size(), file) != mask.size())
-    return 2;
-  std::fclose(file);
-  p.dtype = wide ? splic::DType::f64 : splic::DType::f32;
-  p.source.data = in.data();
-  p.target.data = out.data();
-  const std::ptrdiff_t strides[] = {std::ptrdiff_t(p.channels) * p.height * p.width * bytes,
-                                    std::ptrdiff_t(p.height) * p.width * bytes,
-                                    std::ptrdiff_t(p.width) * bytes, bytes};
-  if (masked)
-    p.mask.data = mask.data();
-  for (int axis = 0; axis < 4; ++axis) {
-    p.source.stride[axis] = p.target.stride[axis] = strides[axis];
-    p.mask.stride[axis] = strides[axis] / bytes;
-  }
-  if (wide)
-    complete<double>(method, p, size, failing);
+  if (batch.wide)
+    complete<double>(batch);
   else
-    complete<float>(method, p, size, failing);
-  file = std::fopen(argv[2], "wb");
-  if (!file || std::fwrite(out.data(), bytes, count, file) != count || std::fclose(file) != 0)
-    return 2;
-  return 0;
+    complete<float>(batch);
+  return batch.write() ? 0 : 2;
 }
