@@ -190,3 +190,26 @@ def test_the_command(source, tmp_path):
     assert invoke(*arguments).exit_code == 1
     both = invoke(*arguments, "--defense", "tv")
     assert both.exit_code == 2
+
+
+def test_a_first_image_that_ends_its_worker(tmp_path, monkeypatch):
+    """Whoever looks for the shape of an array is a worker, too."""
+    images = pixels(4)
+    images[0] = 77
+    write_tar(tmp_path / "in/a.tar", samples(images))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'splic_ext.conversion.worker' in sys.orig_argv:\n"
+        "    from splic_ext.conversion import planning, shards\n"
+        "    right = shards.decode\n"
+        "    def decode(item, settings):\n"
+        "        picture = right(item, settings)\n"
+        "        if (picture.pixels == 77).all():\n"
+        "            os.abort()\n"
+        "        return picture\n"
+        "    shards.decode = planning.decode = decode\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    done = splic_ext.convert(tmp_path / "in", tmp_path / "out", to="npy", options=FAST, workers=1)
+    assert (done.written, done.rejected) == (3, 1)

@@ -210,3 +210,93 @@ def test_a_defence_draws_masks_by_index(tars, tmp_path):
     for path in (tmp_path / "b").glob("*.tar"):
         others |= read_tar(path)
     assert all(others[name] == content for name, content in found.items())
+
+
+def names_of(folder):
+    return {name for name in contents(folder) if not name.endswith(".jsonl")}
+
+
+@pytest.mark.parametrize("size", [None, 1, 3])
+@pytest.mark.parametrize("names", [("a.tar", "b.tar"), ("x/0.tar", "y/0.tar")])
+def test_a_folder_of_archives_with_the_same_keys_loses_none(tmp_path, size, names):
+    for number, name in enumerate(names):
+        write_tar(tmp_path / "in" / name, samples(IMAGES[3 * number : 3 * number + 3]))
+    done = convert(tmp_path / "in", tmp_path / "out", to="folder", shard_size=size)
+    pngs = [name for name in names_of(tmp_path / "out") if name.endswith(".png")]
+    assert (done.written, len(pngs)) == (6, 6)
+    right = {image.tobytes() for image in expected(IMAGES[:6])}
+    assert {decoded((tmp_path / "out" / name).read_bytes()).tobytes() for name in pngs} == right
+    assert verify(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("encode", ["keep", "png"])
+def test_files_of_one_name_and_several_suffixes(tmp_path, encode):
+    """Wherever the shards are cut, they have the same names."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, image in zip(("a.jpg", "a.png", "a.PNG", "a.jpg.png", "b.jpg"), IMAGES, strict=False):
+        (folder / name).write_bytes(png(image))
+    for size in (1, 9):
+        options = {"encode": encode, "shard_size": size}
+        assert convert(folder, tmp_path / f"{size}", **options).written == 5
+        assert verify(tmp_path / f"{size}") == []
+    assert contents(tmp_path / "1") == contents(tmp_path / "9")
+    here = {"a.jpg", "b.jpg"} if encode == "keep" else {"a.jpg~.png", "b.png"}
+    assert names_of(tmp_path / "1") == here | {"a.png", "a.PNG", "a.jpg.png"}
+
+
+def test_a_table_of_which_no_image_is_left_keeps_its_columns(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"img": [png(IMAGES[0]), b"broken"], "label": ["a", "b"], "n": [1, 2]})
+    (tmp_path / "in").mkdir()
+    parquet.write_table(table, tmp_path / "in/a.parquet")
+    assert convert(tmp_path / "in", tmp_path / "out", shard_size=1).rejected == 1
+    made = parquet.read_table(tmp_path / "out/a-00001-of-00002.parquet")
+    assert made.schema.equals(table.schema)
+    assert len(made) == 0
+
+
+def test_labels_of_later_images_are_kept(tmp_path):
+    """The first image has none, others have numbers and texts."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    images = [png(image) for image in IMAGES]
+    write_tar(
+        tmp_path / "in/a.tar",
+        [("0.png", images[0]), ("1.png", images[1]), ("1.cls", b"7"), ("2.png", images[2]),
+         ("2.cls", b"cat")],
+    )  # fmt: skip
+    convert(tmp_path / "in", tmp_path / "out", to="parquet")
+    assert parquet.read_table(tmp_path / "out/a.parquet")["label"].to_pylist() == [None, "7", "cat"]
+    convert(tmp_path / "in", tmp_path / "folder", to="folder")
+    found = {name for name in names_of(tmp_path / "folder") if name.endswith(".png")}
+    assert found == {"_/0.png", "7/1.png", "cat/2.png"}
+
+
+def test_numbers_of_the_other_byte_order(tmp_path):
+    images = np.random.default_rng(1).random((2, 1, 8, 600))
+    for name, order in (("big", ">f4"), ("own", "=f4")):
+        np.save(tmp_path / f"{name}.npy", images.astype(order))
+        convert(tmp_path / f"{name}.npy", tmp_path / name)
+    found = [np.load(next((tmp_path / name).glob("*.npy"))) for name in ("big", "own")]
+    assert np.array_equal(*found)
+
+
+def test_what_is_left_out_is_told(tmp_path):
+    from splic_ext.conversion.running import Silent
+
+    for name in ("in/a.png", "other/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(png(IMAGES[0]))
+    (tmp_path / "in/c.gif").write_bytes(b"GIF89a")
+    (tmp_path / "in/link").symlink_to(tmp_path / "other")
+    told = []
+
+    class Listening(Silent):
+        def note(self, path, text):
+            told.append(text)
+
+    done = convert(tmp_path / "in", tmp_path / "out", reporter=Listening())
+    assert (done.images, done.written) == (1, 1)
+    assert any("linked folder is left out" in text for text in told)
+    assert any("1 of .gif" in text for text in told)

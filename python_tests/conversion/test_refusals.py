@@ -79,8 +79,8 @@ def test_an_archive_that_is_cut_short_lists_where(tmp_path):
 
 def test_a_sparse_header_ends_the_archive(tmp_path):
     sparse = member("s.png", tarfile.GNUTYPE_SPARSE)
-    write_tar(tmp_path / "in/a.tar", [*samples(IMAGES[:1]), (sparse, b"")])
-    convert(tmp_path / "in", tmp_path / "out")
+    write_tar(tmp_path / "in/a.tar", [*samples(IMAGES[:2]), (sparse, b"")])
+    assert convert(tmp_path / "in", tmp_path / "out").written == 1
     assert any("sparse" in reason for reason in rejects(tmp_path / "out").values())
 
 
@@ -216,3 +216,150 @@ def test_places(source, tmp_path):
     broken.write_bytes(io.BytesIO(b"x" * 2048).getvalue())
     with pytest.raises(ValueError, match="holds no sample that can be read"):
         convert(tmp_path / "broken", tmp_path / "out")
+
+
+def test_a_destination_around_the_source(source, tmp_path):
+    """Even if told to overwrite: a shard would take the place of its source."""
+    before = (source / "a.tar").read_bytes()
+    with pytest.raises(ValueError, match="must not hold the source"):
+        convert(source / "a.tar", source, overwrite=True)
+    assert (source / "a.tar").read_bytes() == before
+
+
+def test_two_shards_of_one_name(source, tmp_path):
+    import gzip
+
+    (source / "a.tar.gz").write_bytes(gzip.compress((source / "a.tar").read_bytes()))
+    with pytest.raises(ValueError, match="two shards would be named 'a'; rename"):
+        convert(source, tmp_path / "out")
+    (source / "images-a.tar").write_bytes((source / "a.tar").read_bytes())
+    (source / "a.tar.gz").unlink()
+    with pytest.raises(ValueError, match="two shards would be named 'images-a'"):
+        convert(source, tmp_path / "out", to="npy")
+    assert convert(source, tmp_path / "tar").written == 8
+
+
+def test_arrays_that_cannot_hold_what_there_is(source, tmp_path):
+    with pytest.raises(ValueError, match=r"images 3 x 32 x 32 of uint8, got 3 x 8 x 8 .* with lab"):
+        convert(source, tmp_path / "out", to="cifar10")
+    write_tar(source / "a.tar", [("0.png", png(IMAGES[0])), ("0.cls", b"cat")])
+    with pytest.raises(ValueError, match="must have integer labels, got texts"):
+        convert(source, tmp_path / "out", to="npy")
+
+
+def test_a_source_whose_disk_fails_for_a_while(tmp_path, monkeypatch):
+    """It fails its shards, and no image is listed for it: the same call makes them."""
+    from splic_ext.conversion.places import Place
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, image in enumerate(IMAGES):
+        (folder / f"{number}.png").write_bytes(png(image))
+    read = Place.read
+
+    def failing(self, name=""):
+        if name in ("1.png", "2.png"):
+            raise OSError(5, "Input/output error", name)
+        return read(self, name)
+
+    monkeypatch.setattr(Place, "read", failing)
+    with pytest.raises(splic_ext.ConversionError, match=r"2 of 4 shards .* Input/output error"):
+        convert(folder, tmp_path / "out", shard_size=1)
+    monkeypatch.undo()
+    done = convert(folder, tmp_path / "out", shard_size=1)
+    assert (done.made, done.written, done.rejected) == (2, 4, 0)
+    convert(folder, tmp_path / "right")
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_shard_whose_disk_fails_for_a_while(source, tmp_path, monkeypatch, kind):
+    """Neither when it is looked through nor when it is made is the rest of it listed."""
+    from splic_ext.conversion.places import Place
+
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+        convert(source, tmp_path / "parquet", to="parquet")
+        source = tmp_path / "parquet"
+        (source / "manifest.json").unlink()
+        (source / "rejects.jsonl").unlink()
+    opened, faults = Place.open, []
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            if faults and self.tell() > 600 and self.tell() < len(self.getvalue()) - 1024:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    def opens(self, name=""):
+        with opened(self, name) as file:
+            return Failing(file.read())
+
+    monkeypatch.setattr(Place, "open", opens)
+    faults.append(1)
+    if kind == "tar":
+        with pytest.raises(OSError, match="Input/output error"):
+            convert(source, tmp_path / "out")
+    faults.clear()
+    make = "splic_ext.conversion.worker.make_shard"
+    from splic_ext.conversion.shards import make_shard
+
+    def later(*arguments):
+        faults.append(1)
+        return make_shard(*arguments)
+
+    monkeypatch.setattr(make, later)
+    with pytest.raises(splic_ext.ConversionError, match=r"1 of 1 shards .* Input/output error"):
+        convert(source, tmp_path / "out")
+    monkeypatch.undo()
+    done = convert(source, tmp_path / "out")
+    assert (done.written, done.rejected) == (4, 0)
+
+
+def test_records_of_a_run_whose_plan_was_damaged(tmp_path, monkeypatch):
+    """They are none of the run that begins anew, though its files have the same size."""
+    import numpy as np
+
+    from splic_ext.conversion import worker
+
+    np.save(tmp_path / "images.npy", pixels(4))
+    make, made = worker.make_shard, []
+
+    def two(*arguments):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(make(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(worker, "make_shard", two)
+    arguments = {"shard_size": 1, "defense": None}
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path / "images.npy", tmp_path / "out", **arguments)
+    (tmp_path / "out/.splic-convert/plan.json").write_text("{")
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path / "images.npy", tmp_path / "out", seed=9, overwrite=True, **arguments)
+    made.clear()
+    monkeypatch.undo()
+    convert(tmp_path / "images.npy", tmp_path / "out", seed=9, **arguments)
+    assert verify(tmp_path / "out") == []
+    convert(tmp_path / "images.npy", tmp_path / "right", seed=9, **arguments)
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")
+
+
+def test_a_manifest_that_names_files_elsewhere(source, tmp_path):
+    convert(source, tmp_path / "out")
+    (tmp_path / "precious").write_text("keep")
+    path = tmp_path / "out/manifest.json"
+    path.write_text(path.read_text().replace('"a.tar", "sha', '"../precious", "sha'))
+    assert "../precious" in path.read_text()
+    with pytest.raises(ValueError, match="it names a file elsewhere"):
+        verify(tmp_path / "out")
+    convert(source, tmp_path / "out", seed=1, overwrite=True)
+    assert (tmp_path / "precious").read_text() == "keep"
+
+
+def test_memory_of_this_process_is_not_that_of_a_cluster(tmp_path):
+    pytest.importorskip("fsspec")
+    with pytest.raises(ValueError, match="seen by all nodes"):
+        splic_ext.convert("memory://in", tmp_path / "out", engine="ray")

@@ -19,7 +19,7 @@ from splic_ext.files.plan import Job
 from splic_ext.files.reporting import reason_of
 from splic_ext.files.work import Loaded, complete_batch, complete_group, groups_of
 
-__all__ = ["Completer", "Done", "decode", "encode"]
+__all__ = ["Completer", "Defend", "Done", "decode", "encode"]
 
 #: Most images that a defence gets at a time, whatever the machine: its bits may depend on it.
 BATCH = 64

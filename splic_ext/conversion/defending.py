@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from splic_ext.conversion.completing import Completer
+from splic_ext.conversion.completing import Defend
 from splic_ext.conversion.settings import Settings
 from splic_ext.defenses import SPLIC, RandomDefense, defense_from_spec
 from splic_ext.runs.fingerprints import derive_seed
@@ -20,8 +21,9 @@ __all__ = ["defender"]
 Pixels = npt.NDArray[Any]
 
 
-def defender(settings: Settings) -> Completer:
-    """Return what puts images through the defence of these settings.
+@lru_cache(maxsize=1)
+def defender(settings: Settings) -> tuple[Settings, Defend | None]:
+    """Return what a completer needs to put images through the defence of these settings.
 
     Random parts without a seed get one each, so that an index always draws the same mask. SPLIC
     itself is completed as without a defence, with its options.
@@ -35,7 +37,7 @@ def defender(settings: Settings) -> Completer:
         assert defense.seed is not None
         values = {**settings.to_dict(), "defense": None, "seed": defense.seed}
         values |= {"options": defense.options.to_dict(), "backend": defense.backend}
-        return Completer(Settings.from_dict(values))
+        return Settings.from_dict(values), None
     torch.set_num_threads(1)  # more may change the order of a sum
     is_random(
         settings.defense, defense, torch.full((1, 3, 32, 32), 0.5)
@@ -53,4 +55,4 @@ def defender(settings: Settings) -> Completer:
         rounded = np.rint(values) if batch.dtype == np.uint8 else values
         return np.moveaxis(rounded.astype(batch.dtype), 1, -1)
 
-    return Completer(settings, defend)
+    return settings, defend

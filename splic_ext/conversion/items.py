@@ -57,6 +57,11 @@ class Unit:
     marks: tuple[int, ...] = ()
     twice: tuple[int, ...] = ()
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Unit:
+        """Return the unit of plain values."""
+        return cls(**{**values, "marks": tuple(values["marks"]), "twice": tuple(values["twice"])})
+
 
 @dataclass(frozen=True)
 class Piece:

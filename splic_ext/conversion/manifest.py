@@ -15,14 +15,15 @@ from splic_ext.conversion.places import Place
 from splic_ext.conversion.planning import Plan
 from splic_ext.conversion.readers.base import sha256_of
 from splic_ext.conversion.shards import Record
+from splic_ext.conversion.writers.base import MANIFEST, REJECTS
 from splic_ext.errors import ConversionError
 
-__all__ = ["LOCK", "MANIFEST", "REJECTS", "Manifest", "keep_record", "only_one"]
+__all__ = ["WORK", "Manifest", "keep_record", "only_one"]
 
 FORMAT = 1
 
-#: Names in the destination.
-MANIFEST, REJECTS, LOCK = "manifest.json", "rejects.jsonl", ".splic-convert.lock"
+#: Held while a conversion runs.
+LOCK = ".splic-convert.lock"
 
 #: The folder of what is not finished: the plan, and a record of each finished shard.
 WORK = ".splic-convert"
@@ -117,7 +118,8 @@ class Manifest:
         return values
 
     def begin(self, plan: Plan) -> None:
-        """Keep the plan of a run that begins."""
+        """Keep the plan of a run that begins, and no record of one before."""
+        self.tidy()
         self.place.write(_PLAN, _json({"format": FORMAT, **plan.to_dict()}))
         self.plan, self.finished, self._records = plan, False, {}
 

@@ -53,6 +53,11 @@ def open_run(
         **{**settings, "options": solver_options(settings["options"])}, threads=threads or 1
     )
     places = place_of(source), place_of(dest)
+    if engine == "ray" and not (places[0].shared and places[1].shared):
+        raise ValueError(
+            "`source` and `dest` must be seen by all nodes with `engine='ray'`, got the memory of "
+            "this process; use a shared path or a URL of a service"
+        )
     reader = find_reader(os.fspath(source), places[0], made.max_bytes)
     return Run(
         reader=reader,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -18,7 +19,7 @@ from splic_ext.conversion.writers.base import Layout
 from splic_ext.conversion.writers.choosing import WRITERS
 from splic_ext.files.images import ImageFileError, no_pillow_limit
 
-__all__ = ["SHARD_SIZE", "Plan", "job_of", "make_plan"]
+__all__ = ["SHARD_SIZE", "Plan", "jobs_of", "look", "make_plan"]
 
 #: Images of a shard, where the source has none.
 SHARD_SIZE = 10_000
@@ -53,10 +54,7 @@ class Plan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """Return the plan of plain values."""
-        units = tuple(
-            Unit(**{**unit, "marks": tuple(unit["marks"]), "twice": tuple(unit["twice"])})
-            for unit in values["inputs"]
-        )
+        units = tuple(Unit.from_dict(unit) for unit in values["inputs"])
         shards = tuple(Shard.from_dict(shard) for shard in values["shards"])
         return cls(values["identity"], Layout.from_dict(values["layout"]), units, shards)
 
@@ -69,28 +67,45 @@ def make_plan(
     shard_size: int | None,
     settings: Settings,
     identity: dict[str, Any],
+    look: Callable[[list[Unit]], Mapping[str, Any]],
 ) -> Plan:
-    """Cut shards, and look at the first images for what all have in common."""
+    """Cut shards, and have somebody :func:`look` at the first images for what all share."""
     units = tuple(units)
     if not sum(unit.count for unit in units):
         raise ValueError(f"the source '{reader.place.text}' holds no image; check its path")
     shards = _cut(reader, units, to, shard_size)
-    layout = _layout(reader, units, to, settings)
+    first = look(_first(units))
+    shape, dtype = tuple(first["shape"]), first["dtype"]
+    _check_arrays(reader, to, shape, dtype, first["label"])
+    groups = len({unit.group for unit in units})
+    layout = Layout(
+        kind=to,
+        source=reader.kind,
+        encode=settings.encode,
+        shape=shape,
+        dtype=dtype,
+        label=first["label"],
+        classes=reader.classes,
+        units=len(units),
+        groups=groups,
+    )
     return Plan(identity, layout, units, tuple(shards))
 
 
-def job_of(plan: Plan, shard: Shard, reader: Reader) -> ShardJob:
-    """Return what a worker needs for a shard."""
+def jobs_of(plan: Plan, shards: Iterable[Shard], reader: Reader) -> Iterator[ShardJob]:
+    """Yield what workers need for shards."""
     known = {unit.name: unit for unit in plan.units}
-    units = tuple(known[piece.unit] for piece in shard.pieces)
-    names = None
-    if isinstance(reader, FolderReader):
-        names = tuple(
-            tuple(name)
-            for piece, unit in zip(shard.pieces, units, strict=True)
-            for name in reader.names(unit, piece.start, piece.stop)
-        )
-    return ShardJob(shard, units, names)
+    png = plan.layout.kind == "folder" and plan.layout.encode == "png"
+    for shard in shards:
+        units = tuple(known[piece.unit] for piece in shard.pieces)
+        names = None
+        if isinstance(reader, FolderReader):
+            names = tuple(
+                tuple(name)
+                for piece, unit in zip(shard.pieces, units, strict=True)
+                for name in reader.names(unit, piece.start, piece.stop, png)
+            )
+        yield ShardJob(shard, units, names)
 
 
 def _cut(reader: Reader, units: tuple[Unit, ...], to: str, size: int | None) -> list[Shard]:
@@ -102,9 +117,10 @@ def _cut(reader: Reader, units: tuple[Unit, ...], to: str, size: int | None) -> 
             if unit.count:
                 name = _plain(unit.name or reader.place.text.rpartition("/")[2])
                 piece = Piece(unit.name, 0, unit.count)
+                name = _as_images(name) if to == "npy" else name
                 shards.append(Shard(len(shards), name, first, (piece,)))
             first += unit.count
-        return shards
+        return _told_apart(shards)
     size = size or SHARD_SIZE
     for group, members in groupby(units, key=lambda unit: unit.group):
         inside = list(members)
@@ -115,12 +131,16 @@ def _cut(reader: Reader, units: tuple[Unit, ...], to: str, size: int | None) -> 
             name = _name(group, number, parts, to)
             shards.append(Shard(len(shards), name, first + number * size, pieces))
         first += total
-    names = [shard.name for shard in shards]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    return _told_apart(shards)
+
+
+def _told_apart(shards: list[Shard]) -> list[Shard]:
+    """Raise if two shards have one name: one would take the place of the other."""
+    twice = next((name for name, n in Counter(s.name for s in shards).items() if n > 1), None)
+    if twice is not None:
         raise ValueError(
-            f"the source has two groups of shards that would be named '{twice}'; convert its "
-            "folders apart"
+            f"the source has files, or groups of them, of which two shards would be named "
+            f"'{twice}'; rename one, or convert its folders apart"
         )
     return shards
 
@@ -143,9 +163,20 @@ def _name(group: str, number: int, parts: int, to: str) -> str:
         return "test_batch" if test and parts == 1 else f"data_batch_{number + 1}"
     if to == "parquet":
         return f"{group}-{number:05}-of-{parts:05}"
-    if to == "npy" and parts == 1:
-        return group
-    return f"{group}-{number:05}"
+    name = group if to == "npy" and parts == 1 else f"{group}-{number:05}"
+    return _as_images(name) if to == "npy" else name
+
+
+def _as_images(name: str) -> str:
+    """Return the name of a file of arrays.
+
+    >>> _as_images("images-00000"), _as_images("a/train"), _as_images("images")
+    ('images-00000', 'a/images-train', 'images')
+    """
+    folder, slash, base = name.rpartition("/")
+    if base == "images" or base.startswith("images-"):
+        return name
+    return f"{folder}{slash}images-{base}"
 
 
 def _plain(name: str) -> str:
@@ -153,38 +184,83 @@ def _plain(name: str) -> str:
     return re.sub(r"(\.tar|\.tar\.gz|\.tgz|\.parquet|\.npy)$", "", name, flags=re.IGNORECASE)
 
 
-def _layout(reader: Reader, units: tuple[Unit, ...], to: str, settings: Settings) -> Layout:
-    """Look at the first image that can be read."""
-    shape: tuple[int, ...] = ()
-    dtype, label = "uint8", None
-    with no_pillow_limit():
-        for item in _first(reader, units):
-            try:
-                picture = decode(item, settings)
-            except ImageFileError:
-                continue
-            pixels = picture.pixels
-            shape, dtype = (pixels.shape[2], *pixels.shape[:2]), pixels.dtype.name
-            label = _kind(item.label, reader.classes)
-            break
-    if not shape and not WRITERS[to].encoded:
+def _first(units: tuple[Unit, ...]) -> list[Unit]:
+    """Return the units of the first images."""
+    found, count = [], 0
+    for unit in units:
+        if unit.count and count < TRIED:
+            found.append(unit)
+            count += unit.count
+    return found
+
+
+def _check_arrays(
+    reader: Reader, to: str, shape: tuple[int, ...], dtype: str, label: str | None
+) -> None:
+    """Refuse what arrays cannot hold, before each image is rejected for it."""
+    if WRITERS[to].encoded:
+        return
+    if not shape:
         raise ValueError(
             f"none of the first {TRIED:,} images of '{reader.place.text}' can be read, so that the "
             "shape of an array is not known; mend them, or convert to tar"
         )
-    return Layout(to, reader.kind, settings.encode, shape, dtype, label, reader.classes, len(units))
+    if label == "text":
+        raise ValueError(
+            f"`to` {to!r} must have integer labels, got texts in '{reader.place.text}'; convert to "
+            "tar, parquet or folder"
+        )
+    fits = shape[0] in (1, 3) and shape[1:] == (32, 32) and dtype == "uint8"
+    if to == "cifar10" and not (fits and label):
+        got = f"{' x '.join(map(str, shape))} of {dtype} {'with' if label else 'without'} labels"
+        raise ValueError(
+            f"`to` 'cifar10' must have labelled images 3 x 32 x 32 of uint8, got {got} in "
+            f"'{reader.place.text}'; convert to npy"
+        )
 
 
-def _kind(label: int | str | None, classes: tuple[str, ...] | None) -> str | None:
-    if label is None:
-        return None
-    return "integer" if isinstance(label, int) or label in (classes or ()) else "text"
+def look(
+    reader: Reader,
+    units: Iterable[Unit],
+    settings: Settings,
+    pixels: bool,
+    poisoned: Mapping[int, str],
+    mark: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Return shape and dtype of the first image that can be read, if `pixels`, and kind of label.
+
+    `mark` and `poisoned` are as of a shard.
+    """
+    found: dict[str, Any] = {"shape": [], "dtype": "uint8", "label": None}
+    labels: set[type] = set()
+    if reader.classes is not None:
+        found["label"] = "integer"
+    if not pixels and (reader.classes is not None or isinstance(reader, FolderReader)):
+        return found
+    with no_pillow_limit():
+        for index, item in enumerate(_items(reader, units)):
+            labels.add(type(item.label))
+            if not pixels or found["shape"] or index in poisoned:
+                continue
+            mark(index, 0)
+            try:
+                image = decode(item, settings).pixels
+            except ImageFileError:
+                continue
+            mark(-1, 0)
+            found |= {"shape": [image.shape[2], *image.shape[:2]], "dtype": image.dtype.name}
+            if found["label"] is not None:
+                break
+    if found["label"] is None and labels & {int, str}:
+        found["label"] = "text" if str in labels else "integer"
+    return found
 
 
-def _first(reader: Reader, units: tuple[Unit, ...]) -> Iterable[Item]:
+def _items(reader: Reader, units: Iterable[Unit]) -> Iterator[Item]:
     """Yield the first images."""
     left = TRIED
     for unit in units:
-        if unit.count and left:
-            yield from reader.read(unit, 0, min(unit.count, left))
-            left -= min(unit.count, left)
+        yield from reader.read(unit, 0, min(unit.count, left))
+        left -= min(unit.count, left)
+        if not left:
+            return

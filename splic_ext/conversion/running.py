@@ -10,12 +10,14 @@ from typing import Any
 import splic_ext
 from splic_ext.conversion.engines import Engine, LocalEngine
 from splic_ext.conversion.items import Conversion, Shard, Unit
-from splic_ext.conversion.manifest import Manifest, only_one
+from splic_ext.conversion.manifest import WORK, Manifest, only_one
 from splic_ext.conversion.places import Place, WriteError
-from splic_ext.conversion.planning import Plan, job_of, make_plan
+from splic_ext.conversion.planning import Plan, jobs_of, make_plan
 from splic_ext.conversion.readers.base import Reader
 from splic_ext.conversion.settings import Settings
+from splic_ext.conversion.writers.choosing import WRITERS
 from splic_ext.errors import ConversionError
+from splic_ext.files.plan import left_out
 from splic_ext.files.reporting import Reporter
 
 __all__ = ["Run", "Silent"]
@@ -63,7 +65,7 @@ class Run:
         with only_one(self.dest):
             manifest = Manifest(self.dest, forgiving=self.overwrite)
             plan = self._plan(manifest)
-            self.dest.clean(iter({folder(shard.name) for shard in plan.shards} | {"", WORK_FOLDER}))
+            self.dest.clean(iter({folder(shard.name) for shard in plan.shards} | {"", WORK}))
             missing = manifest.missing()
             kept = sum(shard.count for shard in plan.shards) - sum(s.count for s in missing)
             self.reporter.expect(plan.count - kept)
@@ -72,6 +74,8 @@ class Run:
                 self._make(plan, missing)
             if missing or not manifest.finished:
                 manifest.finish()
+            else:
+                manifest.tidy()
             records = manifest.records().values()
             return Conversion(
                 dest=self.dest.text,
@@ -83,13 +87,18 @@ class Run:
             )
 
     def _check_apart(self) -> None:
-        """Refuse a destination in the source, which would be read."""
-        if not (self.dest.local and self.reader.place.local):
+        """Refuse a destination in the source, which would be read, or around it."""
+        if not (self.dest.local and self.reader.place.local and self.reader.place.kind()):
             return
         source, dest = self.reader.place.path.resolve(), self.dest.path.resolve()
         if dest == source or source in dest.parents:
             raise ValueError(
                 f"`dest` must not be in the source, got '{dest}' in '{source}'; name another folder"
+            )
+        if dest in source.parents:
+            raise ValueError(
+                f"`dest` must not hold the source, which it might overwrite, got '{dest}' around "
+                f"'{source}'; name another folder"
             )
         if dest.exists() and not dest.is_dir():
             raise ValueError(f"`dest` must be a folder, got the file '{dest}'; name another")
@@ -147,6 +156,9 @@ class Run:
                     f"the destination '{self.dest.text}' is not empty: it holds '{there}'; name "
                     "another, or give `overwrite=True` to write beside it"
                 )
+        if self.reader.place.local:
+            for path, reason in left_out([self.reader.place.text]):
+                self.reporter.note(path, reason)
         entries = self.reader.entries()
         jobs = ((i, {"do": "scan", "entry": asdict(e)}) for i, e in enumerate(entries))
         units: dict[int, Unit] = {}
@@ -156,9 +168,7 @@ class Run:
                     number, answer = told
                     if "error" in answer:
                         raise _error(answer)
-                    values = answer["unit"]
-                    values |= {key: tuple(values[key]) for key in ("marks", "twice")}
-                    units[number] = Unit(**values)
+                    units[number] = Unit.from_dict(answer["unit"])
         else:
             units = {i: self.reader.scan(entry) for i, entry in enumerate(entries)}
         plan = make_plan(
@@ -168,9 +178,24 @@ class Run:
             shard_size=self.shard_size,
             settings=self.settings,
             identity=identity,
+            look=self._look,
         )
         manifest.begin(plan)
         return plan
+
+    def _look(self, units: list[Unit]) -> dict[str, Any]:
+        """Look at the first images; in another process if they are decoded, which may crash."""
+        pixels = not WRITERS[self.to].encoded
+        setup = self._setup(None, 1)
+        alone = setup["workers"] == 0 and isinstance(self.engine, LocalEngine)
+        setup["workers"] = int(pixels and not alone)
+        job = {"units": [asdict(unit) for unit in units], "pixels": pixels, "poisoned": {}}
+        for told in LocalEngine(1, 1).run(setup, iter([(0, {"do": "look", "job": job})])):
+            if isinstance(told, tuple):
+                if "error" in told[1]:
+                    raise _error(told[1])
+                return told[1]
+        raise ConversionError("the first images were not looked at; run the same command again")
 
     def _visible(self) -> Iterator[Any]:
         if self.dest.kind() == "folder":
@@ -198,8 +223,8 @@ class Run:
     def _make(self, plan: Plan, missing: list[Shard]) -> None:
         """Make shards; raise at the end if some cannot be."""
         jobs = (
-            (shard.number, {"do": "shard", "job": job_of(plan, shard, self.reader).to_dict()})
-            for shard in missing
+            (job.shard.number, {"do": "shard", "job": job.to_dict()})
+            for job in jobs_of(plan, missing, self.reader)
         )
         names = {shard.number: shard.name for shard in missing}
         failed: dict[str, str] = {}
@@ -231,10 +256,6 @@ class Run:
                 f"{reason}; mend that, and run the same command again: the others are kept",
                 tuple(failed),
             )
-
-
-#: Where the records of an unfinished run are.
-WORK_FOLDER = ".splic-convert"
 
 
 def folder(name: str) -> str:

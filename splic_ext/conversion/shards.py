@@ -69,7 +69,7 @@ class Record:
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """Return the record of plain values."""
         made = dict(values)
-        made["files"] = tuple(Made(**file) for file in values["files"])
+        made["files"] = tuple(Made.from_dict(file) for file in values["files"])
         made["rejects"] = tuple(Reject(**reject) for reject in values["rejects"])
         return cls(**made)
 
@@ -96,10 +96,7 @@ class ShardJob:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShardJob:
         """Return the job of plain values."""
-        units = tuple(
-            Unit(**{**unit, "marks": tuple(unit["marks"]), "twice": tuple(unit["twice"])})
-            for unit in values["units"]
-        )
+        units = tuple(Unit.from_dict(unit) for unit in values["units"])
         names = values["names"]
         poisoned = {int(index): reason for index, reason in values["poisoned"].items()}
         return cls(Shard.from_dict(values["shard"]), units, names and tuple(names), poisoned)
@@ -119,7 +116,7 @@ def make_shard(
     done.
     """
     maker = _Maker(job, reader, layout, settings, mark or (lambda index, done: None))
-    writer: Writer = WRITERS[layout.kind](place, job.shard, layout)
+    writer: Writer = WRITERS[layout.kind](place, job.shard, layout, reader.schema)
     with no_pillow_limit(), writer:
         maker.run(writer)
     return maker.record(writer)
@@ -131,7 +128,7 @@ def _completer(settings: Settings) -> Completer:
         return Completer(settings)
     from splic_ext.conversion.defending import defender
 
-    return defender(settings)
+    return Completer(*defender(settings))
 
 
 class _Maker:
@@ -179,8 +176,8 @@ class _Maker:
             self.reader.check(unit)
         if self.job.names is not None:
             assert isinstance(self.reader, FolderReader)
-            for name, size, stamp in self.job.names:
-                yield self.reader.one(name, size, stamp)
+            for values in self.job.names:
+                yield self.reader.one(*values)
             return
         for piece in self.job.shard.pieces:
             unit = units[piece.unit]

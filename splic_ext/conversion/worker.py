@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +21,7 @@ from splic_ext.common.checks import reason_of
 from splic_ext.conversion.items import Unit
 from splic_ext.conversion.manifest import keep_record
 from splic_ext.conversion.places import Entry, WriteError, place_of
+from splic_ext.conversion.planning import look
 from splic_ext.conversion.readers.opening import READERS
 from splic_ext.conversion.settings import Settings, instruction_set
 from splic_ext.conversion.shards import ShardJob, StrictError, make_shard
@@ -62,7 +64,7 @@ class Bench:
             return {"error": "write", "message": str(error)}
         except MemoryError:
             raise
-        except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        except Exception as error:  # whatever it is, the other shards go on
             message = str(error)
             if isinstance(error, OSError) and error.strerror:
                 message = f"{error.strerror}: '{error.filename}'"
@@ -70,8 +72,12 @@ class Bench:
 
     def _answer(self, job: dict[str, Any], mark: Any) -> dict[str, Any]:
         if job["do"] == "scan":
-            unit = self.reader.scan(Entry(**job["entry"]))
-            return {"unit": _plain(unit)}
+            return {"unit": asdict(self.reader.scan(Entry(**job["entry"])))}
+        if job["do"] == "look":
+            asked = job["job"]
+            units = [Unit.from_dict(unit) for unit in asked["units"]]
+            poisoned = {int(index): reason for index, reason in asked["poisoned"].items()}
+            return look(self.reader, units, self.settings, asked["pixels"], poisoned, mark)
         assert self.layout is not None
         record = make_shard(
             ShardJob.from_dict(job["job"]), self.reader, self.dest, self.layout, self.settings, mark
@@ -82,10 +88,6 @@ class Bench:
             "rejects": [[r.index, r.key, r.reason] for r in record.rejects[:100]],
             "rejected": len(record.rejects),
         }
-
-
-def _plain(unit: Unit) -> dict[str, Any]:
-    return {**vars(unit), "marks": list(unit.marks), "twice": list(unit.twice)}
 
 
 def _listen(lines: SimpleQueue[str]) -> None:

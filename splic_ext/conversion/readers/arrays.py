@@ -86,7 +86,8 @@ class NpyReader(Reader):
         for row in range(start, stop):
             image = channels_first(np.asarray(images[row : row + 1]), layout)[0]
             label = None if labels is None else int(labels[row])
-            yield Item(f"{row:08}", np.ascontiguousarray(image), "", label)
+            native = images.dtype.newbyteorder("=")
+            yield Item(f"{row:08}", np.ascontiguousarray(image, native), "", label)
 
 
 def _map(path: Any) -> npt.NDArray[Any]:

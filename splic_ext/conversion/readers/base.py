@@ -11,7 +11,7 @@ from typing import IO, Any, ClassVar
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry, Place
 
-__all__ = ["Hashed", "Reader", "group_of", "sha256_of"]
+__all__ = ["Hashed", "Reader", "group_of", "raise_failing", "sha256_of"]
 
 #: Bytes that are hashed at a time.
 BLOCK = 2**20
@@ -32,6 +32,8 @@ class Reader(ABC):
         Most bytes of a file in memory, of what a compressed archive unpacks to, and of a row group.
     classes : tuple of str or None
         Names of the classes, where the source has them.
+    schema : object or None
+        Columns of a table, by Arrow.
     sharded : bool
         Whether units are shards, which a conversion keeps unless told otherwise.
     """
@@ -42,6 +44,7 @@ class Reader(ABC):
     def __init__(self, place: Place, max_bytes: int) -> None:
         self.place, self.max_bytes = place, max_bytes
         self.classes: tuple[str, ...] | None = None
+        self.schema: Any = None
 
     @abstractmethod
     def entries(self) -> list[Entry]:
@@ -84,6 +87,15 @@ def group_of(name: str) -> str:
     stem = base.partition(".")[0]
     found = _NUMBER.fullmatch(stem)
     return f"{folder}{slash}{(found['group'] if found else stem) or 'shard'}"
+
+
+def raise_failing(error: BaseException | None) -> None:
+    """Raise an error of a disk or a network, which may pass; those of damaged files have no number.
+
+    >>> raise_failing(OSError("corrupt block"))
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
 
 
 class Hashed:

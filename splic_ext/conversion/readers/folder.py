@@ -10,8 +10,8 @@ from splic_ext.common.checks import reason_of
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry, Place
 from splic_ext.conversion.readers.base import Reader
-from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.folders import SPLITS
+from splic_ext.files.images import IMAGE_SUFFIXES
 
 __all__ = ["FolderReader"]
 
@@ -31,10 +31,11 @@ class FolderReader(Reader):
         self._found: list[Entry] | None = None
         self._splits: list[str] = []
         self._by_split: dict[str, list[Entry]] = {}
+        self._as_png: dict[str, dict[str, str]] = {}
 
     def _files(self) -> list[Entry]:
         if self._found is None:
-            self._found = [e for e in self.place.files() if _suffix(e.name) in SUFFIXES]
+            self._found = [e for e in self.place.files() if _suffix(e.name) in IMAGE_SUFFIXES]
             tops = {entry.name.partition("/")[0] for entry in self._found}
             if tops and all(top.lower() in SPLITS for top in tops):
                 self._splits = sorted(tops)
@@ -85,39 +86,69 @@ class FolderReader(Reader):
         super().restore(state)
         self._splits = list(state["splits"])
 
-    def names(self, unit: Unit, start: int, stop: int) -> list[list[Any]]:
-        """Return images of a unit as plain values, for a process that does not list them."""
-        return [[e.name, e.size, e.stamp] for e in self._of(unit.name)[start:stop]]
+    def names(self, unit: Unit, start: int, stop: int, png: bool = False) -> list[list[Any]]:
+        """Return images of a unit as plain values, for a process that does not list them.
+
+        The last is the key, which no other has where all become files of `png`.
+        """
+        files = self._of(unit.name)
+        if png and unit.name not in self._as_png:
+            self._as_png[unit.name] = _apart([entry.name for entry in files])
+        others = self._as_png[unit.name] if png else {}
+        return [
+            [e.name, e.size, e.stamp, others.get(e.name, e.name.rpartition(".")[0])]
+            for e in files[start:stop]
+        ]
 
     def read(self, unit: Unit, start: int, stop: int) -> Iterator[Item]:
         """Yield images."""
-        for name, size, stamp in self.names(unit, start, stop):
-            yield self.one(name, size, stamp)
+        for values in self.names(unit, start, stop):
+            yield self.one(*values)
 
-    def one(self, name: str, size: int, stamp: str) -> Item:
+    def one(self, name: str, size: int, stamp: str, key: str) -> Item:
         """Return an image file; with a problem if it cannot be read."""
-        stem, _, suffix = name.rpartition(".")
+        suffix = name.rpartition(".")[2]
         label = self._label(name)
         problem, content = None, None
         if size > self.max_bytes:
             problem = f"its {size:,} bytes are more than {self.max_bytes:,}"
         else:
             try:
-                now = self.place.entry(name)
                 content = self.place.read(name)
-            except OSError as error:
+            except PermissionError as error:  # others may pass, and are of the whole source
                 problem = f"it cannot be read: {error.strerror or reason_of(error)}"
             else:
+                now = self.place.entry(name)
                 if (now.size, now.stamp) != (size, stamp):
                     raise ValueError(
                         f"'{name}' of the source has changed under the run; put it back, or begin "
                         "anew with `overwrite=True`"
                     )
-        return Item(stem, content, suffix.lower(), label, problem=problem)
+        return Item(key, content, suffix, label, problem=problem)
 
 
 def _suffix(name: str) -> str:
     return f".{name.rpartition('.')[2].lower()}" if "." in name.rpartition("/")[2] else ""
+
+
+def _apart(names: list[str]) -> dict[str, str]:
+    """Return other keys for files that would have the same name as another if all were PNG.
+
+    >>> _apart(["a.jpg", "a.png", "b.jpg"])
+    {'a.jpg': 'a.jpg'}
+    """
+    taken = {name for name in names if _suffix(name) == ".png"}
+    others = {}
+    for name in names:
+        if _suffix(name) == ".png":
+            continue
+        key = stem = name.rpartition(".")[0]
+        while f"{key}.png" in taken:
+            key = name if key == stem else f"{key}~"
+        taken.add(f"{key}.png")
+        if key != stem:
+            others[name] = key
+    return others
 
 
 def _whole(name: str, files: list[Entry]) -> Entry:

@@ -10,7 +10,7 @@ from splic_ext.common.checks import printable, reason_of, shortened
 from splic_ext.common.optional import optional
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry, Place
-from splic_ext.conversion.readers.base import Reader, group_of, sha256_of
+from splic_ext.conversion.readers.base import Reader, group_of, raise_failing, sha256_of
 from splic_ext.data.sources.parquet import (
     BUFFER,
     IMAGES,
@@ -34,7 +34,6 @@ class ParquetReader(Reader):
         with optional("a Parquet file", "parquet", "pyarrow"):
             self._parquet: Any = import_module("pyarrow.parquet")
         self._column = self._first = ""
-        self.schema: Any = None
 
     def entries(self) -> list[Entry]:
         """Return the files."""
@@ -126,6 +125,7 @@ class ParquetReader(Reader):
         except MemoryError:
             raise
         except Exception as error:  # of any type, from Arrow
+            raise_failing(error)
             if isinstance(error, ValueError) and "; " in str(error):
                 raise
             problem = f"'{unit.name}' is not read from row {row} on: {reason_of(error, 120)}"

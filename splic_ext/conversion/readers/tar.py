@@ -9,7 +9,7 @@ from typing import IO, Any, ClassVar
 from splic_ext.common.checks import printable, reason_of, shortened
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry
-from splic_ext.conversion.readers.base import Hashed, Reader, group_of
+from splic_ext.conversion.readers.base import Hashed, Reader, group_of, raise_failing
 from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.tarring import Member, TarError, read_tar_file
 from splic_ext.data.sources.webdataset import TAR_SUFFIXES
@@ -97,7 +97,8 @@ class TarReader(Reader):
                     number += 1
                     sample = _Sample(key, member.at)
                 sample.add(member, suffix, read=wanted is not None and number in wanted)
-        except (OSError, TarError) as error:
+        except TarError as error:
+            raise_failing(error.__cause__)
             if sample is None:
                 sample = _Sample("", start)
             sample.problem = f"the archive is not read on from here: {reason_of(error, 200)}"

@@ -35,7 +35,7 @@ class NpyWriter(Writer):
     def begin(self) -> None:
         """Open the file of images, with a header for as many as there may be."""
         folder, slash, base = self.shard.name.rpartition("/")
-        rest = "" if base == "images" else f"-{base.removeprefix('images-')}"
+        rest = base.removeprefix("images")
         self._names = [f"{folder}{slash}{kind}{rest}.npy" for kind in ("images", "labels")]
         self._path = self.path_of(self._names[0])
         self._file = self._stack.enter_context(self._path.open("wb"))

@@ -13,11 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from splic_ext.common.checks import printable, shortened
 from splic_ext.conversion.items import Item, Shard
 from splic_ext.conversion.places import Place
 from splic_ext.conversion.readers.base import sha256_of
 
-__all__ = ["Layout", "Made", "RejectedError", "Writer"]
+__all__ = ["MANIFEST", "REJECTS", "Layout", "Made", "RejectedError", "Writer"]
+
+#: Names in a destination that no image may have.
+MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 
 
 class RejectedError(ValueError):
@@ -42,8 +46,8 @@ class Layout:
         "integer", "text", or None where the first image has no label.
     classes : tuple of str or None
         Names of the classes.
-    units : int
-        How many units the source has.
+    units, groups : int
+        How many units the source has, and how many groups of them.
     """
 
     kind: str
@@ -54,6 +58,7 @@ class Layout:
     label: str | None
     classes: tuple[str, ...] | None
     units: int
+    groups: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -89,6 +94,14 @@ class Made:
     size: int
     sha256: str
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Made:
+        """Return the file of plain values, which must lie in the destination."""
+        made = cls(**values)
+        if made.name.startswith("/") or {"", ".."} & set(made.name.split("/")):
+            raise ValueError(f"it names a file elsewhere, {shortened(printable(made.name))!r}")
+        return made
+
 
 class Writer(ABC):
     """A shard that is being written: its files appear at the end, if nothing fails."""
@@ -96,8 +109,8 @@ class Writer(ABC):
     #: Whether images are written as files; else as arrays (C, H, W).
     encoded: ClassVar[bool] = True
 
-    def __init__(self, place: Place, shard: Shard, layout: Layout) -> None:
-        self.place, self.shard, self.layout = place, shard, layout
+    def __init__(self, place: Place, shard: Shard, layout: Layout, schema: Any = None) -> None:
+        self.place, self.shard, self.layout, self.schema = place, shard, layout, schema
         self.made: list[Made] = []
         self._stack = ExitStack()
 

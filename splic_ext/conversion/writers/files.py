@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from splic_ext.common.checks import printable, shortened
 from splic_ext.conversion.items import Item
-from splic_ext.conversion.writers.base import Made, RejectedError, Writer
+from splic_ext.conversion.readers.base import group_of
+from splic_ext.conversion.writers.base import MANIFEST, REJECTS, Layout, Made, RejectedError, Writer
 
 __all__ = ["FolderWriter", "TarWriter"]
 
@@ -22,32 +23,35 @@ class FolderWriter(Writer):
     kind: ClassVar[str] = "folder"
 
     def begin(self) -> None:
-        """Begin with no file."""
-        self._names: set[str] = set()
+        """Have nothing to open."""
 
     def add(self, index: int, item: Item, image: Any, suffix: str) -> None:
         """Write a file; of an archive also what belongs to it."""
-        key, extra = self._key(item), {}
+        key, extra = self._key(index, item), {}
         if self.layout.source == "tar":
             extra = {name: content for name, content in item.extra.items() if name}
-        if key in self._names:
-            key = f"{key}~{index}"
-        self._names.add(key)
-        for ending, content in {suffix: image, **extra}.items():
-            name = f"{key}.{ending}" if ending else key
+        if self.layout.source == "folder" and self.layout.encode == "keep":
+            suffix = item.suffix  # two names that differ in no more would be one
+        files = {f"{key}.{ending}": content for ending, content in {suffix: image, **extra}.items()}
+        own = next((name for name in files if name in (MANIFEST, REJECTS)), None)
+        if own is not None:
+            raise RejectedError(f"its file would be named {own}, as that of the conversion is")
+        for name, content in files.items():
             with self.place.writing(name) as path:
                 path.write_bytes(content)
             self.made.append(Made(name, len(content), hashlib.sha256(content).hexdigest()))
 
-    def _key(self, item: Item) -> str:
+    def _key(self, index: int, item: Item) -> str:
+        """Return the path of an image without its suffix, which no other image has."""
         layout, key = self.layout, item.key
         if layout.source != "folder":
-            if layout.source in ("tar", "npy") and layout.units > 1:
-                key = f"{_stem(self.shard.pieces[0].unit)}-{key}"
-            elif layout.source == "dataset" and layout.units > 1:
-                key = f"{self.shard.pieces[0].unit}-{key}"
-            folder = _folder(item.label, layout.classes)
-            key = f"{folder}/{key}" if folder else key
+            if layout.units > 1 and layout.source != "dataset":  # a key comes again in others
+                above, slash, base = key.rpartition("/")
+                key = f"{above}{slash}{index:09}-{base}"
+            folders = [_folder(item.label, layout)]
+            if layout.groups > 1:
+                folders.insert(0, group_of(self.shard.pieces[0].unit))
+            key = "/".join((*filter(None, folders), key))
         parts = key.split("/")
         if any(part in ("", ".", "..") or part.startswith(".") for part in parts):
             raise RejectedError(f"its key leads out of a folder: {shortened(printable(key))!r}")
@@ -60,15 +64,12 @@ class FolderWriter(Writer):
         self.place.settle()
 
 
-def _stem(unit: str) -> str:
-    return unit.rpartition("/")[2].partition(".")[0]
-
-
-def _folder(label: int | str | None, classes: tuple[str, ...] | None) -> str:
-    """Return the folder of a class: its name."""
+def _folder(label: int | str | None, layout: Layout) -> str:
+    """Return the folder of a class, its name; "_" of an image without one among others."""
+    classes = layout.classes
     if label is None:
-        return ""
-    if isinstance(label, int) and classes is not None and label < len(classes):
+        return "" if layout.label is None else "_"
+    if isinstance(label, int) and classes is not None and 0 <= label < len(classes):
         label = classes[label]
     return str(label).replace("/", "_").lstrip(".") or "_"
 
@@ -91,7 +92,8 @@ class TarWriter(Writer):
         key = item.key
         if self.layout.source != "tar":
             key = key.replace(".", "_")  # a key ends at its first dot
-        if key in self._keys:
+            suffix = suffix.lower()
+        while key in self._keys:
             key = f"{key}~{index}"
         self._keys.add(key)
         files = {suffix: image}

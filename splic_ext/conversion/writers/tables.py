@@ -6,9 +6,10 @@ import json
 from importlib import import_module
 from typing import Any, ClassVar
 
+from splic_ext.common.checks import printable, shortened
 from splic_ext.common.optional import optional
 from splic_ext.conversion.items import Item
-from splic_ext.conversion.writers.base import Writer
+from splic_ext.conversion.writers.base import RejectedError, Writer
 from splic_ext.data.sources.parquet import IMAGES, holds_bytes
 
 __all__ = ["ParquetWriter"]
@@ -39,8 +40,13 @@ class ParquetWriter(Writer):
     def add(self, index: int, item: Item, image: Any, suffix: str) -> None:
         """Keep an image for the next row group."""
         label = item.label
-        if self.layout.source != "parquet" and self.layout.label == "integer":
-            label = self.layout.integer(label)
+        if self.layout.source != "parquet":
+            if any("\ud800" <= letter <= "\udfff" for letter in item.key):
+                raise RejectedError(f"its key is no UTF-8: {shortened(printable(item.key))!r}")
+            if self.layout.label == "integer":
+                label = self.layout.integer(label)
+            elif label is not None:
+                label = str(label)
         self._rows.append((item, image, suffix, label))
         self._bytes += len(image)
         if self._bytes >= GROUP_BYTES or len(self._rows) >= GROUP_ROWS:
@@ -48,8 +54,10 @@ class ParquetWriter(Writer):
 
     def _write(self) -> None:
         rows, self._rows, self._bytes = self._rows, [], 0
-        same = self.layout.source == "parquet" and rows
-        table = self._same(rows) if same else self._new(rows)
+        if self.layout.source != "parquet":
+            table = self._new(rows)
+        else:
+            table = self._same(rows) if rows else self.schema.empty_table()
         if self._file is None:
             self._file = self._parquet.ParquetWriter(self._path, table.schema)
         self._file.write_table(table, row_group_size=max(1, len(rows)))
