@@ -13,7 +13,7 @@ from helpers.conversion import FAST, contents, convert, pixels, samples, write_t
 import splic_ext
 from splic_ext.conversion.running import Silent
 
-ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+pytest.importorskip("ray.cluster_utils", reason="the extra 'ray' is not installed")
 
 if os.name == "nt":
     pytest.skip("no clusters there", allow_module_level=True)

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from splic_ext.common.checks import check_bool, check_integer
-from splic_ext.conversion.items import Conversion
+from splic_ext.conversion.outcome import Conversion
 from splic_ext.options import SolverOptions
 
 __all__ = ["KINDS", "Conversion", "convert", "verify"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-__all__ = ["Conversion", "Item", "Piece", "Reject", "Shard", "Unit"]
+__all__ = ["Item", "Piece", "Reject", "Shard", "Unit"]
 
 
 @dataclass(frozen=True)
@@ -107,25 +107,3 @@ class Reject:
     index: int
     key: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What became of a data set.
-
-    Attributes
-    ----------
-    dest : str
-        Where it is.
-    images, written, rejected : int
-        Images of the source; those of the destination; those that are left out and listed.
-    shards, made : int
-        Shards of the destination; those that this call made.
-    """
-
-    dest: str
-    images: int
-    written: int
-    rejected: int
-    shards: int
-    made: int

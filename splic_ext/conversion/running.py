@@ -9,8 +9,9 @@ from typing import Any
 
 import splic_ext
 from splic_ext.conversion.engines import Engine, LocalEngine
-from splic_ext.conversion.items import Conversion, Shard, Unit
+from splic_ext.conversion.items import Shard, Unit
 from splic_ext.conversion.manifest import WORK, Manifest, only_one
+from splic_ext.conversion.outcome import Conversion
 from splic_ext.conversion.places import Place, WriteError
 from splic_ext.conversion.planning import Plan, jobs_of, make_plan
 from splic_ext.conversion.readers.base import Reader
