@@ -166,6 +166,41 @@ def test_a_full_disk_ends_the_run(source, tmp_path, monkeypatch):
     assert len(np.unique([len(c) for c in contents(tmp_path / "out").values()])) >= 1
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """Give a small disk, and what mounts it anew with other options."""
+    path = tmp_path / "disk"
+    path.mkdir()
+
+    def mount(options):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], capture_output=True
+        ).returncode
+
+    if not os.path.exists("/proc/mounts") or mount("size=48k"):  # noqa: PTH110
+        pytest.skip("no disk can be mounted here")
+    yield path, mount
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_disk_that_is_full_and_one_that_is_read_only(source, tmp_path, disk):
+    path, mount = disk
+    convert(source, tmp_path / "right")
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left on device; make room"):
+            convert(source, path / "out")
+        assert not list((path / "out").rglob(".splic-*.tmp"))
+    kept = len(list((path / "out/.splic-convert").glob("0*.json")))  # those with a record
+    assert 0 < kept < 6
+    assert mount("remount,size=10m") == 0
+    assert convert(source, path / "out").made == 6 - kept
+    assert contents(path / "out") == contents(tmp_path / "right")
+    assert mount("remount,ro") == 0
+    with pytest.raises(OSError, match="Read-only file system; name another"):
+        convert(source, path / "other")
+    assert verify(path / "out") == []
+
+
 def test_the_command(source, tmp_path):
     from helpers.cli import invoke
 

@@ -68,8 +68,11 @@ def convert(source, dest, **options):
 
 def contents(folder):
     """Return all files of a destination but the manifest, whose input may have other times."""
+    below = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and path.name != "manifest.json"
+        name.as_posix(): path.read_bytes()
+        for name, path in below.items()
+        if path.is_file()
+        and not any(part.startswith(".") for part in name.parts)
+        and path.name != "manifest.json"
     }
