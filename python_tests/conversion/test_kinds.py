@@ -300,3 +300,44 @@ def test_what_is_left_out_is_told(tmp_path):
     assert (done.images, done.written) == (1, 1)
     assert any("linked folder is left out" in text for text in told)
     assert any("1 of .gif" in text for text in told)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_archive_is_entered_in_its_midst(tars, tmp_path, monkeypatch, packed):
+    """Where each second sample begins is kept; the hash is that of the file."""
+    import gzip
+    import hashlib
+
+    monkeypatch.setattr("splic_ext.conversion.readers.tar.STEP", 2)
+    path = tmp_path / "in/a.tar"
+    write_tar(path, [*samples(IMAGES[:6]), (f"{'d' * 120}/{'n' * 120}.png", png(IMAGES[6]))])
+    if packed:
+        (tmp_path / "in/a.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+        path = tmp_path / "in/a.tar.gz"
+    convert(tmp_path / "in", tmp_path / "out", shard_size=3)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    (unit,) = manifest["inputs"]
+    assert unit["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(unit["marks"]) == (0 if packed else 4)
+    found = {}
+    for shard in sorted((tmp_path / "out").glob("*.tar")):
+        found |= read_tar(shard)
+    pngs = [content for name, content in found.items() if name.endswith(".png")]
+    assert np.array_equal(np.stack([decoded(content) for content in pngs]), expected(IMAGES))
+
+
+def test_unfinished_files_at_a_url_are_removed_after_a_day(monkeypatch):
+    """Another run may still write a younger one."""
+    fsspec = pytest.importorskip("fsspec")
+    from splic_ext.conversion import places
+
+    memory = fsspec.filesystem("memory")
+    place = places.place_of("memory://unfinished")
+    path = f"/unfinished/{places.UNFINISHED}0123-a.tar"
+    memory.pipe(path, b"half")
+    place.clean(iter([""]))
+    assert memory.exists(path)
+    monkeypatch.setattr(places, "DAY", -1e6)
+    place.clean(iter([""]))
+    assert not memory.exists(path)

@@ -6,6 +6,7 @@ import os
 import posixpath
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ __all__ = ["Entry", "Place", "WriteError", "place_of"]
 
 #: Temporary files of remote places begin with it.
 UNFINISHED = ".splic-unfinished-"
+
+#: Seconds after which one of them was left by a run that is no more.
+DAY = 86400.0
 
 #: Folders in folders are followed this deep.
 MOST_DEEP = 64
@@ -269,11 +273,22 @@ class _Remote(Place):
             self.fs.rmdir(self._at(name))
 
     def clean(self, folders: Iterator[str] | None = None) -> None:
-        """Remove what killed runs have left unfinished in these folders."""
+        """Remove what killed runs have left unfinished in these folders for a day or longer.
+
+        Nothing says whether another run, which no lock keeps out, still writes a younger one.
+        """
         for folder in folders or ():
             for name in self.names(folder):
-                if name.startswith(UNFINISHED):
-                    self.remove(f"{folder}/{name}" if folder else name)
+                below = f"{folder}/{name}" if folder else name
+                if name.startswith(UNFINISHED) and self._age(below) > DAY:
+                    self.remove(below)
+
+    def _age(self, name: str) -> float:
+        """Return the seconds since a file was written; 0 where the service does not tell."""
+        try:
+            return time.time() - float(self.fs.modified(self._at(name)).timestamp())
+        except (NotImplementedError, OSError):
+            return 0.0
 
 
 def _entry(name: str, info: dict[str, Any]) -> Entry:
