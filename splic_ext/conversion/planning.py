@@ -207,7 +207,7 @@ def _check_arrays(
         )
     if label == "text":
         raise ValueError(
-            f"`to` {to!r} must have integer labels, got texts in '{reader.place.text}'; convert to "
+            f"`to` '{to}' must have integer labels, got texts in '{reader.place.text}'; convert to "
             "tar, parquet or folder"
         )
     fits = shape[0] in (1, 3) and shape[1:] == (32, 32) and dtype == "uint8"

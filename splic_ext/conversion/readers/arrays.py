@@ -70,7 +70,7 @@ class NpyReader(Reader):
         try:
             layout = layout_of(images.shape)
             if images.dtype.name not in DTYPES:
-                raise TypeError(f"it is of {images.dtype}")
+                raise TypeError(f"its numbers are of {images.dtype}")
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the file '{path}' must hold images (N, C, H, W), (N, H, W, C) or (N, H, W), of "
