@@ -11,7 +11,6 @@ namespace {
 
 constexpr int kThreads = kMostThreads; // of a block
 constexpr int kMostBlocks = 64;
-constexpr std::size_t kAlign = 256;
 
 // What every step is handed.
 struct Batch {
@@ -76,8 +75,6 @@ __global__ void __launch_bounds__(kThreads)
 // a reset takes back.
 __global__ void mark_kernel() {}
 constexpr int kMark = 37;
-
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // Where the parts of a batch lie in its workspace.
 struct Parts {

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(Size::kThreads, Size::kBlocks)
 }
 
 template <class T> std::size_t state_bytes(const Problem &problem) {
-  return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;
+  return aligned(Fused<T, BlockTeam>::bytes(problem));
 }
 
 template <class T, class Size>

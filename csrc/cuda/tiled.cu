@@ -6,8 +6,6 @@
 namespace splic {
 namespace {
 
-constexpr std::size_t kAlign = 256;
-
 // What every step is handed.
 struct Batch {
   Problem problem;
@@ -124,8 +122,6 @@ __global__ void __launch_bounds__(Tile::kThreads)
   }
 }
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
-
 // Where the parts of a batch lie in its workspace.
 struct Parts {
   std::size_t states, searches, changes, small, arrays, end, stride, small_stride;
@@ -179,7 +175,7 @@ public:
 
   void load() { alone<Alone::load>(kScratchBytes); }
   void start(int pass) { alone<Alone::start>(kScratchBytes, pass); }
-  void find(const Moment &moment) { find_by_tiles(*this, moment); }
+  void find(const Moment &moment) { find_by_tiles<T>(*this, moment); }
   void sides() { shared<Shared::sides>(parts_.tiles); }
   void advance() { shared<Shared::advance>(parts_.tiles); }
   void finish(int pass, int t) { alone<Alone::finish>(kScratchBytes, pass, t); }

@@ -66,7 +66,7 @@ FAULTS = {
     ),
     "shared memory a piece short": (
         "cuda/fused.cuh",
-        "return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;",
+        "return aligned(Fused<T, BlockTeam>::bytes(problem));",
         "return Fused<T, BlockTeam>::bytes(problem) - 16;",
         "fused.cu",
         "cudaErrorIllegalAddress",
