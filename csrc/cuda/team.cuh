@@ -197,6 +197,9 @@ __host__ __device__ inline MatrixItem item_of(const Problem &problem, const Laun
   return {plane / problem.planes(), static_cast<int>(plane % problem.planes()),
           static_cast<std::uint32_t>(place % launch.streams)};
 }
+__host__ __device__ inline Record *record_of(const Launch &launch, std::int64_t place) {
+  return launch.records ? launch.records + place : nullptr;
+}
 template <class T>
 __host__ __device__ T *sum_of(const Problem &problem, const Launch &launch, std::int64_t place) {
   const Geometry g(problem);

@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kWarp, kResident<Q, R>)
     warp_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                 const __grid_constant__ WarpTables tables) {
   const std::int64_t place = blockIdx.x;
-  Record *record = launch.records ? launch.records + place : nullptr;
+  Record *record = record_of(launch, place);
   const CudaWarp warp;
   if (record && warp.lane() == 0)
     *record = Record();

@@ -240,18 +240,4 @@ private:
   SearchState *search_ = nullptr;
 };
 
-// The steps of a runner that find the triplets: it has those above, and takes each for all
-// matrices.
-template <class T, class Runner> void find_by_tiles(Runner &runner, const Moment &moment) {
-  const BlockSizes &sizes = runner.sizes();
-  const int k = sizes.vectors(moment), searches = k == sizes.g.n ? 1 : shared_searches<T>(moment);
-  for (int repeat = 0; repeat < searches; ++repeat) {
-    runner.begin(moment, k, repeat);
-    refine(runner, k, repeat == 0 ? sizes.applications(moment) : kRepeatApplications);
-    rayleigh_ritz(runner, k);
-    runner.judge();
-  }
-  runner.conclude();
-}
-
 } // namespace splic

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "host_batch.hpp"
 #include "team/steps.hpp"
 
 struct Shared {
@@ -100,31 +101,50 @@ struct LooseTeam {
   template <class T> T maximum(T x) const { return x; }
 };
 
-// The steps of a batch in both ways: `Alone` by a HostTeam of `size` threads, `Loose` by the
-// LooseTeam of several such blocks.
+// The steps of a batch in both ways: `Alone` by a HostTeam, `Loose` by the LooseTeam of several
+// blocks of so many threads.
 template <class Alone, class Loose, class Memory> class HostSteps {
 public:
-  HostSteps(const splic::Problem &problem, int size, std::size_t count)
-      : problem_(problem), size_(size), count_(count), states_(count) {
-    memory_.stride = Alone::bytes(problem);
-    arrays_.resize(count * memory_.stride / 8 + 4);
+  HostSteps(const HostBatch &batch, std::vector<splic::Record> &records)
+      : batch_(batch), problem_(batch.problem), records_(records), states_(records.size()) {
+    memory_.stride = Alone::bytes(problem_);
+    arrays_.resize(records.size() * memory_.stride / 8 + 4);
     memory_.arrays = reinterpret_cast<unsigned char *>(
         (reinterpret_cast<std::uintptr_t>(arrays_.data()) + 31) / 32 * 32);
     memory_.states = states_.data();
-    divide(kBlocks * size);
+    divide(kBlocks * batch.team);
+  }
+
+  void load() {
+    alone([&](auto &steps, std::size_t i) { steps.load(item(i), &records_[i]); });
+  }
+  void start(int pass) {
+    alone([&](auto &steps, std::size_t) { steps.start(pass); });
+  }
+  void finish(int pass, int t) {
+    alone([&](auto &steps, std::size_t i) { steps.finish(pass, t, &records_[i]); });
+  }
+  void store() {
+    alone([&](auto &steps, std::size_t i) { steps.store(item(i), nullptr); });
+  }
+  void sides() {
+    shared([](auto &steps, int) { steps.sides(); });
+  }
+  void advance() {
+    shared([](auto &steps, int rank) { steps.keep_change(rank, steps.advance()); });
   }
 
 protected:
-  static constexpr int kBlocks = 3; // of `size` ranks, with a share of the change for each rank
+  static constexpr int kBlocks = 3; // of as many ranks as a team has, each with its share
 
   void divide(int shares) {
-    changes_.assign(count_ * static_cast<std::size_t>(shares), 0.0);
+    changes_.assign(records_.size() * static_cast<std::size_t>(shares), 0.0);
     memory_.changes = changes_.data();
     memory_.blocks = shares;
   }
   template <class F> void alone(const F &f) {
-    for (std::size_t i = 0; i < count_; ++i)
-      together(size_, [&](const HostTeam &team) {
+    for (std::size_t i = 0; i < records_.size(); ++i)
+      together(batch_.team, [&](const HostTeam &team) {
         Alone steps(problem_, team, memory_, std::int64_t(i));
         team.sync(); // all have read what one of them is about to write
         f(steps, i);
@@ -132,8 +152,8 @@ protected:
   }
   // At once where a team has more than one thread, else one after the other, the last first.
   template <class F> void shared(const F &f) {
-    const int count = kBlocks * size_;
-    for (std::size_t i = 0; i < count_; ++i) {
+    const int count = kBlocks * batch_.team;
+    for (std::size_t i = 0; i < records_.size(); ++i) {
       const auto step = [&](int rank) {
         LooseTeam team;
         team.number = rank;
@@ -143,7 +163,7 @@ protected:
       };
       std::vector<std::thread> threads;
       for (int rank = count - 1; rank >= 0; --rank)
-        if (size_ > 1)
+        if (batch_.team > 1)
           threads.emplace_back(step, rank);
         else
           step(rank);
@@ -152,12 +172,14 @@ protected:
     }
   }
 
+  const HostBatch &batch_;
   const splic::Problem &problem_;
-  int size_;
-  std::size_t count_;
+  std::vector<splic::Record> &records_;
   Memory memory_;
 
 private:
+  splic::MatrixItem item(std::size_t i) const { return batch_.item(std::int64_t(i)); }
+
   std::vector<splic::StepState> states_;
   std::vector<double> arrays_, changes_;
 };

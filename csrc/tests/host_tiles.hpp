@@ -1,11 +1,11 @@
-// The steps of team/tiled.hpp on threads of the host.
+// The steps of team/tiled_search.hpp on threads of the host.
 #pragma once
 
 #include <memory>
+#include <numeric>
 
-#include "host_batch.hpp"
 #include "host_team.hpp"
-#include "team/tiled.hpp"
+#include "team/tiled_search.hpp"
 
 // A thread of a block that has a tile of each product. All blocks run at the same time.
 struct TileThread {
@@ -37,127 +37,59 @@ using TiledSteps =
     HostSteps<splic::Tiled<T, HostTeam>, splic::Tiled<T, LooseTeam>, splic::TiledMemory>;
 
 // real: products by blocks of TileThreads, which takes long; else by a LooseTeam.
-template <class T> class HostTiles : TiledSteps<T> {
+template <class T>
+class HostTiles : public TiledSteps<T>, public splic::TileSearch<T, HostTiles<T>> {
   using Base = TiledSteps<T>;
-  using Base::alone, Base::memory_, Base::problem_;
+  using Base::problem_, Base::records_, Base::memory_;
 
 public:
   HostTiles(const HostBatch &batch, std::vector<splic::Record> &records, bool real)
-      : Base(batch.problem, batch.team, records.size()), batch_(batch), records_(records),
-        sizes_(batch.problem), searches_(records.size()),
+      : Base(batch, records), splic::TileSearch<T, HostTiles>(batch.problem),
+        searches_(records.size()),
         small_(splic::Tiled<T, HostTeam>::small_bytes(batch.problem) / 8 + 2), real_(real) {
     memory_.searches = searches_.data();
     if (real)
-      this->divide(tiles());
+      this->divide(this->tiles());
   }
-  const splic::BlockSizes &sizes() const { return sizes_; }
 
-  void load() {
-    alone([&](auto &steps, std::size_t i) { steps.load(item(i), &records_[i]); });
-  }
-  void start(int pass) {
-    alone([&](auto &steps, std::size_t) { steps.start(pass); });
-  }
-  void find(const splic::Moment &moment) { splic::find_by_tiles<T>(*this, moment); }
-  void sides() {
-    shared(tiles(), [](auto &steps) { steps.sides(); });
-  }
+  void sides() { run_shared<splic::Shared::sides>({}, this->tiles()); }
   void advance() {
     if (!real_) {
-      Base::shared([](auto &steps, int rank) { steps.keep_change(rank, steps.advance()); });
+      Base::advance();
       return;
     }
-    std::vector<double> changes(static_cast<std::size_t>(tiles() * splic::Tile::kThreads));
-    by_tiles(tiles(), [&](auto &steps, const TileThread &thread) {
-      changes[static_cast<std::size_t>(thread.rank())] = static_cast<double>(steps.advance());
+    std::vector<double> changes(static_cast<std::size_t>(this->tiles() * splic::Tile::kThreads));
+    by_tiles(this->tiles(), [&](auto &steps, const TileThread &thread) {
+      double *const own = changes.data() + thread.own * splic::Tile::kThreads;
+      own[thread.place] = static_cast<double>(steps.advance());
       thread.barrier();
-      double sum = 0;
-      for (int i = 0; thread.place == 0 && i < splic::Tile::kThreads; ++i)
-        sum += changes[static_cast<std::size_t>(thread.rank() + i)];
       if (thread.place == 0)
-        steps.keep_change(thread.own, sum);
+        steps.keep_change(thread.own, std::accumulate(own, own + splic::Tile::kThreads, 0.0));
     });
   }
-  void finish(int pass, int t) {
-    alone([&](auto &steps, std::size_t i) { steps.finish(pass, t, &records_[i]); });
-  }
-  void store() {
-    alone([&](auto &steps, std::size_t i) { steps.store(item(i), nullptr); });
-  }
 
-  void begin(const splic::Moment &moment, int k, int repeat) {
-    at_ = {};
-    at_.moment = moment;
-    at_.k = k;
-    at_.repeat = repeat;
+  template <splic::Alone step> void run_alone(const splic::SearchStep &at) {
+    if constexpr (step == splic::Alone::conclude)
+      for (const splic::SearchState &search : searches_) {
+        ++searched;
+        left += search.poor;
+      }
+    this->alone([&](auto &matrix, std::size_t) {
+      splic::search<step>(matrix, at, reinterpret_cast<unsigned char *>(small_.data()));
+    });
   }
-  void square(int k, int steps) {
-    if (sizes_.square_pays(k, steps))
-      product(n(), n(), [](auto &one) { one.square(); });
-  }
-  int first_step(int) const { return -1; }
-  int times(int step) const { return step < 0 ? 1 : 2; }
-  void apply(int k, int step, int steps) {
-    at_.step = step;
-    at_.steps = steps;
-    product(m(), k, [&](auto &one) { one.apply(at_); });
-    product(n(), k, [&](auto &one) { one.apply_back(at_); });
-  }
-  void orthonormalise(int k, int step, int time, int steps) {
-    at_.step = step;
-    at_.steps = steps;
-    at_.time = time;
-    product(k, k, [&](auto &one) { one.square_basis(at_); });
-    alone([&](auto &one, std::size_t) { one.factorise_basis(at_, small()); });
-    product(n(), k, [&](auto &one) { one.make_basis(at_); });
-  }
-  void project(int k) {
-    product(m(), k, [&](auto &one) { one.project(at_); });
-  }
-  void square_projected(int k) {
-    product(k, k, [&](auto &one) { one.square_projected(at_); });
-  }
-  void diagonalise(int) {
-    alone([&](auto &one, std::size_t) { one.diagonalise(at_, small()); });
-  }
-  void turn_left(int) {
-    product(m(), rank(), [&](auto &one) { one.turn_left(at_); });
-  }
-  void turn_rest(int k) {
-    if (k > rank())
-      product(n(), k - rank(), [&](auto &one) { one.turn_rest(at_); });
-  }
-  void orthonormalise_left() {
-    product(rank(), rank(), [](auto &one) { one.square_left(); });
-    alone([&](auto &one, std::size_t) { one.factorise_left(small()); });
-    product(m(), rank(), [](auto &one) { one.make_left(); });
-  }
-  void right() {
-    product(rank(), n(), [](auto &one) { one.right(); });
-  }
-  void judge() {
-    alone([&](auto &one, std::size_t) { one.judge_all(at_); });
-  }
-  void conclude() {
-    ++at_.repeat;
-    for (const splic::SearchState &search : searches_) {
-      ++searched;
-      left += search.poor;
-    }
-    alone([&](auto &one, std::size_t) { one.conclude(at_); });
+  template <splic::Shared step> void run_shared(const splic::SearchStep &at, int tiles) {
+    const auto take = [&](auto &matrix, const auto &) { splic::share<step>(matrix, at); };
+    if (real_)
+      by_tiles(tiles, take);
+    else
+      this->shared(take);
   }
 
   // Iterations of all matrices, and those whose shared searches did not do.
   inline static std::uint64_t searched = 0, left = 0;
 
 private:
-  int m() const { return sizes_.g.m; }
-  int n() const { return sizes_.g.n; }
-  int rank() const { return problem_.options.rank; }
-  int tiles() const { return splic::Tile::count(m(), n()); }
-  unsigned char *small() { return reinterpret_cast<unsigned char *>(small_.data()); }
-  splic::MatrixItem item(std::size_t i) const { return batch_.item(std::int64_t(i)); }
-
   template <class F> void by_tiles(int tiles, const F &f) {
     for (std::size_t i = 0; i < records_.size(); ++i) {
       std::vector<std::unique_ptr<TileThread::Block>> blocks;
@@ -175,21 +107,8 @@ private:
         thread.join();
     }
   }
-  template <class F> void shared(int tiles, const F &f) {
-    if (real_)
-      by_tiles(tiles, [&](auto &steps, const TileThread &) { f(steps); });
-    else
-      Base::shared([&](auto &steps, int) { f(steps); });
-  }
-  template <class F> void product(int rows, int columns, const F &f) {
-    shared(splic::Tile::count(rows, columns), f);
-  }
 
-  const HostBatch &batch_;
-  std::vector<splic::Record> &records_;
-  splic::BlockSizes sizes_;
   std::vector<splic::SearchState> searches_;
   std::vector<double> small_;
   bool real_;
-  splic::SearchStep at_;
 };

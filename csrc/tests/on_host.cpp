@@ -38,24 +38,17 @@ template <class T>
 using LibrarySteps =
     HostSteps<splic::Stepwise<T, HostTeam>, splic::Stepwise<T, LooseTeam>, splic::LibraryMemory>;
 
-template <class T> class HostRunner : LibrarySteps<T> {
+template <class T> class HostRunner : public LibrarySteps<T> {
   using Base = LibrarySteps<T>;
-  using Base::alone, Base::shared, Base::memory_;
+  using Base::alone, Base::shared, Base::batch_, Base::memory_, Base::records_;
 
 public:
   HostRunner(const HostBatch &batch, std::vector<splic::Record> &records)
-      : Base(batch.problem, batch.team, records.size()), batch_(batch),
-        n_(splic::Geometry(batch.problem).n), records_(records), squares_(records.size() * n_ * n_),
-        values_(records.size() * n_), failed_(records.size()) {
+      : Base(batch, records), n_(splic::Geometry(batch.problem).n),
+        squares_(records.size() * n_ * n_), values_(records.size() * n_), failed_(records.size()) {
     memory_.squares = squares_.data();
     memory_.values = values_.data();
     memory_.failed = failed_.data();
-  }
-  void load() {
-    alone([&](auto &steps, std::size_t i) { steps.load(item(i), &records_[i]); });
-  }
-  void start(int pass) {
-    alone([&](auto &steps, std::size_t) { steps.start(pass); });
   }
   void find(const splic::Moment &moment) { splic::find_by_library(*this, moment); }
   void square() {
@@ -76,25 +69,9 @@ public:
   void project() {
     shared([](auto &steps, int) { steps.project(); });
   }
-  void sides() {
-    shared([](auto &steps, int) { steps.sides(); });
-  }
-  void advance() {
-    shared([](auto &steps, int rank) { steps.keep_change(rank, steps.advance()); });
-  }
-  void finish(int pass, int t) {
-    alone([&](auto &steps, std::size_t i) { steps.finish(pass, t, &records_[i]); });
-  }
-  void store() {
-    alone([&](auto &steps, std::size_t i) { steps.store(item(i), nullptr); });
-  }
 
 private:
-  splic::MatrixItem item(std::size_t i) const { return batch_.item(std::int64_t(i)); }
-
-  const HostBatch &batch_;
   int n_;
-  std::vector<splic::Record> &records_;
   std::vector<double> squares_, values_;
   std::vector<std::int32_t> failed_;
 };
