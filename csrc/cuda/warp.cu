@@ -9,14 +9,8 @@ namespace {
 struct CudaWarp : Warps {
   static constexpr unsigned kAll = 0xffffffffu;
 
-  __host__ __device__ int lane() const {
-#if defined(__CUDA_ARCH__)
-    return static_cast<int>(threadIdx.x);
-#else
-    return 0;
-#endif
-  }
-  __host__ __device__ int rank() const { return lane(); }
+  __host__ __device__ int lane() const { return thread(); }
+  __host__ __device__ int rank() const { return thread(); }
   __host__ __device__ void sync() const { warp_sync(); }
   __host__ __device__ float shuffle(float x, int from) const {
 #if defined(__CUDA_ARCH__)
