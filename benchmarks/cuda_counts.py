@@ -255,8 +255,8 @@ def count(cubin: Path, met: dict[str, dict[int, int]], tool: Path) -> dict[str, 
 def names(functions: list[str]) -> dict[str, str]:
     """Return what each kernel is called in the sources, with the names of its steps."""
     steps: dict[str, list[str]] = {}
-    for source in SOURCES:
-        text = (CSRC / "cuda" / f"{source}.cu").read_text(encoding="utf-8")
+    for source in (*(CSRC / "cuda").glob("*.cu"), *(CSRC / "team").glob("*.hpp")):
+        text = source.read_text(encoding="utf-8")
         for name, body in re.findall(r"enum class (\w+) \{(.*?)\};", text, re.DOTALL):
             steps[name] = re.findall(r"\w+", body)
     found = {}

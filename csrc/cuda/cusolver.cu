@@ -3,7 +3,7 @@
 
 #include "cusolver_api.hpp"
 #include "errors.hpp"
-#include "team.cuh"
+#include "steps.cuh"
 #include "team/stepwise.hpp"
 
 namespace splic {
@@ -11,7 +11,6 @@ namespace {
 
 constexpr int kThreads = kMostThreads; // of a block
 constexpr int kMostBlocks = 64;
-constexpr std::size_t kAlign = 256;
 
 // What every step is handed.
 struct Batch {
@@ -31,28 +30,23 @@ constexpr bool kAlone =
 template <class T, Step step>
 __global__ void __launch_bounds__(kThreads)
     step_kernel(const __grid_constant__ Batch batch, int pass, int t) {
-  const BlockTeam block{{}, reinterpret_cast<double *>(launch_shared())};
   if constexpr (kAlone<step>) {
+    const BlockTeam block{{}, reinterpret_cast<double *>(launch_shared())};
     const std::int64_t place = blockIdx.x;
-    Record *record = batch.launch.records ? batch.launch.records + place : nullptr;
     Stepwise<T, BlockTeam> steps(batch.problem, block, batch.memory, place);
     __syncthreads();
     if constexpr (step == Step::load) {
-      if (record && threadIdx.x == 0)
-        *record = Record();
-      __syncthreads();
-      steps.load(item_of(batch.problem, batch.launch, place), record);
+      load_matrix(steps, batch.problem, batch.launch, place);
     } else if constexpr (step == Step::start) {
       steps.start(pass);
     } else if constexpr (step == Step::guard) {
       steps.guard();
     } else if constexpr (step == Step::take) {
-      steps.take_triplets(t == 0, record);
+      steps.take_triplets(t == 0, record_of(batch.launch, place));
     } else if constexpr (step == Step::finish) {
-      steps.finish(pass, t, record);
+      steps.finish(pass, t, record_of(batch.launch, place));
     } else {
-      steps.store(item_of(batch.problem, batch.launch, place),
-                  sum_of<T>(batch.problem, batch.launch, place));
+      store_matrix<T>(steps, batch.problem, batch.launch, place);
     }
   } else {
     const int blocks = batch.memory.blocks, number = static_cast<int>(blockIdx.x) % blocks;
@@ -65,9 +59,7 @@ __global__ void __launch_bounds__(kThreads)
     } else if constexpr (step == Step::sides) {
       steps.sides();
     } else {
-      const double change = block.sum(static_cast<double>(steps.advance()));
-      if (threadIdx.x == 0)
-        steps.keep_change(number, change);
+      advance_matrix<kThreads>(steps, number);
     }
   }
 }
@@ -76,8 +68,6 @@ __global__ void __launch_bounds__(kThreads)
 // a reset takes back.
 __global__ void mark_kernel() {}
 constexpr int kMark = 37;
-
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // Where the parts of a batch lie in its workspace.
 struct Parts {

@@ -39,7 +39,8 @@ DeviceBatch::DeviceBatch(const Problem &problem, Algorithm algorithm, int device
     throw CudaError("a CUDA graph cannot take in a call that waits for the device; leave out "
                     "`return_info`");
   if (captured && algorithm == Algorithm::cusolver)
-    throw CudaError("a CUDA graph can take in no call of cuSOLVER; use `algorithm='fused'` or 'tiled'");
+    throw CudaError(
+        "a CUDA graph can take in no call of cuSOLVER; use `algorithm='fused'` or 'tiled'");
 }
 
 std::size_t DeviceBatch::records_bytes() const {

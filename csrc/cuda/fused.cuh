@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(Size::kThreads, Size::kBlocks)
     memory = launch.workspace + place * stride;
   else
     memory = shared + kScratchBytes;
-  Record *record = launch.records ? launch.records + place : nullptr;
+  Record *record = record_of(launch, place);
   using Team = Block<Size::kThreads>;
   const Team team{{}, reinterpret_cast<double *>(shared)};
   Fused<T, Team> fused(problem, team);
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(Size::kThreads, Size::kBlocks)
 }
 
 template <class T> std::size_t state_bytes(const Problem &problem) {
-  return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;
+  return aligned(Fused<T, BlockTeam>::bytes(problem));
 }
 
 template <class T, class Size>

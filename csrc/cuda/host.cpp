@@ -15,7 +15,6 @@ namespace splic {
 namespace {
 
 constexpr int kStreams = 2; // chunks in flight: one copies while the other computes
-constexpr std::size_t kAlign = 256;
 constexpr std::size_t kStagingBytes = std::size_t{32} << 20; // of pinned memory for a chunk
 
 struct StreamDelete {
@@ -114,8 +113,6 @@ private:
   unsigned char *data_ = nullptr;
   std::size_t bytes_ = 0;
 };
-
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 int item_bytes_of(DType dtype) {
   switch (dtype) {

@@ -11,6 +11,10 @@ namespace splic {
 
 class EigenSolver;
 
+// Where the parts of a workspace begin: at multiples of this.
+constexpr std::size_t kAlign = 256;
+inline std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
 // What one launch completes: items 0 to `count - 1`, numbered as in the CPU solver,
 // (image * planes + plane) * streams + stream.
 struct Launch {

@@ -72,6 +72,14 @@ struct Warps {
   static constexpr int kLanes = 32;
   static constexpr bool kTiles = false;
 
+  // Within the block.
+  __host__ __device__ int thread() const {
+#if defined(__CUDA_ARCH__)
+    return static_cast<int>(threadIdx.x);
+#else
+    return 0;
+#endif
+  }
   __host__ __device__ void warp_sync() const {
 #if defined(__CUDA_ARCH__)
     __syncwarp();
@@ -100,13 +108,7 @@ struct Warps {
 template <int threads> struct Block : Warps {
   double *scratch = nullptr; // one for each warp
 
-  __host__ __device__ int rank() const {
-#if defined(__CUDA_ARCH__)
-    return static_cast<int>(threadIdx.x);
-#else
-    return 0;
-#endif
-  }
+  __host__ __device__ int rank() const { return thread(); }
   __host__ __device__ int size() const { return threads; }
   __host__ __device__ int spread() const { return threads; }
   __host__ __device__ bool leads() const { return rank() < kLanes; }
@@ -145,13 +147,7 @@ using BlockTeam = Block<kMostThreads>;
 struct GridTeam : Warps {
   int first = 0, count = 1;
 
-  __host__ __device__ int rank() const {
-#if defined(__CUDA_ARCH__)
-    return first + static_cast<int>(threadIdx.x);
-#else
-    return 0;
-#endif
-  }
+  __host__ __device__ int rank() const { return first + thread(); }
   __host__ __device__ int size() const { return count; }
   __host__ __device__ int spread() const { return count; }
   __host__ __device__ void sync() const {}
@@ -165,13 +161,6 @@ struct TileTeam : Warps {
   int own = 0, count = 1; // the block's tile, and of how many
 
   __host__ __device__ int number() const { return own; }
-  __host__ __device__ int thread() const {
-#if defined(__CUDA_ARCH__)
-    return static_cast<int>(threadIdx.x);
-#else
-    return 0;
-#endif
-  }
   __host__ __device__ int rank() const { return own * Tile::kThreads + thread(); }
   __host__ __device__ int size() const { return count * Tile::kThreads; }
   __host__ __device__ void sync() const {}
@@ -196,6 +185,9 @@ __host__ __device__ inline MatrixItem item_of(const Problem &problem, const Laun
   const std::int64_t plane = place / launch.streams;
   return {plane / problem.planes(), static_cast<int>(plane % problem.planes()),
           static_cast<std::uint32_t>(place % launch.streams)};
+}
+__host__ __device__ inline Record *record_of(const Launch &launch, std::int64_t place) {
+  return launch.records ? launch.records + place : nullptr;
 }
 template <class T>
 __host__ __device__ T *sum_of(const Problem &problem, const Launch &launch, std::int64_t place) {

@@ -9,14 +9,8 @@ namespace {
 struct CudaWarp : Warps {
   static constexpr unsigned kAll = 0xffffffffu;
 
-  __host__ __device__ int lane() const {
-#if defined(__CUDA_ARCH__)
-    return static_cast<int>(threadIdx.x);
-#else
-    return 0;
-#endif
-  }
-  __host__ __device__ int rank() const { return lane(); }
+  __host__ __device__ int lane() const { return thread(); }
+  __host__ __device__ int rank() const { return thread(); }
   __host__ __device__ void sync() const { warp_sync(); }
   __host__ __device__ float shuffle(float x, int from) const {
 #if defined(__CUDA_ARCH__)
@@ -71,7 +65,7 @@ __global__ void __launch_bounds__(kWarp, kResident<Q, R>)
     warp_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
                 const __grid_constant__ WarpTables tables) {
   const std::int64_t place = blockIdx.x;
-  Record *record = launch.records ? launch.records + place : nullptr;
+  Record *record = record_of(launch, place);
   const CudaWarp warp;
   if (record && warp.lane() == 0)
     *record = Record();

@@ -46,7 +46,8 @@ protected:
 
   template <class E> SPLIC_INLINE E *take(std::size_t count) {
     E *p = counts_ ? nullptr : reinterpret_cast<E *>(memory_ + used_);
-    used_ += (count * sizeof(E) + 15) / 16 * 16;
+    const std::size_t whole = sectors_ ? 32 : 16;
+    used_ += (count * sizeof(E) + whole - 1) / whole * whole;
     return p;
   }
   // The length of rows in memory. Odd: those of a column lie in different banks. Or, in device

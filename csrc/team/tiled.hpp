@@ -32,9 +32,11 @@ struct SearchStep {
   int repeat = 0;                    // searches before this one
 };
 
-// Searches whose steps are taken for all matrices, the first one included. What a matrix needs
-// beyond that is left to one team.
-SPLIC_HD int shared_searches(const Moment &moment) { return moment.cold() ? 3 : 2; }
+// Searches whose steps are taken for all matrices, the first one included: float64 asks for more.
+// What a matrix needs beyond that is left to one team.
+template <class T> SPLIC_HD int shared_searches(const Moment &moment) {
+  return (sizeof(T) == sizeof(float) ? 2 : 5) + (moment.cold() ? 1 : 0);
+}
 
 template <class T, class Team> class Tiled : public Steps<T, Team, BlockIteration<T, Team>> {
   using Base = Steps<T, Team, BlockIteration<T, Team>>;
@@ -80,8 +82,10 @@ public:
 
   // Of the Gram matrix of a basis, or of the kept left vectors. `memory`: small_bytes() of it.
   SPLIC_INLINE void factorise_basis(const SearchStep &at, unsigned char *memory) {
+    if (!searches())
+      return;
     const bool is_steep = this->steep();
-    if (!searches() || !this->needs_basis(at.step, at.time, at.steps, is_steep))
+    if (!this->needs_basis(at.step, at.time, at.steps, is_steep))
       return;
     const bool squared = squares(at, is_steep);
     factorise_small(at.k, memory);
@@ -150,8 +154,10 @@ public:
       this->apply_matrix(at.k, from);
   }
   SPLIC_INLINE void apply_back(const SearchStep &at) {
+    if (!searches())
+      return;
     const bool is_steep = this->steep();
-    if (searches() && !squares(at, is_steep))
+    if (!squares(at, is_steep))
       this->apply_square(at.k, at.step, at.steps, this->basis_before(at.step, is_steep), false);
   }
   SPLIC_INLINE void square_basis(const SearchStep &at) {
@@ -159,8 +165,10 @@ public:
       gram(g_.n, at.k, this->raw_basis(at.step, at.time), c_);
   }
   SPLIC_INLINE void make_basis(const SearchStep &at) {
+    if (!searches())
+      return;
     const bool is_steep = this->steep();
-    if (searches() && this->needs_basis(at.step, at.time, at.steps, is_steep))
+    if (this->needs_basis(at.step, at.time, at.steps, is_steep))
       this->multiply_basis(at.k, this->raw_basis(at.step, at.time),
                            this->new_basis(at.step, at.time, is_steep),
                            search_->well || at.steps > 0);
@@ -231,19 +239,5 @@ private:
 
   SearchState *search_ = nullptr;
 };
-
-// The steps of a runner that find the triplets: it has those above, and takes each for all
-// matrices.
-template <class Runner> void find_by_tiles(Runner &runner, const Moment &moment) {
-  const BlockSizes &sizes = runner.sizes();
-  const int k = sizes.vectors(moment), searches = k == sizes.g.n ? 1 : shared_searches(moment);
-  for (int repeat = 0; repeat < searches; ++repeat) {
-    runner.begin(moment, k, repeat);
-    refine(runner, k, repeat == 0 ? sizes.applications(moment) : kRepeatApplications);
-    rayleigh_ritz(runner, k);
-    runner.judge();
-  }
-  runner.conclude();
-}
 
 } // namespace splic

@@ -85,7 +85,7 @@ def test_what_has_grown_is_told(counts):
 
 def test_steps_have_the_names_of_the_sources(counts):
     kernels = {
-        "_ZN5splic12_GLOBAL__N_112alone_kernelIfLNS0_5AloneE5EEEvNS0_5BatchENS_10SearchStepEii": (
+        "_ZN5splic12_GLOBAL__N_112alone_kernelIfLNS0_5AloneE4EEEvNS0_5BatchENS_10SearchStepEii": (
             "alone_kernel<float, diagonalise>"
         ),
         "_ZN5splic15complete_kernelIdNS_6MiddleEEEvNS_7ProblemENS_6LaunchEm": (

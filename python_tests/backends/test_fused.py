@@ -12,10 +12,10 @@ from splic_ext import SolverOptions
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("fused"), "-O2")
+    return build(tmp_path_factory.mktemp("fused"), "-O1")
 
 
-METHODS = ("fused", "stepwise")
+METHODS = ("fused", "tiled", "stepwise")
 
 
 CASES = {
@@ -75,7 +75,7 @@ def test_constant_images(program, value, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_results_do_not_depend_on_the_team(program, method):
     images = smooth((1, 3, 32, 32)).astype(np.float32)
-    options = SolverOptions(max_iterations=14)
+    options = SolverOptions(max_iterations=2 if method == "tiled" else 14)
     alone, _ = run(program, images, options, method, team=1)
     for team in (2, 5):
         together, _ = run(program, images, options, method, team=team)
@@ -97,6 +97,25 @@ def test_there_are_few_barriers(program, name):
     options = SolverOptions(**{"max_iterations": 56, "tolerance": 0.0, **changes})
     _, ((barriers, *_),) = run(program, smooth(shape).astype(np.float32), options, "count")
     assert barriers / (2 * options.max_iterations) <= most
+
+
+def photographs(count, side):
+    """Return images whose amplitudes fall as those of photographs do."""
+    rng = np.random.default_rng(0)
+    far = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
+    noise = rng.standard_normal((2, count, 1, *far.shape))
+    images = np.fft.irfft2((noise[0] + 1j * noise[1]) / np.maximum(far, 1 / side), (side, side))
+    return np.clip(0.5 + 0.2 * images / images.std(), 0, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiles_leave_little_to_one_team(program, dtype):
+    """The searches that all matrices make are enough for nearly all iterations."""
+    options = SolverOptions(max_iterations=14, tolerance=0.0)
+    images = photographs(2, 80).astype(dtype)
+    _, ((iterations, left),) = run(program, images, options, "left")
+    assert iterations == 2 * 2 * options.max_iterations
+    assert left <= iterations / 10
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -173,7 +192,13 @@ def test_a_failure_of_the_library_is_recorded(program):
 
 def test_no_data_race(tmp_path):
     """All phases are separated by barriers: the thread sanitizer finds no race."""
-    program = build(tmp_path, "-O1", "-g", "-fsanitize=thread")
+    program = build(tmp_path, "-O0", "-g", "-fsanitize=thread")
     images = smooth((1, 1, 16, 16)).astype(np.float32)
-    for method in METHODS:
-        run(program, images, SolverOptions(max_iterations=9), method, team=4)
+    for method, iterations in (("fused", 9), ("stepwise", 9), ("tiled", 1)):
+        run(program, images, SolverOptions(max_iterations=iterations), method, team=4)
+    # Products of four tiles, all at the same time.
+    images = smooth((1, 1, 66, 36)).astype(np.float32)
+    options = SolverOptions(rank=4, max_iterations=1, alternate=False)
+    expected, _ = run(program, images, options, "fused")
+    result, _ = run(program, images, options, "tiles")
+    assert np.abs(result - expected).max() < 1e-5

@@ -332,11 +332,19 @@ def test_arrays_on_several_devices(cupy):
 # ---- graphs ----
 
 
-@pytest.mark.parametrize("n_masks", [1, 3])
-@pytest.mark.parametrize("algorithm", ["fused", "tiled"])
-def test_a_graph(cupy, runtime, algorithm, n_masks):
-    options = QUICK.replace(n_masks=n_masks, algorithm=algorithm)
-    first, second = (wavy(SHAPE, seed=k) for k in (1, 2))
+@pytest.mark.parametrize(
+    ("algorithm", "shape", "changes"),
+    [
+        ("fused", SHAPE, {}),
+        ("fused", SHAPE, {"n_masks": 3}),
+        ("tiled", SHAPE, {}),
+        ("tiled", SHAPE, {"n_masks": 3}),
+        ("tiled", (1, 1, 70, 40), {"rank": 6, "max_iterations": 2}),
+    ],
+)
+def test_a_graph(cupy, runtime, algorithm, shape, changes):
+    options = QUICK.replace(algorithm=algorithm, **changes)
+    first, second = (wavy(shape, seed=k) for k in (1, 2))
     expected = [
         splic_ext.complete(cupy.ndarray(values), options=options, seed=4).numpy()
         for values in (first, second)

@@ -63,8 +63,6 @@ def agrees(complete, reference, row, shape, options):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_the_reference(complete, reference, name, method):
-    if name.startswith("warp") and method == "tiled":
-        pytest.skip("the tiled kernels make no difference between 32 x 32 and other sizes")
     shape, changes = CASES[name]
     options = SolverOptions(**{"max_iterations": 9, "algorithm": method, **changes})
     for row in CUDA_ROWS:
@@ -203,6 +201,18 @@ def test_the_order_of_threads_and_streams_changes_nothing(complete, runtime, ker
         results.append(complete(images, options=options))
     for result in results[1:]:
         assert np.array_equal(result, results[0])
+
+
+def test_the_order_of_tiles_changes_nothing(complete, runtime):
+    """Products of which several blocks have a part each, and parts of a batch."""
+    images = wavy((3, 1, 70, 40))
+    options = SolverOptions(max_iterations=2, rank=6, algorithm="tiled")
+    whole = complete(images, options=options, seed=5)
+    for seed in range(1, 4):
+        runtime.seed(seed)
+        assert np.array_equal(complete(images, options=options, seed=5), whole)
+    last = complete(images[2:], options=options, seed=5, first_index=2)
+    assert np.array_equal(last, whole[2:])
 
 
 @pytest.mark.parametrize("n_masks", [1, 2])

@@ -66,7 +66,7 @@ FAULTS = {
     ),
     "shared memory a piece short": (
         "cuda/fused.cuh",
-        "return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;",
+        "return aligned(Fused<T, BlockTeam>::bytes(problem));",
         "return Fused<T, BlockTeam>::bytes(problem) - 16;",
         "fused.cu",
         "cudaErrorIllegalAddress",
@@ -298,6 +298,7 @@ def variant(tmp_path, commands):
 
     def build(source, before, after, unit):
         entry, place = commands[unit], tmp_path / "csrc"
+        assert Path(entry["file"]).is_relative_to(ROOT / "csrc"), "the build is of other sources"
         shutil.copytree(ROOT / "csrc", place)
         changed = place / source
         text = changed.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The CUDA back end: ``splic_ext._cuda``, a fused kernel, or kernels around cuSOLVER."""
+"""The CUDA back end: ``splic_ext._cuda``: fused kernels, tiles, or kernels around cuSOLVER."""
 
 from __future__ import annotations
 

@@ -344,7 +344,7 @@ CUDA_ON_HOST_API cudaError_t cudaFreeHost(void *p) {
       return cudaSuccess;
     if (owner(p) != kHost)
       return refused("cudaFreeHost of " + describe(p));
-    if (const char *const user = uses_pinned(p, 1 << 30))
+    if (const char *const user = uses_pinned(p, bytes_of(kHost, p)))
       violation(std::string("pinned memory is freed while ") + user + " that uses it is queued");
     return release(kHost, p) ? cudaSuccess : refused("cudaFreeHost of " + describe(p));
   });

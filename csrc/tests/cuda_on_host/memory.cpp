@@ -102,6 +102,10 @@ public:
     return found != all_.end() && found->second.lives &&
            address(p) + bytes <= found->first + found->second.bytes;
   }
+  std::size_t bytes_of(const void *p) const {
+    const auto found = all_.find(address(p));
+    return found != all_.end() && found->second.lives ? found->second.bytes : 0;
+  }
   std::string describe(const void *p) const {
     auto found = at_or_before(p);
     const auto next = all_.upper_bound(address(p));
@@ -189,6 +193,7 @@ void *allocate(int device, std::size_t bytes) {
 bool release(int device, void *p) { return range(device).release(p); }
 void release_all(int device) { range(device).release_all(); }
 bool inside(int device, const void *p, std::size_t bytes) { return range(device).inside(p, bytes); }
+std::size_t bytes_of(int device, const void *p) { return range(device).bytes_of(p); }
 int owner(const void *p) {
   for (int device = 0; device <= kHost; ++device)
     if (range(device).holds(p))

@@ -80,6 +80,8 @@ public:
 private:
   int device_;
 };
+// What was asked for at this address; 0 if it is none that was handed out.
+std::size_t bytes_of(int device, const void *p);
 std::size_t living(int device, std::size_t *bytes);
 void limit_memory(int device, std::size_t bytes);
 // The shared memory that a block can have: kShared, or less where a test has said so.
