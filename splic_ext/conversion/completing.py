@@ -14,8 +14,15 @@ import numpy.typing as npt
 from splic_ext.conversion.items import Item
 from splic_ext.conversion.settings import Settings
 from splic_ext.files.arrays import Calls, complete_images, images_per_call
-from splic_ext.files.images import ImageFileError, Picture, encode_picture, read_picture
+from splic_ext.files.images import (
+    ImageFileError,
+    Picture,
+    encode_picture,
+    is_plain,
+    read_picture,
+)
 from splic_ext.files.plan import Job
+from splic_ext.files.png import encode_plain, read_plain
 from splic_ext.files.reporting import reason_of
 from splic_ext.files.work import Loaded, complete_batch, complete_group, groups_of
 
@@ -27,6 +34,13 @@ BATCH = 64
 #: What files of images say of an image that does not fit the memory.
 _MEMORY = "not enough memory"
 
+#: The path of an image that is no file.
+_NAMELESS = Path("image")
+
+#: Format -> the suffix of its files; and other suffixes of theirs.
+_SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
+_SAME = {"jpeg": "jpg", "tiff": "tif"}
+
 Pixels = npt.NDArray[Any]
 
 #: Takes (N, H, W, C), the indices of the images and their data range; returns the same.
@@ -35,26 +49,35 @@ Defend = Callable[[Pixels, Sequence[int], "float | None"], Pixels]
 
 @dataclass(frozen=True)
 class Done:
-    """An image that went through: `pixels` (H, W, C), or the reason why there are none."""
+    """An image that went through: `pixels` (H, W, C), or the reason why there are none.
+
+    `content` is its file, where that is made already.
+    """
 
     index: int
     item: Item
     picture: Picture
     pixels: Pixels | str
+    content: bytes | None = None
 
 
 class Completer:
-    """Collects images until there are enough for a call; they come out in their order."""
+    """Collects images until there are enough for a call; they come out in their order.
 
-    def __init__(self, settings: Settings, defend: Defend | None = None) -> None:
+    If `encoded`, with the files of those that are written as plain PNG.
+    """
+
+    def __init__(
+        self, settings: Settings, defend: Defend | None = None, *, encoded: bool = False
+    ) -> None:
         self._settings, self._job, self._defend = settings, settings.job, defend
+        self._encoded = encoded
         self._window: list[tuple[Loaded, Item]] = []
         self._share = 0.0
 
     def put(self, index: int, item: Item, picture: Picture) -> Iterator[Done]:
         """Take an image, and yield those that are finished."""
-        name = Path("image")
-        loaded = Loaded(Job(index, name, name), picture)
+        loaded = Loaded(Job(index, _NAMELESS, _NAMELESS), picture)
         if self._defend is None and loaded.is_large:
             yield from self.flush()
             yield Done(index, item, picture, self._large(loaded))
@@ -71,11 +94,23 @@ class Completer:
         window, self._window, self._share = self._window, [], 0.0
         items = {loaded.job.index: item for loaded, item in window}
         for group in groups_of([loaded for loaded, _ in window]):
-            for loaded, pixels in zip(group, self._group(group), strict=True):
-                if pixels is None or (isinstance(pixels, str) and pixels.startswith(_MEMORY)):
-                    raise MemoryError
+            made = self._group(group)
+            if any(isinstance(pixels, str) and pixels.startswith(_MEMORY) for pixels in made):
+                raise MemoryError
+            files = self._files(group, made) if self._encoded else {}
+            for loaded, pixels in zip(group, made, strict=True):
                 index = loaded.job.index
-                yield Done(index, items[index], loaded.picture, pixels)
+                yield Done(index, items[index], loaded.picture, pixels, files.get(index))
+
+    def _files(self, group: list[Loaded], made: list[Pixels | str]) -> dict[int, bytes]:
+        """Return files of images of one shape, by index."""
+        plain = [
+            (loaded.job.index, pixels)
+            for loaded, pixels in zip(group, made, strict=True)
+            if not isinstance(pixels, str) and is_plain(loaded.picture)
+        ]
+        contents = encode_plain([pixels for _, pixels in plain]) if plain else []
+        return {index: content for (index, _), content in zip(plain, contents, strict=True)}
 
     def _group(self, group: list[Loaded]) -> list[Pixels | str]:
         """Complete images of one kind; if that fails one by one, so that only the culprits fail."""
@@ -136,6 +171,9 @@ def decode(item: Item, settings: Settings) -> Picture:
     if item.problem is not None or item.image is None:
         raise ImageFileError(item.problem or "it has no image")
     if isinstance(item.image, bytes):
+        plain = read_plain(item.image, settings.max_pixels)
+        if plain is not None:
+            return Picture(plain, None, "L" if plain.shape[-1] == 1 else "RGB", "PNG")
         try:
             picture = read_picture(
                 io.BytesIO(item.image), max_pixels=settings.max_pixels, quality=settings.quality
@@ -175,15 +213,15 @@ def encode(done: Done) -> tuple[bytes, str]:
     if picture.format == "PNG" and picture.mode in ("CMYK", "F"):
         raise ImageFileError(f"pixels of {picture.mode} cannot be written as PNG")
     assert not isinstance(done.pixels, str)
-    stream = io.BytesIO()
-    encode_picture(picture, done.pixels, stream)
+    content = done.content
+    if content is None:
+        stream = io.BytesIO()
+        encode_picture(picture, done.pixels, stream)
+        content = stream.getvalue()
     suffix = done.item.suffix
     if not suffix or not isinstance(done.item.image, bytes):
-        return stream.getvalue(), "png"
-    written = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
-    own = written[picture.format]
-    same = {"jpeg": "jpg", "tiff": "tif"}
-    last = suffix.rpartition(".")[2].lower()
-    return stream.getvalue(), suffix if same.get(
-        last, last
-    ) == own else f"{suffix[: -len(last)]}{own}"
+        return content, "png"
+    own, last = _SUFFIXES[picture.format], suffix.rpartition(".")[2].lower()
+    if _SAME.get(last, last) == own:
+        return content, suffix
+    return content, f"{suffix[: -len(last)]}{own}"

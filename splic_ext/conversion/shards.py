@@ -122,13 +122,13 @@ def make_shard(
     return maker.record(writer)
 
 
-def _completer(settings: Settings) -> Completer:
-    """Return what completes images with these settings."""
+def _completer(settings: Settings, encoded: bool) -> Completer:
+    """Return what completes images with these settings, and makes files of them if `encoded`."""
     if settings.defense is None:
-        return Completer(settings)
+        return Completer(settings, encoded=encoded)
     from splic_ext.conversion.defending import defender
 
-    return Completer(*defender(settings))
+    return Completer(*defender(settings), encoded=encoded)
 
 
 class _Maker:
@@ -149,7 +149,7 @@ class _Maker:
 
     def run(self, writer: Writer) -> None:
         """Read, complete and write all images."""
-        completer = _completer(self.settings)
+        completer = _completer(self.settings, writer.encoded)
         for index, item in enumerate(self._items(), self.job.shard.first):
             self._hash(item)
             for done in self._completed(completer, index, item):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from splic_ext.common.checks import shortened
+from splic_ext.files.png import MOST_PIXELS, encode_plain
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -23,6 +24,7 @@ __all__ = [
     "Picture",
     "encode_picture",
     "is_other_image",
+    "is_plain",
     "no_pillow_limit",
     "read_picture",
 ]
@@ -267,8 +269,23 @@ def _is_lossless_webp(file: Path | BinaryIO) -> bool:
     return False
 
 
+def is_plain(picture: Picture) -> bool:
+    """Say whether a picture is written by :func:`splic_ext.files.png.encode_plain`."""
+    return (
+        picture.format == "PNG"
+        and picture.mode in ("L", "RGB")
+        and picture.alpha is None
+        and not picture.save_options
+        and picture.pixels.dtype == np.uint8
+        and 0 < picture.pixels[..., 0].size <= MOST_PIXELS
+    )
+
+
 def encode_picture(picture: Picture, completed: npt.NDArray[Any], stream: BinaryIO) -> None:
     """Write completed pixels as a file of the format, mode and metadata of `picture`."""
+    if is_plain(picture):
+        stream.write(encode_plain([completed])[0])
+        return
     values = completed
     if picture.mode == "I;16":
         values = np.rint(completed.astype(np.float64) * _FULL_16_BIT).astype("<u2")

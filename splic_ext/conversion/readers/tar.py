@@ -123,16 +123,15 @@ class _Sample:
     def add(self, member: Member, suffix: str, *, read: bool) -> None:
         """Take a file up, or note why the sample cannot be."""
         image = f".{suffix.rpartition('.')[2].lower()}" in SUFFIXES
-        shown = f"'{shortened(printable(member.name), 120)}'"
         problem = None
         if member.refused is not None:
-            problem = f"{member.refused}: {shown}"
+            problem = f"{member.refused}: {_shown(member.name)}"
         elif image and self.name:
-            problem = f"it has two images, '{shortened(printable(self.name), 120)}' and {shown}"
+            problem = f"it has two images, {_shown(self.name)} and {_shown(member.name)}"
         elif suffix in self.extra:
-            problem = f"{shown} comes twice"
+            problem = f"{_shown(member.name)} comes twice"
         elif not image and member.size > MOST_EXTRA:
-            problem = f"{shown} has {member.size:,} bytes, more than {MOST_EXTRA:,}"
+            problem = f"{_shown(member.name)} has {member.size:,} bytes, more than {MOST_EXTRA:,}"
         if problem is not None:
             self.problem = self.problem or problem
         elif image:
@@ -149,6 +148,11 @@ class _Sample:
         if problem is not None:
             return Item(self.key, None, problem=problem)
         return Item(self.key, self.image, self.suffix, _label(self.extra), self.extra)
+
+
+def _shown(name: str) -> str:
+    """Return a name for a message."""
+    return f"'{shortened(printable(name), 120)}'"
 
 
 def split(name: str) -> tuple[str, str]:

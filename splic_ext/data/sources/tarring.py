@@ -9,9 +9,8 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from splic_ext.common.checks import reason_of
 
@@ -40,8 +39,7 @@ class TarError(ValueError):
     """An archive that cannot be read on; the message says why, without its name."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A file of an archive. `refused` says why it is none that is read; then `read` is empty.
 
     What belongs to it begins `at` this byte of the archive, unpacked.
@@ -116,7 +114,7 @@ def _one(stream: _Stream, name: str, at: int, size: int, refused: str | None) ->
 
     if refused is None and size > stream.max_bytes:
         refused = f"its {size:,} bytes are more than {stream.max_bytes:,}"
-    if refused is None and (name.startswith("/") or ".." in name.split("/")):
+    if refused is None and (name[:1] == "/" or (".." in name and ".." in name.split("/"))):
         refused = "its name leads out of the archive"
     yield Member(name, at, size, refused, read if refused is None else bytes)
     if left[0]:
@@ -154,11 +152,10 @@ class _Stream:
 
     def file(self, size: int) -> bytes:
         """Read a file and what fills its last block."""
-        content = self.read(size)
+        content = self.read(size + -size % BLOCK)
         if len(content) < size:
             raise TarError("it ends within a file")
-        self.read(-size % BLOCK)
-        return content
+        return content[:size]
 
     def metadata(self, size: int) -> bytes:
         """Read what describes the next file."""
@@ -176,13 +173,40 @@ class _Stream:
             left -= part
 
 
-def _header(stream: _Stream) -> tarfile.TarInfo | None:
+class _Plain(NamedTuple):
+    """Of a header that has nothing else, what matters."""
+
+    name: str
+    size: int
+    type: bytes
+
+
+def _plain(block: bytes) -> _Plain | None:
+    """Return a header of a file with a short name; None of any other, which tarfile reads."""
+    if len(block) != BLOCK or block[156:157] != tarfile.REGTYPE or block[345]:
+        return None
+    size, check = block[124:136].rstrip(b"\0 "), block[148:156].rstrip(b"\0 ")
+    name = block[:100].partition(b"\0")[0]
+    if not (size.isdigit() and check.isdigit() and name.isascii()):
+        return None
+    others = (block[:148] + block[156:]).replace(b"\0", b"")  # a sum of few is quick
+    try:
+        right = int(check, 8) == sum(others) + 8 * 32
+        return _Plain(name.decode("ascii"), int(size, 8), tarfile.REGTYPE) if right else None
+    except ValueError:  # a digit that is not octal
+        return None
+
+
+def _header(stream: _Stream) -> tarfile.TarInfo | _Plain | None:
     """Return the header of the next file; None at the end."""
     block = stream.read(BLOCK)
     if not block:
         raise TarError("it ends without the mark of its end: it is cut short")
-    if not block.strip(b"\0"):
+    if block[0] == 0 and not block.strip(b"\0"):
         return None
+    plain = _plain(block)
+    if plain is not None:
+        return plain
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
     except (tarfile.TarError, ValueError, OverflowError) as error:
