@@ -199,6 +199,7 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(source, tmp_path, disk):
     with pytest.raises(OSError, match="Read-only file system; name another"):
         convert(source, path / "other")
     assert verify(path / "out") == []
+    assert convert(source, path / "out").made == 0
 
 
 def test_the_command(source, tmp_path):
@@ -248,3 +249,78 @@ def test_a_first_image_that_ends_its_worker(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     done = splic_ext.convert(tmp_path / "in", tmp_path / "out", to="npy", options=FAST, workers=1)
     assert (done.written, done.rejected) == (3, 1)
+
+
+def test_a_finished_destination_is_verified_where_nothing_can_be_written(
+    source, tmp_path, monkeypatch
+):
+    from helpers.cli import invoke
+
+    from splic_ext.conversion.places import Place
+
+    out = tmp_path / "out"
+    arguments = ("convert", source, out, *OPTIONS, "--workers", 0)
+    assert invoke(*arguments).exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+    def refuse(*arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    for name in ("writing", "remove", "append"):
+        monkeypatch.setattr(Place, name, refuse)
+    monkeypatch.setattr("splic_ext.conversion.running.only_one", refuse)
+    result = invoke(*arguments, "--verify")
+    assert result.exit_code == 0, result.output
+    assert "6 of them before" in result.output
+    assert "all files are as the manifest says" in result.output
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder", "npy"])
+def test_what_an_ended_run_has_begun_is_removed_with_it(source, tmp_path, monkeypatch, kind):
+    """Of a shard without a record, too, if another conversion overwrites it; others' files stay."""
+    pytest.importorskip("pyarrow")
+    from splic_ext.conversion import worker
+
+    out = tmp_path / "out"
+    (out / "1").mkdir(parents=True)
+    (out / "1/mine.txt").write_text("keep")
+    keep, kept = worker.keep_record, []
+
+    def once(*arguments):
+        if kept:
+            raise KeyboardInterrupt
+        kept.append(keep(*arguments))
+
+    monkeypatch.setattr(worker, "keep_record", once)
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, out, to=kind, overwrite=True)
+    monkeypatch.undo()
+    begun = [name for name in contents(out) if name != "1/mine.txt"]
+    assert len(begun) >= 2
+    (out / ".splic-0123456789abcdef.tmp").write_bytes(b"half")
+    convert(source, out, to="parquet", overwrite=True)
+    convert(source, tmp_path / "right", to="parquet")
+    assert contents(out) == {**contents(tmp_path / "right"), "1/mine.txt": b"keep"}
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"1"}
+    assert not list(out.rglob(".splic-*.tmp"))
+
+
+def test_a_run_whose_plan_was_damaged_is_removed_with_it(source, tmp_path, monkeypatch):
+    from splic_ext.conversion import worker
+
+    def ends(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "keep_record", ends)
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "out", to="folder")
+    monkeypatch.undo()
+    (tmp_path / "out/.splic-convert/plan.json").write_text("{")
+    with (tmp_path / "out/.splic-convert/0000000.begun").open("a") as file:
+        file.write('"../precious"\n"cut sho')
+    (tmp_path / "precious").write_text("keep")
+    convert(source, tmp_path / "out", overwrite=True)
+    convert(source, tmp_path / "right")
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")
+    assert (tmp_path / "precious").read_text() == "keep"

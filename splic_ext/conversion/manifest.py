@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -15,20 +15,20 @@ from splic_ext.conversion.places import Place
 from splic_ext.conversion.planning import Plan
 from splic_ext.conversion.readers.base import sha256_of
 from splic_ext.conversion.shards import Record
-from splic_ext.conversion.writers.base import MANIFEST, REJECTS
+from splic_ext.conversion.writers.base import MANIFEST, REJECTS, WORK, Made, begun_of
 from splic_ext.errors import ConversionError
 
-__all__ = ["WORK", "Manifest", "keep_record", "only_one"]
+__all__ = ["Manifest", "folder_of", "keep_record", "only_one"]
 
 FORMAT = 1
 
 #: Held while a conversion runs.
 LOCK = ".splic-convert.lock"
 
-#: The folder of what is not finished: the plan, and a record of each finished shard.
-WORK = ".splic-convert"
-
 _PLAN = f"{WORK}/plan.json"
+
+#: What ends the first line of a manifest; on each following line is a record.
+_OUTPUTS = b', "outputs": [\n'
 
 
 @contextmanager
@@ -59,6 +59,7 @@ def only_one(place: Place) -> Iterator[None]:
 def keep_record(place: Place, record: Record) -> None:
     """Note that a shard is finished."""
     place.write(_record(record.number), _json(record.to_dict()))
+    place.remove(begun_of(record.number))
 
 
 def _record(number: int) -> str:
@@ -72,6 +73,9 @@ def _json(values: Mapping[str, Any]) -> bytes:
 class Manifest:
     """What a destination holds of an earlier run.
 
+    A record names each file of its shard, of a folder each image. So records are read one by one,
+    and none is kept.
+
     Attributes
     ----------
     plan : Plan or None
@@ -84,29 +88,30 @@ class Manifest:
         self.place, self._forgiving = place, forgiving
         self.plan: Plan | None = None
         self.finished = False
-        self._records: dict[int, Record] | None = None
         if place.kind(MANIFEST) == "file":
-            values = self._read(MANIFEST)
-            if values is not None:
-                self.finished = True
-                records = [Record.from_dict(record) for record in values["outputs"]]
-                self._records = {record.number: record for record in records}
+            self.plan = self._read(MANIFEST)
+            self.finished = self.plan is not None
         elif place.kind(_PLAN) == "file":
-            values = self._read(_PLAN)
-        else:
-            return
-        self.plan = None if values is None else Plan.from_dict(values)
+            self.plan = self._read(_PLAN)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        """Return a file of JSON that this version wrote; None if it is damaged and forgiven."""
+    def _read(self, name: str) -> Plan | None:
+        """Return the plan that this version wrote; None if it is damaged and forgiven."""
         try:
-            values: dict[str, Any] = json.loads(self.place.read(name))
+            with self.place.open(name) as file:
+                head = file.readline()
+            if name == MANIFEST:
+                if not head.endswith(_OUTPUTS):
+                    raise ValueError("its first line does not end where those of the shards begin")
+                head = head[: -len(_OUTPUTS)] + b"}"
+            values: dict[str, Any] = json.loads(head)
             if values["format"] != FORMAT:
                 raise ValueError(f"it is of the format {values['format']!r}")
-            Plan.from_dict(values)
+            plan = Plan.from_dict(values)
             if name == MANIFEST:
-                for record in values["outputs"]:
-                    Record.from_dict(record)
+                numbers = {record.number for record in self._listed()}
+                lost = [shard.name for shard in plan.shards if shard.number not in numbers]
+                if lost:
+                    raise ValueError(f"it lacks the shard '{lost[0]}'")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if self._forgiving:
                 return None
@@ -115,13 +120,24 @@ class Manifest:
                 f"{reason_of(error, 120)}; name another destination, or begin anew with "
                 "`overwrite=True`"
             ) from None
-        return values
+        return plan
+
+    def _listed(self) -> Iterator[Record]:
+        """Yield the records of the manifest, each of which has a line."""
+        with self.place.open(MANIFEST) as file:
+            file.readline()
+            for line in file:
+                text = line.strip().removesuffix(b",")
+                if text == b"]}":
+                    return
+                yield Record.from_dict(json.loads(text))
+        raise ValueError("it is cut short")
 
     def begin(self, plan: Plan) -> None:
         """Keep the plan of a run that begins, and no record of one before."""
         self.tidy()
         self.place.write(_PLAN, _json({"format": FORMAT, **plan.to_dict()}))
-        self.plan, self.finished, self._records = plan, False, {}
+        self.plan, self.finished = plan, False
 
     def differences(self, identity: Mapping[str, Any]) -> list[str]:
         """Return in what another run differs, in words."""
@@ -134,30 +150,24 @@ class Manifest:
             if there.get(name) != identity.get(name)
         ]
 
-    def records(self) -> dict[int, Record]:
-        """Return the records of finished shards whose files are there, by number."""
-        if self._records is None:
-            self._records = {}
-            for name in self.place.names(WORK):
-                number = name.removesuffix(".json")
-                if number.isdecimal():
-                    try:
-                        values = json.loads(self.place.read(f"{WORK}/{name}"))
-                        record = Record.from_dict(values)
-                    except (ValueError, KeyError, TypeError):  # of a disk that lost it
-                        continue
-                    self._records[record.number] = record
-        return self._records
+    def records(self) -> Iterator[Record]:
+        """Yield the records of finished shards, in the order of the shards."""
+        if self.finished:
+            yield from self._listed()
+            return
+        for name in sorted(self.place.names(WORK)):
+            if name.removesuffix(".json").isdecimal():
+                try:
+                    values = json.loads(self.place.read(f"{WORK}/{name}"))
+                    yield Record.from_dict(values)
+                except (ValueError, KeyError, TypeError):  # of a disk that lost it
+                    continue
 
     def missing(self) -> list[Shard]:
         """Return the shards that are to be made: those without a record, or without its files."""
         assert self.plan is not None
-        records = self.records()
-        return [
-            shard
-            for shard in self.plan.shards
-            if shard.number not in records or not self._there(records[shard.number])
-        ]
+        there = {record.number for record in self.records() if self._there(record)}
+        return [shard for shard in self.plan.shards if shard.number not in there]
 
     def _there(self, record: Record) -> bool:
         try:
@@ -169,40 +179,41 @@ class Manifest:
         """Turn the manifest of a finished run, whose files are not all there, into records."""
         assert self.plan is not None
         if self.finished:
-            for record in self.records().values():
+            for record in self.records():
                 if self._there(record):
                     keep_record(self.place, record)
             self.place.write(_PLAN, _json({"format": FORMAT, **self.plan.to_dict()}))
             self.place.remove(MANIFEST)
-            self.finished, self._records = False, None
+            self.finished = False
 
     def finish(self) -> None:
         """Write the manifest of a run whose shards are all there, and the list of rejects."""
         assert self.plan is not None
-        self._records = None
-        records = self.records()
-        lost = tuple(shard.name for shard in self.plan.shards if shard.number not in records)
+        written, rejected, numbers = 0, 0, set()
+        with self.place.writing(REJECTS, durable=True) as path, path.open("wb") as file:
+            for record in self.records():
+                numbers.add(record.number)
+                written += record.written
+                rejected += len(record.rejects)
+                for reject in record.rejects:
+                    file.write(_json(asdict(reject)))
+        lost = tuple(shard.name for shard in self.plan.shards if shard.number not in numbers)
         if lost:
             raise ConversionError(
                 f"{len(lost)} of {len(self.plan.shards)} shards were not made, such as "
                 f"'{lost[0]}'; run the same command again: the others are kept",
                 lost,
             )
-        ordered = [records[shard.number] for shard in self.plan.shards]
-        with self.place.writing(REJECTS, durable=True) as path, path.open("wb") as file:
-            for record in ordered:
-                for reject in record.rejects:
-                    file.write(_json(asdict(reject)))
         counts = {
             "images": self.plan.count,
-            "written": sum(record.written for record in ordered),
-            "rejected": sum(len(record.rejects) for record in ordered),
-            "shards": len(ordered),
+            "written": written,
+            "rejected": rejected,
+            "shards": len(self.plan.shards),
         }
         values = {"format": FORMAT, "counts": counts, **self.plan.to_dict()}
         with self.place.writing(MANIFEST, durable=True) as path, path.open("wb") as file:
-            file.write(_json(values)[:-2] + b', "outputs": [\n')
-            for number, record in enumerate(ordered):
+            file.write(_json(values)[:-2] + _OUTPUTS)
+            for number, record in enumerate(self.records()):
                 file.write((b",\n" if number else b"") + _json(record.to_dict()).strip())
             file.write(b"\n]}\n")
         self.finished = True
@@ -215,18 +226,32 @@ class Manifest:
         self.place.remove_folder(WORK)
 
     def clear(self) -> None:
-        """Remove all that a run has written."""
-        for record in self.records().values():
-            for made in record.files:
-                self.place.remove(made.name)
+        """Remove all that a run has written, of shards that were merely begun, too."""
+        folders = {folder_of(shard.name) for shard in self.plan.shards} if self.plan else set()
+        for name in self._written():
+            self.place.remove(name)
+            folders.add(folder_of(name))
+        self.place.clean(iter(folders | {"", WORK}))
+        for folder in sorted(folders - {""}, reverse=True):
+            self.place.remove_folder(folder)  # where nothing else is in it
         self.place.remove(MANIFEST)
         self.place.remove(REJECTS)
         self.tidy()
-        self.plan, self.finished, self._records = None, False, None
+        self.plan, self.finished = None, False
+
+    def _written(self) -> Iterator[str]:
+        """Yield the files of finished shards, and of those that were begun."""
+        for record in self.records():
+            yield from (made.name for made in record.files)
+        for name in self.place.names(WORK):
+            if name.endswith(".begun"):
+                for line in self.place.read(f"{WORK}/{name}").splitlines():
+                    with suppress(ValueError):  # of a line that was cut short
+                        yield Made(json.loads(line), 0, "").checked().name
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
         """Yield each file that a manifest names, and what is wrong with it, or None."""
-        for record in self.records().values():
+        for record in self.records():
             for made in record.files:
                 try:
                     with self.place.open(made.name) as file:
@@ -235,6 +260,11 @@ class Manifest:
                     yield made.name, f"it cannot be read: {error.strerror or reason_of(error)}"
                     continue
                 yield made.name, None if sha256 == made.sha256 else "its content has changed"
+
+
+def folder_of(name: str) -> str:
+    """Return the folder of a file, "" for none."""
+    return name.rpartition("/")[0]
 
 
 def _shown(value: Any) -> str:

@@ -87,7 +87,7 @@ def problems_of(dest: str | os.PathLike[str]) -> list[str]:
     if manifest.plan is None:
         raise ValueError(f"'{place.text}' holds no manifest of a conversion; give its destination")
     found = [f"'{name}': {problem}" for name, problem in manifest.verify() if problem is not None]
-    records = manifest.records()
+    records = {record.number for record in manifest.records()}
     found += [
         f"'{shard.name}': it is not finished; run the same command again"
         for shard in manifest.plan.shards

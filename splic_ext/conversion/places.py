@@ -137,6 +137,14 @@ class Place:
         with self.writing(name, durable=True) as path:
             path.write_bytes(content)
 
+    def append(self, name: str, content: bytes) -> None:
+        """Put something at the end of a file, which survives kill -9."""
+        with self._telling():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab", buffering=0) as file:
+                file.write(content)
+
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
         with self._telling():

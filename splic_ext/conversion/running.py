@@ -10,12 +10,13 @@ from typing import Any
 import splic_ext
 from splic_ext.conversion.engines import Engine, LocalEngine
 from splic_ext.conversion.items import Shard, Unit
-from splic_ext.conversion.manifest import WORK, Manifest, only_one
+from splic_ext.conversion.manifest import Manifest, folder_of, only_one
 from splic_ext.conversion.outcome import Conversion
 from splic_ext.conversion.places import Place, WriteError
 from splic_ext.conversion.planning import Plan, jobs_of, make_plan
 from splic_ext.conversion.readers.base import Reader
 from splic_ext.conversion.settings import Settings
+from splic_ext.conversion.writers.base import MANIFEST, WORK
 from splic_ext.conversion.writers.choosing import WRITERS
 from splic_ext.errors import ConversionError
 from splic_ext.files.plan import left_out
@@ -63,10 +64,13 @@ class Run:
     def __call__(self) -> Conversion:
         """Convert what is not converted yet."""
         self._check_apart()
+        done = self._done_before()
+        if done is not None:
+            return done
         with only_one(self.dest):
             manifest = Manifest(self.dest, forgiving=self.overwrite)
             plan = self._plan(manifest)
-            self.dest.clean(iter({folder(shard.name) for shard in plan.shards} | {"", WORK}))
+            self.dest.clean(iter({folder_of(shard.name) for shard in plan.shards} | {"", WORK}))
             missing = manifest.missing()
             kept = sum(shard.count for shard in plan.shards) - sum(s.count for s in missing)
             self.reporter.expect(plan.count - kept)
@@ -77,15 +81,29 @@ class Run:
                 manifest.finish()
             else:
                 manifest.tidy()
-            records = manifest.records().values()
-            return Conversion(
-                dest=self.dest.text,
-                images=plan.count,
-                written=sum(record.written for record in records),
-                rejected=sum(len(record.rejects) for record in records),
-                shards=len(plan.shards),
-                made=len(missing),
-            )
+            return self._outcome(manifest, plan, len(missing))
+
+    def _done_before(self) -> Conversion | None:
+        """Return what there is if it is all finished: a destination that is read-only will do."""
+        if self.dest.kind(MANIFEST) != "file" or self.dest.names(WORK):
+            return None
+        manifest = Manifest(self.dest, forgiving=True)
+        plan = manifest.plan
+        if plan is None or manifest.differences(self._identity()) or self._changed(plan):
+            return None
+        if manifest.missing():
+            return None
+        self.reporter.expect(0)
+        return self._outcome(manifest, plan, 0)
+
+    def _outcome(self, manifest: Manifest, plan: Plan, made: int) -> Conversion:
+        """Return the counts of a finished run."""
+        written = rejected = 0
+        for record in manifest.records():
+            written += record.written
+            rejected += len(record.rejects)
+        shards = len(plan.shards)
+        return Conversion(self.dest.text, plan.count, written, rejected, shards, made)
 
     def _check_apart(self) -> None:
         """Refuse a destination in the source, which would be read, or around it."""
@@ -116,8 +134,12 @@ class Run:
     def _plan(self, manifest: Manifest) -> Plan:
         """Return the plan of an earlier run if it is the same, or a new one."""
         identity = self._identity()
-        if manifest.plan is not None and self.overwrite:
-            differs = bool(manifest.differences(identity)) or self._changed(manifest.plan)
+        if self.overwrite:
+            there = manifest.plan
+            if there is None:
+                differs = bool(self.dest.names(WORK))  # of a run whose plan is damaged
+            else:
+                differs = bool(manifest.differences(identity) or self._changed(there))
             if differs:
                 manifest.clear()
         if manifest.plan is None:
@@ -257,11 +279,6 @@ class Run:
                 f"{reason}; mend that, and run the same command again: the others are kept",
                 tuple(failed),
             )
-
-
-def folder(name: str) -> str:
-    """Return the folder of a file, "" for none."""
-    return name.rpartition("/")[0]
 
 
 def _error(answer: Mapping[str, Any]) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,10 +19,15 @@ from splic_ext.conversion.items import Item, Shard
 from splic_ext.conversion.places import Place
 from splic_ext.conversion.readers.base import sha256_of
 
-__all__ = ["MANIFEST", "REJECTS", "Layout", "Made", "RejectedError", "Writer"]
+__all__ = ["MANIFEST", "REJECTS", "WORK", "Layout", "Made", "RejectedError", "Writer"]
 
 #: Names in a destination that no image may have.
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
+
+
+#: The folder of what is not finished: the plan, a record of each finished shard, and the names of
+#: the files of those that were begun.
+WORK = ".splic-convert"
 
 
 class RejectedError(ValueError):
@@ -97,10 +103,13 @@ class Made:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Made:
         """Return the file of plain values, which must lie in the destination."""
-        made = cls(**values)
-        if made.name.startswith("/") or {"", ".."} & set(made.name.split("/")):
-            raise ValueError(f"it names a file elsewhere, {shortened(printable(made.name))!r}")
-        return made
+        return cls(**values).checked()
+
+    def checked(self) -> Made:
+        """Return itself; raise a ValueError if it does not lie in the destination."""
+        if self.name.startswith("/") or {"", ".."} & set(self.name.split("/")):
+            raise ValueError(f"it names a file elsewhere, {shortened(printable(self.name))!r}")
+        return self
 
 
 class Writer(ABC):
@@ -133,8 +142,14 @@ class Writer(ABC):
         else:
             self._stack.__exit__(kind, error, trace)
 
+    def begun(self, name: str) -> None:
+        """Note a file that is about to be made, for who may have to remove it after a kill."""
+        if self.place.local:
+            self.place.append(begun_of(self.shard.number), f"{json.dumps(name)}\n".encode())
+
     def path_of(self, name: str) -> Any:
         """Return a path to write, which becomes a file of the destination at the end."""
+        self.begun(name)
         return self._stack.enter_context(self.place.writing(name, durable=True))
 
     def note(self, name: str, path: Any) -> None:
@@ -154,6 +169,11 @@ class Writer(ABC):
     @abstractmethod
     def finish(self) -> None:
         """Close the files and note their hashes."""
+
+
+def begun_of(number: int) -> str:
+    """Return the file that names the files of a shard that was begun."""
+    return f"{WORK}/{number:07}.begun"
 
 
 def digest_of(image: bytes | npt.NDArray[Any]) -> bytes:

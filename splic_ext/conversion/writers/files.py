@@ -38,6 +38,7 @@ class FolderWriter(Writer):
         if own is not None:
             raise RejectedError(f"its file would be named {own}, as that of the conversion is")
         for name, content in files.items():
+            self.begun(name)
             with self.place.writing(name) as path:
                 path.write_bytes(content)
             self.made.append(Made(name, len(content), hashlib.sha256(content).hexdigest()))
