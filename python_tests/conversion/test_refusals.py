@@ -272,6 +272,73 @@ def test_a_source_whose_disk_fails_for_a_while(tmp_path, monkeypatch):
     assert contents(tmp_path / "out") == contents(tmp_path / "right")
 
 
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
+def test_images_at_bad_places_of_a_disk_are_listed_if_asked(tmp_path, monkeypatch, kind):
+    """The place goes bad after the plan was made; an archive is read on at its next mark."""
+    from splic_ext.conversion.places import Place
+
+    monkeypatch.setattr("splic_ext.conversion.readers.tar.STEP", 2)
+    images = pixels(7, (96, 96, 3) if kind == "parquet" else (8, 8, 3))
+    write_tar(tmp_path / "in/a.tar", samples(images))
+    source = tmp_path / "in"
+    if kind != "tar":
+        if kind == "parquet":
+            pytest.importorskip("pyarrow")
+        convert(source, tmp_path / "other", to=kind, encode="png")
+        source = tmp_path / "other"
+        (source / "manifest.json").unlink()
+        (source / "rejects.jsonl").unlink()
+    opened = Place.open
+    bad = png(images[2])[60:70]
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            at = self.tell()
+            content = super().read(size)
+            place = self.getvalue().find(self.bad)
+            if place > -1 and at < place + 10 and at + len(content) > place:
+                raise OSError(5, "Input/output error")
+            return content
+
+    if kind != "tar":
+        name = {"folder": "2/0002.png", "parquet": "a.parquet"}[kind]
+        content = (source / name).read_bytes()
+        middle = len(content) // 2
+        bad = content[middle : middle + 10]
+    Failing.bad = bad
+
+    def opens(self, name=""):
+        if self.text != str(source):
+            return opened(self, name)
+        with opened(self, name) as file:
+            return Failing(file.read())
+
+    make = "splic_ext.conversion.worker.make_shard"
+    from splic_ext.conversion.shards import make_shard
+
+    def later(*arguments):
+        monkeypatch.setattr(Place, "open", opens)
+        return make_shard(*arguments)
+
+    monkeypatch.setattr(make, later)
+    with pytest.raises(splic_ext.ConversionError, match="Input/output error"):
+        convert(source, tmp_path / "out")
+    monkeypatch.setattr(Place, "open", opened)
+    done = convert(source, tmp_path / "out", skip_unreadable=True)
+    monkeypatch.undo()
+    assert (done.made, done.images) == (1, 7)
+    listed = rejects(tmp_path / "out")
+    assert any("Input/output error" in reason for reason in listed.values())
+    assert verify(tmp_path / "out") == []
+    if kind == "tar":
+        assert (done.written, done.rejected) == (5, 2)
+        found = dict.fromkeys(listed)
+        assert set(found) == {"0002", "00000003"}
+    if kind == "folder":
+        assert (done.written, done.rejected) == (6, 1)
+    assert done.written + done.rejected == 7
+
+
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_a_shard_whose_disk_fails_for_a_while(source, tmp_path, monkeypatch, kind):
     """Neither when it is looked through nor when it is made is the rest of it listed."""

@@ -99,6 +99,13 @@ def convert(
         bool,
         run_option("--strict", help="End at the first image that cannot be converted."),
     ] = False,
+    skip_unreadable: Annotated[
+        bool,
+        run_option(
+            "--skip-unreadable",
+            help="List images of a disk that fails, too, and finish their shards without them.",
+        ),
+    ] = False,
     verify: Annotated[
         bool,
         run_option(
@@ -157,6 +164,7 @@ def convert(
                 max_pixels=max_pixels,
                 max_bytes=max_bytes,
                 strict=strict,
+                skip_unreadable=skip_unreadable,
                 overwrite=overwrite,
                 engine=engine,
                 workers=workers,

@@ -30,6 +30,7 @@ def convert(
     max_pixels: int = 64_000_000,
     max_bytes: int = 2**31,
     strict: bool = False,
+    skip_unreadable: bool = False,
     overwrite: bool = False,
     engine: str = "local",
     workers: int | None = None,
@@ -74,6 +75,10 @@ def convert(
         Most bytes of a file in memory, of what a compressed archive unpacks to, and of a row group.
     strict : bool, default False
         Raise at the first image that cannot be converted, which is listed otherwise.
+    skip_unreadable : bool, default False
+        List images of a disk that fails, as damaged ones are, and finish their shards; else those
+        fail, as the disk may be well again. After a bad place an archive is read from the next
+        thousandth sample on, and Parquet no more.
     overwrite : bool, default False
         Begin anew where `dest` holds another conversion, whose files are removed; write beside
         files that are no conversion.
@@ -158,6 +163,7 @@ def convert(
             "max_pixels": max_pixels,
             "max_bytes": max_bytes,
             "strict": strict,
+            "skip_unreadable": skip_unreadable,
         },
     )
     return run()

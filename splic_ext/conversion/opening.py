@@ -59,6 +59,7 @@ def open_run(
             "this process; use a shared path or a URL of a service"
         )
     reader = find_reader(os.fspath(source), places[0], made.max_bytes)
+    reader.skipping = made.skip_unreadable
     return Run(
         reader=reader,
         source=places[0].text if places[0].kind() else os.fspath(source),

@@ -35,9 +35,11 @@ class Settings:
     max_bytes: int = 2**31
     threads: int = 1
     strict: bool = False
+    skip_unreadable: bool = False
 
     def __post_init__(self) -> None:
         check_bool("strict", self.strict)
+        check_bool("skip_unreadable", self.skip_unreadable)
         check_integer("seed", self.seed, 0, 2**64 - 1)
         if self.encode not in ENCODINGS:
             raise ValueError(
@@ -62,7 +64,7 @@ class Settings:
     def identity(self) -> dict[str, Any]:
         """Return what decides the bits, as plain values."""
         values = asdict(self)
-        for name in ("threads", "strict", "options"):
+        for name in ("threads", "strict", "skip_unreadable", "options"):
             values.pop(name)
         values["options"] = None if self.defense is not None else self.options.to_dict()
         values["backend"] = get_backend(self.backend, "cpu").name

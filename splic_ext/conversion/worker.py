@@ -44,6 +44,7 @@ class Bench:
         self.source, self.dest = place_of(setup["source"]), place_of(setup["dest"])
         self.settings = Settings.from_dict(setup["settings"])
         self.reader = READERS[setup["kind"]](self.source, self.settings.max_bytes)
+        self.reader.skipping = self.settings.skip_unreadable
         self.reader.restore(setup["state"])
         self.layout = Layout.from_dict(setup["layout"]) if setup.get("layout") else None
         here = instruction_set(self.settings.backend)

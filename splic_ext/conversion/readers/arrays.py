@@ -14,7 +14,7 @@ from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.common.checks import check_labels, reason_of
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry, Place
-from splic_ext.conversion.readers.base import Reader, group_of, sha256_of
+from splic_ext.conversion.readers.base import Hashed, Reader, group_of
 from splic_ext.data.arrays import channels_first, layout_of
 from splic_ext.data.loading import open_source
 from splic_ext.data.npz import check_npy, strictly
@@ -59,7 +59,7 @@ class NpyReader(Reader):
         if labels is not None:
             check_labels(labels, len(images))
         with self.place.open(entry.name) as file:
-            sha256 = sha256_of(file)
+            sha256 = self.hash_of(Hashed(file))
         group = group_of(entry.name or self.place.text.rpartition("/")[2])
         return Unit(entry.name, group, entry.size, entry.stamp, len(images), sha256)
 

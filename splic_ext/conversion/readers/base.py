@@ -11,7 +11,7 @@ from typing import IO, Any, ClassVar
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry, Place
 
-__all__ = ["Hashed", "Reader", "group_of", "raise_failing", "sha256_of"]
+__all__ = ["Hashed", "Reader", "group_of", "sha256_of"]
 
 #: Bytes that are hashed at a time.
 BLOCK = 2**20
@@ -36,6 +36,8 @@ class Reader(ABC):
         Columns of a table, by Arrow.
     sharded : bool
         Whether units are shards, which a conversion keeps unless told otherwise.
+    skipping : bool
+        Whether images on a disk that fails are listed, as damaged ones are; else they raise.
     """
 
     kind: ClassVar[str]
@@ -45,6 +47,23 @@ class Reader(ABC):
         self.place, self.max_bytes = place, max_bytes
         self.classes: tuple[str, ...] | None = None
         self.schema: Any = None
+        self.skipping = False
+
+    def failing(self, error: BaseException | None) -> None:
+        """Raise an error of a disk or a network, unless what it hides is listed.
+
+        It may pass; errors of damaged files have no number.
+        """
+        if not self.skipping and isinstance(error, OSError) and error.errno is not None:
+            raise error
+
+    def hash_of(self, file: Hashed) -> str:
+        """Return the hash of a file that is read; "" if it cannot be read to its end."""
+        try:
+            return file.finish()
+        except OSError as error:
+            self.failing(error)
+            return ""
 
     @abstractmethod
     def entries(self) -> list[Entry]:
@@ -87,15 +106,6 @@ def group_of(name: str) -> str:
     stem = base.partition(".")[0]
     found = _NUMBER.fullmatch(stem)
     return f"{folder}{slash}{(found['group'] if found else stem) or 'shard'}"
-
-
-def raise_failing(error: BaseException | None) -> None:
-    """Raise an error of a disk or a network, which may pass; those of damaged files have no number.
-
-    >>> raise_failing(OSError("corrupt block"))
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error
 
 
 class Hashed:

@@ -115,7 +115,9 @@ class FolderReader(Reader):
         else:
             try:
                 content = self.place.read(name)
-            except PermissionError as error:  # others may pass, and are of the whole source
+            except OSError as error:
+                if not isinstance(error, PermissionError):  # others may pass
+                    self.failing(error)
                 problem = f"it cannot be read: {error.strerror or reason_of(error)}"
             else:
                 now = self.place.entry(name)

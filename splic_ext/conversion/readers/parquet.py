@@ -10,7 +10,7 @@ from splic_ext.common.checks import printable, reason_of, shortened
 from splic_ext.common.optional import optional
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry, Place
-from splic_ext.conversion.readers.base import Reader, group_of, raise_failing, sha256_of
+from splic_ext.conversion.readers.base import Hashed, Reader, group_of
 from splic_ext.data.sources.parquet import (
     BUFFER,
     IMAGES,
@@ -106,7 +106,7 @@ class ParquetReader(Reader):
             check_groups(table.metadata, entry.name or self.place.text, self.max_bytes)
             count = table.metadata.num_rows
         with self.place.open(entry.name) as file:
-            sha256 = sha256_of(file)
+            sha256 = self.hash_of(Hashed(file))
         group = group_of(entry.name or self.place.text.rpartition("/")[2])
         return Unit(entry.name, group, entry.size, entry.stamp, count, sha256)
 
@@ -125,7 +125,7 @@ class ParquetReader(Reader):
         except MemoryError:
             raise
         except Exception as error:  # of any type, from Arrow
-            raise_failing(error)
+            self.failing(error)
             if isinstance(error, ValueError) and "; " in str(error):
                 raise
             problem = f"'{unit.name}' is not read from row {row} on: {reason_of(error, 120)}"

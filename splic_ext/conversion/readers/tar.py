@@ -9,7 +9,7 @@ from typing import IO, Any, ClassVar
 from splic_ext.common.checks import printable, reason_of, shortened
 from splic_ext.conversion.items import Item, Unit
 from splic_ext.conversion.places import Entry
-from splic_ext.conversion.readers.base import Hashed, Reader, group_of, raise_failing
+from splic_ext.conversion.readers.base import Hashed, Reader, group_of
 from splic_ext.data.pictures import SUFFIXES
 from splic_ext.data.sources.tarring import Member, TarError, read_tar_file
 from splic_ext.data.sources.webdataset import TAR_SUFFIXES
@@ -49,7 +49,7 @@ class TarReader(Reader):
                 seen.add(key)
                 count += 1
                 read += not sample.ended
-            sha256 = hashed.finish()
+            sha256 = self.hash_of(hashed)
         if read == 0:
             raise ValueError(
                 f"the archive '{entry.name or self.place.text}' holds no sample that can be read"
@@ -69,7 +69,24 @@ class TarReader(Reader):
         )
 
     def read(self, unit: Unit, start: int, stop: int) -> Iterator[Item]:
-        """Yield samples."""
+        """Yield samples; after a part that cannot be read from the next mark on, if that is asked.
+
+        Those in between have a problem each.
+        """
+        at = start
+        while at < stop:
+            for item in self._read_on(unit, at, stop):
+                yield item
+                at += 1
+            if not self.skipping:
+                return
+            marked = at // STEP * STEP + STEP if unit.marks else stop
+            for number in range(at, min(marked, stop)):
+                yield Item(f"{number:08}", None, problem="it follows what cannot be read")
+                at += 1
+
+    def _read_on(self, unit: Unit, start: int, stop: int) -> Iterator[Item]:
+        """Yield samples, until one cannot be read."""
         at, skipped = 0, 0
         if unit.marks:
             at, skipped = unit.marks[start // STEP], start // STEP * STEP
@@ -98,7 +115,7 @@ class TarReader(Reader):
                     sample = _Sample(key, member.at)
                 sample.add(member, suffix, read=wanted is not None and number in wanted)
         except TarError as error:
-            raise_failing(error.__cause__)
+            self.failing(error.__cause__)
             if sample is None:
                 sample = _Sample("", start)
             sample.problem = f"the archive is not read on from here: {reason_of(error, 200)}"
