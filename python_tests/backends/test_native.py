@@ -320,7 +320,24 @@ def test_environment_sets_the_threads(native_cpu, run_python, value):
 @pytest.mark.parametrize("value", ["", "  "])
 def test_empty_environment_means_all_processors(native_cpu, run_python, value):
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert run_python(THREADS, SPLIC_NUM_THREADS=value) == f"{count} 0.0"
+    variables = {"SPLIC_NUM_THREADS": value, "OMP_NUM_THREADS": ""}
+    assert run_python(THREADS, **variables) == f"{count} 0.0"
+
+
+@pytest.mark.parametrize(
+    ("openmp", "own", "count"),
+    [("1", "", 1), ("3", "", 3), ("2,1", "", 2), ("9", "", 4), ("1", "2", 2), ("9", "7", 7)]
+    + [(wrong, "", 4) for wrong in ("", "x", "-1", "1.5")]
+    + [("0", "", 1), ("9" * 40, "", 4)],
+)
+def test_a_share_of_openmp_is_that_of_the_solver(monkeypatch, openmp, own, count):
+    """As Ray gives it to its tasks."""
+    from splic_ext.completion import default_threads
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", openmp)
+    monkeypatch.setenv("SPLIC_NUM_THREADS", own)
+    assert default_threads() == count
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "99999999999999999999"])

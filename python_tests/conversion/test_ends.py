@@ -85,7 +85,12 @@ def test_killed_runs_go_on_to_the_same_bits(source, tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "told"),
-    [("os.abort()", "ended by signal 6, 2 times"), ("raise MemoryError", "too little memory")],
+    [
+        ("os.abort()", "ended by signal 6, 2 times"),
+        ("raise MemoryError", "had too little memory, 2 times"),
+        ("os.kill(os.getpid(), 9)", "was killed, as where there is too little memory, 2 times"),
+        ("os._exit(3)", "ended with code 3, 2 times"),
+    ],
 )
 def test_an_image_that_ends_its_worker(tmp_path, monkeypatch, fault, told):
     """The worker runs what a module in its path does to the reader."""
@@ -324,3 +329,127 @@ def test_a_run_whose_plan_was_damaged_is_removed_with_it(source, tmp_path, monke
     convert(source, tmp_path / "right")
     assert contents(tmp_path / "out") == contents(tmp_path / "right")
     assert (tmp_path / "precious").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "jobs", "shares"),
+    [
+        (None, None, 100, (4, 1)),
+        (None, None, 3, (3, 1)),
+        (None, None, 1, (1, 4)),
+        (None, 2, 100, (2, 2)),
+        (None, 99, 100, (1, 4)),
+        (2, None, 100, (2, 2)),
+        (2, 99, 100, (2, 2)),
+        (2, 1, 100, (2, 1)),
+        (9, 3, 100, (9, 1)),
+        (0, None, 100, (0, 4)),
+        (0, 99, 100, (0, 4)),
+    ],
+)
+def test_workers_share_the_processors(monkeypatch, workers, threads, jobs, shares):
+    from splic_ext.conversion.engines import LocalEngine
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of each of them
+    monkeypatch.delenv("SPLIC_NUM_THREADS", raising=False)
+    assert LocalEngine(workers, threads).shares(jobs) == shares
+
+
+def test_a_worker_takes_no_more_threads_than_its_share(source, tmp_path, monkeypatch):
+    """Of the solver, OpenMP and torch, whatever the one who starts it has."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'splic_ext.conversion.worker' in sys.orig_argv:\n"
+        "    from splic_ext.conversion import shards\n"
+        "    from splic_ext.completion import default_threads\n"
+        "    right = shards.decode\n"
+        "    def decode(item, settings):\n"
+        "        told = default_threads(), settings.threads, os.environ['OMP_NUM_THREADS']\n"
+        f"        open({str(tmp_path / 'told')!r}, 'a').write(f'{{told}}\\n')\n"
+        "        return right(item, settings)\n"
+        "    shards.decode = decode\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("SPLIC_NUM_THREADS", "4")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    splic_ext.convert(source, tmp_path / "out", options=FAST, workers=2)
+    assert set((tmp_path / "told").read_text().splitlines()) == {"(2, 2, '2')"}
+
+
+YEARS = 3e9  # seconds; about the year 2065, or before 1970 from it
+
+
+@pytest.mark.parametrize("jump", [YEARS, -YEARS])
+def test_a_clock_that_jumps_changes_nothing(source, tmp_path, monkeypatch, jump):
+    """Neither times of the source and of what there is, nor the time it is, in the midst of a run.
+
+    What a killed run has left is removed, and what one that lives is writing stays.
+    """
+    from splic_ext.conversion import worker
+
+    convert(source, tmp_path / "right")
+    monkeypatch.undo()
+    out, now = tmp_path / "out", time.time
+    make, made = worker.make_shard, []
+
+    def once(*arguments):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(make(*arguments))
+        return made[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "make_shard", once)
+        with pytest.raises(KeyboardInterrupt):
+            convert(source, out)
+    left, writing = (out / f".splic-{digit * 16}.tmp" for digit in "0a")
+    left.write_bytes(b"half")
+    with held(writing) as free:
+        assert free
+        for path in out.rglob("*"):
+            os.utime(path, (max(0, now() + jump),) * 2)
+        monkeypatch.setattr(time, "time", lambda: max(1.0, now() + jump))
+        assert convert(source, out).made == 3
+        assert (left.exists(), writing.exists()) == (False, True)
+    assert contents(out) == contents(tmp_path / "right")
+
+
+def test_a_source_from_the_future_is_one_as_long_as_it_keeps_its_times(source, tmp_path):
+    convert(source, tmp_path / "right")
+    for number, path in enumerate(sorted(source.iterdir())):
+        os.utime(path, (4e9, 4e9) if number % 2 else (0, 0))
+    convert(source, tmp_path / "out")
+    assert convert(source, tmp_path / "out").made == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")
+    os.utime(next(source.iterdir()), (1, 1))
+    with pytest.raises(ValueError, match="is not what it was when this conversion began"):
+        convert(source, tmp_path / "out")
+
+
+def test_two_commands_into_one_destination(source, tmp_path):
+    """One of them ends at once with code 1; the other is not hindered."""
+    convert(source, tmp_path / "right")
+    out = tmp_path / "out"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import sys, time\n"
+        "if 'splic_ext.conversion.worker' in sys.orig_argv:\n"
+        "    from pathlib import Path\n"
+        f"    while not Path({str(tmp_path / 'go')!r}).exists():\n"
+        "        time.sleep(0.05)\n"
+    )
+    path = os.pathsep.join((str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")))
+    arguments = command("convert", source, out, *OPTIONS, "--workers", 1, "-q")
+    first = subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": path})
+    try:
+        while not (out / ".splic-convert/plan.json").exists() and first.poll() is None:
+            time.sleep(0.02)
+        second = subprocess.run(arguments, capture_output=True, text=True)
+        assert second.returncode == 1
+        assert "another conversion writes to" in " ".join(second.stderr.split())
+    finally:
+        (tmp_path / "go").touch()
+        assert first.wait() == 0
+    assert contents(out) == contents(tmp_path / "right")

@@ -77,8 +77,8 @@ Threads: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Most threads of the solver. Default: SPLIC_NUM_THREADS, else all processors. "
-        "Results do not depend on it.",
+        help="Most threads of the solver. Default: SPLIC_NUM_THREADS, else OMP_NUM_THREADS, else "
+        "all processors. Results do not depend on it.",
     ),
 ]
 Overwrite: TypeAlias = Annotated[

@@ -88,7 +88,8 @@ def convert(
     workers : int, optional
         Processes. Default: one for each processor, with one thread each. 0: no other process.
     threads : int, optional
-        Of the solver in each worker. Default: the processors, shared among the workers.
+        Most of the solver in each worker. Default: the processors, shared among the workers;
+        more are not taken.
     gpus : float, default 0
         GPUs of each worker of Ray.
     reporter : optional

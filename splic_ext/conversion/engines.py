@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from splic_ext.completion import default_threads
+from splic_ext.completion import processors
 from splic_ext.conversion.crew import Crew, Inside, Outside
 
 __all__ = ["Engine", "LocalEngine"]
@@ -40,12 +40,11 @@ class LocalEngine:
 
     def shares(self, count: int) -> tuple[int, int]:
         """Return workers and threads of each for so many jobs."""
-        processors = default_threads()
-        if self._workers == 0:
-            return 0, self._threads or processors
-        wanted = self._workers or max(1, processors // (self._threads or 1))
-        workers = max(1, min(wanted, count))
-        return workers, self._threads or max(1, processors // workers)
+        there = processors()
+        wanted = there // (self._threads or 1) if self._workers is None else self._workers
+        workers = min(max(1, wanted), count) if self._workers != 0 else 0
+        share = max(1, there // max(1, workers))
+        return workers, min(self._threads or share, share)
 
     def run(
         self, setup: Mapping[str, Any], jobs: Sequence[Job] | Iterator[Job]

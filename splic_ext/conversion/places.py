@@ -283,12 +283,13 @@ class _Remote(Place):
     def clean(self, folders: Iterator[str] | None = None) -> None:
         """Remove what killed runs have left unfinished in these folders for a day or longer.
 
-        Nothing says whether another run, which no lock keeps out, still writes a younger one.
+        Nothing says whether another run, which no lock keeps out, still writes a younger one. A time
+        that is as far ahead is that of a clock that was wrong.
         """
         for folder in folders or ():
             for name in self.names(folder):
                 below = f"{folder}/{name}" if folder else name
-                if name.startswith(UNFINISHED) and self._age(below) > DAY:
+                if name.startswith(UNFINISHED) and abs(self._age(below)) > DAY:
                     self.remove(below)
 
     def _age(self, name: str) -> float:
