@@ -283,8 +283,8 @@ class _Remote(Place):
     def clean(self, folders: Iterator[str] | None = None) -> None:
         """Remove what killed runs have left unfinished in these folders for a day or longer.
 
-        Nothing says whether another run, which no lock keeps out, still writes a younger one. A time
-        that is as far ahead is that of a clock that was wrong.
+        Nothing says whether another run, which no lock keeps out, still writes a younger one. Of
+        one that is as far ahead the clock was wrong.
         """
         for folder in folders or ():
             for name in self.names(folder):
