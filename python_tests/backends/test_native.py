@@ -324,22 +324,6 @@ def test_empty_environment_means_all_processors(native_cpu, run_python, value):
     assert run_python(THREADS, **variables) == f"{count} 0.0"
 
 
-@pytest.mark.parametrize(
-    ("openmp", "own", "count"),
-    [("1", "", 1), ("3", "", 3), ("2,1", "", 2), ("9", "", 4), ("1", "2", 2), ("9", "7", 7)]
-    + [(wrong, "", 4) for wrong in ("", "x", "-1", "1.5")]
-    + [("0", "", 1), ("9" * 40, "", 4)],
-)
-def test_a_share_of_openmp_is_that_of_the_solver(monkeypatch, openmp, own, count):
-    """As Ray gives it to its tasks."""
-    from splic_ext.completion import default_threads
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", openmp)
-    monkeypatch.setenv("SPLIC_NUM_THREADS", own)
-    assert default_threads() == count
-
-
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "99999999999999999999"])
 def test_environment_with_a_bad_number(native_cpu, run_python, value):
     said = run_python(THREADS, SPLIC_NUM_THREADS=value)

@@ -81,7 +81,7 @@ def read_plain(content: bytes, max_pixels: int) -> Pixels | None:
 
 def _is_whole(content: bytes, start: int, end: int) -> bool:
     """Say whether the check sum of a part follows it."""
-    return zlib.crc32(content[start:end]) == _NUMBER.unpack_from(content, end)[0]
+    return bool(zlib.crc32(content[start:end]) == _NUMBER.unpack_from(content, end)[0])
 
 
 def encode_plain(images: Sequence[Pixels]) -> list[bytes]:
@@ -132,4 +132,5 @@ def _filtered(rows: Pixels, channels: int) -> Pixels:
 
 def _sums(differences: Pixels) -> Pixels:
     """Return the sum of each row of differences, which are small both above 0 and below 256."""
-    return np.minimum(differences, -differences).sum(-1, dtype=np.uint32)
+    sums: Pixels = np.minimum(differences, -differences).sum(-1, dtype=np.uint32)
+    return sums
