@@ -430,3 +430,27 @@ def test_memory_of_this_process_is_not_that_of_a_cluster(tmp_path):
     pytest.importorskip("fsspec")
     with pytest.raises(ValueError, match="seen by all nodes"):
         splic_ext.convert("memory://in", tmp_path / "out", engine="ray")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: json.dumps(json.loads(text), indent=1), "does not end where those of the sh"),
+        (lambda text: text[: text.rindex("\n]}")], "it is cut short"),
+        (lambda text: text.replace(text.splitlines()[2] + "\n", ""), "it lacks the shard 'b'"),
+    ],
+)
+def test_a_manifest_whose_lines_are_not_those_of_a_run(source, tmp_path, change, reason):
+    """It is refused, and taken for none if it may be overwritten."""
+    for name in "bc":
+        write_tar(source / f"{name}.tar", samples(IMAGES))
+    convert(source, tmp_path / "out")
+    path = tmp_path / "out/manifest.json"
+    right = path.read_text()
+    path.write_text(change(right))
+    assert path.read_text() != right
+    for call in (lambda: convert(source, tmp_path / "out"), lambda: verify(tmp_path / "out")):
+        with pytest.raises(ValueError, match=rf"manifest .* cannot be read: .*{reason}"):
+            call()
+    convert(source, tmp_path / "out", overwrite=True)
+    assert path.read_text() == right
