@@ -42,6 +42,7 @@ from splic_ext.completion.validate import (
     check_single,
     check_values,
 )
+from splic_ext.completion.warm import average_of_masks, is_warm
 from splic_ext.errors import ShapeError
 from splic_ext.masks import count_up
 from splic_ext.options import SolverOptions
@@ -167,6 +168,10 @@ def _complete(
             raise ValueError(f"`{name}` must be one of {expected}, got {value!r}")
     if mask is not None:
         mask = _check_mask(mask, batch, solver_options)
+    if is_warm(solver_options):
+        return _complete_warm(
+            batch, solver_options, seed, first_index, data_range, gradient, backend, threads
+        )
     cut_width = 0.0 if gradient == "exact" else SURROGATE_WIDTH
     chosen = _find_backend(backend, batch.device.type)
     if chosen is not None:
@@ -215,6 +220,36 @@ def _complete(
             part = complete_unrolled(batch, anchors, solver_options, data_range, cut_width)
         total = total + part
     return total / solver_options.n_masks
+
+
+def _complete_warm(
+    batch: Tensor,
+    options: SolverOptions,
+    seed: int,
+    first_index: int,
+    data_range: float,
+    gradient: str,
+    backend: str,
+    threads: int | None,
+) -> Tensor:
+    """Complete mask by mask, each from the mean of those before: autograd goes through all."""
+    indices = count_up(first_index, len(batch))
+
+    def draw(stream: int) -> Tensor:
+        drawn = masks_on(
+            batch,
+            indices,
+            anchor_fraction=options.anchor_fraction,
+            seed=seed,
+            stream=stream,
+            channels=options.channels,
+        )
+        return drawn.expand(batch.shape)
+
+    def single(images: Tensor, mask: Tensor, how: SolverOptions, first: int) -> Tensor:
+        return _complete(images, mask, how, 0, 0, data_range, gradient, backend, threads)
+
+    return average_of_masks(batch, options, draw, single, torch.where)
 
 
 def _find_backend(name: str, device: str) -> Backend | None:

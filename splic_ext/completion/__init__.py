@@ -24,6 +24,7 @@ from splic_ext.completion.validate import (
     check_values,
     unrepeated,
 )
+from splic_ext.completion.warm import solve
 from splic_ext.options import SolverOptions
 
 __all__ = ["complete", "default_threads"]
@@ -280,7 +281,8 @@ def complete(
         if excess:
             with np.errstate(invalid="ignore"):
                 read = np.broadcast_to(np.clip(unrepeated(read), 0, data_range), read.shape)
-        chosen.solve(
+        solve(
+            chosen,
             Problem.of(
                 read,
                 source.dtype,
@@ -293,7 +295,7 @@ def complete(
                 threads=threads,
                 info=info,
                 placement=placement,
-            )
+            ),
         )
         if placement is None or placement.reads:
             check_converged(info, solver_options)

@@ -1,0 +1,132 @@
+"""Masks that begin at the mean of the completions before them: `warm_iterations`, `warm_delta`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import splic_ext
+from splic_ext import SolverOptions
+from splic_ext.completion import warm
+from splic_ext.masks import bernoulli_masks
+
+OPTIONS = SolverOptions(
+    tv_weight=0.1, max_iterations=21, tolerance=0.0, n_masks=3, warm_iterations=7, warm_delta=0.02
+)
+
+
+def pictures(shape, seed=0):
+    """Smooth ones with a little noise, in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[2], : shape[3]] / max(shape[2:])
+    images = rng.normal(0, 0.02, shape)
+    for fy, fx in rng.normal(0, 3, (6, 2)):
+        size = rng.normal(0, 0.3, (*shape[:2], 1, 1))
+        images += size * np.cos(6.3 * (fy * y + fx * x) + rng.uniform(0, 6))
+    return (images - images.min()) / np.ptp(images)
+
+
+def by_hand(images, options, seed, first_index, backend):
+    """What the docstring says, from single completions."""
+    total = np.zeros_like(images)
+    for stream in range(options.n_masks):
+        drawn = bernoulli_masks(
+            images.shape, seed=seed, first_index=first_index, stream=stream,
+            channels=options.channels,
+        )  # fmt: skip
+        mask = np.broadcast_to(drawn, images.shape)
+        if stream == 0:
+            how = options.replace(n_masks=1, warm_iterations=None)
+            total += splic_ext.complete(images, mask, options=how, backend=backend)
+            continue
+        how = options.replace(
+            n_masks=1, warm_iterations=None, alternate=False, start="image",
+            first_delta=options.warm_delta, max_iterations=options.warm_iterations,
+        )  # fmt: skip
+        mean, result = total / stream, images
+        for anchors in (mask, ~mask)[: 2 if options.alternate else 1]:
+            begin = np.where(anchors, result, mean)
+            result = splic_ext.complete(begin, anchors, options=how, backend=backend)
+        total += result
+    return total / options.n_masks
+
+
+@pytest.mark.parametrize("alternate", [True, False])
+@pytest.mark.parametrize("channels", ["stacked", "separate"])
+def test_is_what_it_says(reference, alternate, channels):
+    options = OPTIONS.replace(alternate=alternate, channels=channels)
+    images = pictures((3, 2, 18, 13))
+    found = reference(images, options=options, seed=5, first_index=7)
+    np.testing.assert_allclose(found, by_hand(images, options, 5, 7, "numpy"), rtol=0, atol=1e-12)
+    independent = reference(images, options=options.replace(warm_iterations=None), seed=5)
+    assert np.abs(found - independent).max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(4, 3, 20, 24), (2, 1, 70, 66)])
+def test_agrees_with_the_reference(native, reference, size):
+    images = pictures(size, 1).astype(native.dtype)
+    expected, info = reference(images, options=OPTIONS, seed=3, return_info=True)
+    result, found = native.complete(images, options=OPTIONS, seed=3, return_info=True)
+    bound = 5e-5 if native.dtype == np.float32 else 1e-9
+    assert np.abs(result - expected).max() <= bound
+    assert np.array_equal(found.iterations, info.iterations)
+    assert (info.iterations == 21).all()
+    np.testing.assert_allclose(found.delta, info.delta, rtol=1e-5)
+    assert (found.seconds > 0).all()
+
+
+def test_does_not_depend_on_the_batch_or_the_threads(backend, monkeypatch):
+    images = pictures((5, 3, 16, 20), 2).astype(np.float32)
+    whole = backend.complete(images, options=OPTIONS, seed=1)
+    monkeypatch.setattr(warm, "CHUNK_ENTRIES", 2 * 3 * 16 * 20)
+    assert np.array_equal(backend.complete(images, options=OPTIONS, seed=1, threads=1), whole)
+    last = backend.complete(images[3:], options=OPTIONS, seed=1, first_index=3, threads=2)
+    assert np.array_equal(last, whole[3:])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64"])
+def test_every_dtype(backend, dtype):
+    scale = 255 if dtype == "uint8" else 1
+    images = (pictures((2, 3, 20, 16), 3) * scale).astype(dtype)
+    result = backend.complete(images, options=OPTIONS)
+    exact = splic_ext.complete(images / float(scale), options=OPTIONS, backend="numpy")
+    assert result.dtype == images.dtype
+    bound = {"uint8": 0.5 / 255 + 1e-4, "float16": 1e-3, "float64": 1e-9}[dtype]
+    assert np.abs(result / float(scale) - exact).max() <= bound
+
+
+def test_one_mask_is_not_warm(backend):
+    images = pictures((2, 1, 16, 16), 4).astype(np.float32)
+    one = OPTIONS.replace(n_masks=1)
+    assert np.array_equal(
+        backend.complete(images, options=one),
+        backend.complete(images, options=one.replace(warm_iterations=None)),
+    )
+
+
+def test_into_the_batch_itself(backend):
+    images = pictures((2, 3, 16, 16), 5).astype(np.float32)
+    expected = backend.complete(images, options=OPTIONS)
+    assert backend.complete(images, options=OPTIONS, out=images) is images
+    assert np.array_equal(images, expected)
+
+
+def test_divergence_is_an_error(backend):
+    images = pictures((1, 1, 16, 16), 6).astype(np.float32)
+    with pytest.raises(ArithmeticError, match="the iteration diverged on image 0"):
+        backend.complete(images, options=OPTIONS.replace(tv_weight=1e6))
+
+
+def test_preset_keeps_the_quality_of_recommended(native_cpu):
+    """On a photograph of which nothing was tuned."""
+    data = pytest.importorskip("skimage.data")
+    image = data.astronaut()[40:152, 150:262].transpose(2, 0, 1)[None].astype(np.float32) / 255
+    error = {
+        name: float(np.square(native_cpu.complete(image, options=name) - image).mean())
+        for name in ("photo", "recommended")
+    }
+    assert 10 * np.log10(error["photo"] / error["recommended"]) <= 0.1
+    work = SolverOptions.preset("photo")
+    passes = work.max_iterations + (work.n_masks - 1) * work.warm_iterations
+    usual = SolverOptions.preset("recommended")
+    assert 4 * passes <= usual.max_iterations * usual.n_masks
