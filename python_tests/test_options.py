@@ -30,6 +30,8 @@ OTHERS = {
     "alternate": False,
     "empty_value": 0.25,
     "n_masks": 4,
+    "warm_iterations": 5,
+    "warm_delta": 0.05,
     "channels": "separate",
     "gradient_step": "literal",
     "tv_gradient": "forward",
@@ -52,6 +54,8 @@ def test_defaults_are_the_constants_of_the_paper():
         "alternate": True,
         "empty_value": None,
         "n_masks": 1,
+        "warm_iterations": None,
+        "warm_delta": 0.004,
         "channels": "stacked",
         "gradient_step": "srf",
         "tv_gradient": "exact",
@@ -148,7 +152,7 @@ def test_presets():
     for name in ("fast", "", None, ["paper"]):
         with pytest.raises(
             ValueError,
-            match="must be one of 'paper', 'recommended', 'holes', 'refine', 'ablation', "
+            match="must be one of 'paper', 'recommended', 'photo', 'holes', 'refine', 'ablation', "
             "'inpaint', got",
         ):
             SolverOptions.preset(name)
@@ -163,6 +167,9 @@ def test_presets():
         ("max_iterations", 0, "`max_iterations`"),
         ("max_iterations", 2**31, "`max_iterations`"),
         ("n_masks", -1, "`n_masks`"),
+        ("warm_iterations", 0, r"`warm_iterations` must be an integer in \[1, .*\], got 0"),
+        ("warm_delta", 0, r"`warm_delta` must be finite and in \(0, 1\], got 0"),
+        ("warm_delta", 1.5, "`warm_delta`"),
         ("tv_weight", -0.1, "`tv_weight` must be finite and >= 0, got -0.1"),
         ("tv_weight", math.nan, "`tv_weight`"),
         ("tv_weight", math.inf, "`tv_weight`"),
@@ -205,6 +212,9 @@ def test_value_out_of_range(name, value, message):
         ("inner_iterations", None),
         ("max_iterations", 1e3),
         ("n_masks", False),
+        ("warm_iterations", 2.5),
+        ("warm_iterations", True),
+        ("warm_delta", None),
         ("tv_weight", "0.1"),
         ("tv_weight", True),
         ("delta_decay", None),
@@ -325,6 +335,8 @@ def test_rank_up_to_the_shorter_side():
             "alternate": st.booleans(),
             "empty_value": st.none() | st.floats(0, 1),
             "n_masks": st.integers(1, 100),
+            "warm_iterations": st.none() | st.integers(1, 100),
+            "warm_delta": st.floats(0, 1, exclude_min=True),
             "channels": st.sampled_from(["stacked", "separate"]),
         },
     )
