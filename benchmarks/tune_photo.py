@@ -55,27 +55,28 @@ NOISE = 8 / 255
 PSNR_SLACK, SSIM_SLACK, NOISE_SLACK = 0.05, 0.0025, 0.01
 START_WORK, FINALISTS = 3, 2
 RECOMMENDED = SolverOptions.preset("recommended")
-#: The first mask skips the outer loops that change little; then all settings share these.
-SHORT = RECOMMENDED.replace(first_delta=0.09, max_iterations=28, tolerance=0.0)
-BASE = SHORT.replace(rank=0.28, warm_delta=0.003)
-#: (iterations of a pass with the first mask, with the others, masks, weight of total variation).
+#: (iterations of a pass, masks, first delta, weight of total variation).
 CANDIDATES = [
-    BASE.replace(max_iterations=first, warm_iterations=later, n_masks=masks, tv_weight=weight)
-    for first, later, masks, weight in (
-        (28, 3, 4, 0.1),
-        (28, 4, 4, 0.1),
-        (28, 3, 5, 0.1),
-        (28, 4, 5, 0.1),
-        (28, 5, 3, 0.1),
-        (21, 5, 6, 0.1),
-        (28, 4, 4, 0.08),
+    RECOMMENDED.replace(
+        rank=0.28, start="mean", tolerance=0.0, max_iterations=iterations, n_masks=masks,
+        first_delta=delta, tv_weight=weight,
     )
-]
+    for iterations, masks, delta, weight in (
+        (3, 4, 0.003, 0.1),
+        (4, 4, 0.003, 0.1),
+        (5, 3, 0.004, 0.1),
+        (7, 3, 0.004, 0.1),
+        (3, 5, 0.003, 0.1),
+        (5, 4, 0.004, 0.1),
+        (3, 6, 0.003, 0.1),
+        (3, 5, 0.003, 0.08),
+    )
+]  # fmt: skip
 #: What else was tried to save time, and did not suffice; name, options, side of a tile.
 OTHERS: tuple[tuple[str, SolverOptions, int | None], ...] = (
     ("1 mask", RECOMMENDED.replace(n_masks=1), None),
-    ("2 masks, short", SHORT.replace(n_masks=2, max_iterations=35), None),
-    ("4 masks, shorter", SHORT.replace(max_iterations=14, first_delta=0.04), None),
+    ("2 masks, short", RECOMMENDED.replace(n_masks=2, max_iterations=35, first_delta=0.09), None),
+    ("4 masks, shorter", RECOMMENDED.replace(max_iterations=14, first_delta=0.04), None),
     ("tiles of 28 x 28", RECOMMENDED, 28),
 )
 Pictures = np.ndarray[Any, np.dtype[np.float32]]
@@ -149,9 +150,7 @@ def changed(options: SolverOptions) -> dict[str, Any]:
 
 def work(options: SolverOptions) -> int:
     """Return the iterations of all passes, each start counted as some."""
-    later = options.warm_iterations or options.max_iterations
-    iterations = options.max_iterations + (options.n_masks - 1) * later
-    return 2 * (iterations + START_WORK * options.n_masks)
+    return 2 * options.n_masks * (options.max_iterations + START_WORK)
 
 
 def eligible(row: dict[str, Any], usual: dict[str, Any]) -> bool:

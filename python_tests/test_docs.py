@@ -368,17 +368,16 @@ def test_presets_are_listed_with_what_they_change():
     page = DOCS / "presets.md"
     if not page.is_file():
         pytest.skip(MISSING)
-    header, _, _, *rows = list(table_rows(page.read_text(encoding="utf-8")))[:15]
+    header, _, _, *rows = list(table_rows(page.read_text(encoding="utf-8")))[:13]
     words = {
         "min(H, W) // 4": None,
         "0.375 min(H, W)": 0.375,
         "0.8 min(H, W)": 0.8,
         "0.28 min(H, W)": 0.28,
-        "none": None,
         "yes": True,
         "no": False,
     }
-    words |= {"zero": "zero", "image": "image"}
+    words |= {name: name for name in ("zero", "image", "mean")}
     presets = {name.strip('`"'): {} for name in header[1:]}
     for name, *cells in rows:
         for options, value in zip(presets.values(), cells, strict=True):
@@ -392,11 +391,8 @@ def test_presets_are_listed_with_what_they_change():
 
 def _whole(options):
     """Return them with counts as integers."""
-    counts = ("n_masks", "inner_iterations", "max_iterations", "warm_iterations")
-    return {
-        name: int(value) if name in counts and value is not None else value
-        for name, value in options.items()
-    }
+    counts = ("n_masks", "inner_iterations", "max_iterations")
+    return {name: int(value) if name in counts else value for name, value in options.items()}
 
 
 # docs/errors.md against the code

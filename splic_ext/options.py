@@ -24,7 +24,7 @@ __all__ = [
 Algorithm = Literal["auto", "fused", "cusolver"]
 GradientStep = Literal["srf", "literal"]
 TVGradient = Literal["exact", "forward"]
-Start = Literal["zero", "image"]
+Start = Literal["zero", "image", "mean"]
 
 #: Largest height or width that the solvers take, in pixels.
 MAX_SIDE = 512
@@ -51,13 +51,15 @@ class SolverOptions:
         R / 4.
     tv_weight : float, default 0.02
         The paper's lambda (>= 0), weight of the total-variation term; larger -> smoother.
-    start : {"zero", "image"}, default "zero"
+    start : {"zero", "image", "mean"}, default "zero"
         Where the target pixels of the first iterate are: at 0 (Algorithm 1, line 1), or at their
         values in the batch (in the second pass, those that the first one left). With ``"image"``
-        every pixel of the batch counts, those that a mask hides too.
+        every pixel of the batch counts, those that a mask hides too. With ``"mean"`` they are at a
+        mean: with the first mask, of the anchors around them; with each further one, of the
+        completions so far. A few iterations with a small `first_delta` will then do.
     first_delta : float, default 1.0
         First delta, in (0, 1], as a share of the largest singular value of the first iterate; 1 is
-        that of Algorithm 1. Of use with ``start="image"``, where the iterate is near its end.
+        that of Algorithm 1. Of use with another `start`, where the iterate is near its end.
     delta_decay : float, default 0.45
         The paper's rho, in (0, 1]: delta is multiplied by it after every outer loop; larger ->
         slower, more gradual rank reduction.
@@ -82,12 +84,6 @@ class SolverOptions:
         result.
     n_masks : int, default 1
         Return the mean of that many completions, each with a mask stream of its own.
-    warm_iterations : int or None, default None
-        Of a pass with the second and each further mask, whose targets then begin at the mean of the
-        completions so far; larger -> slower, closer to masks that know nothing of each other.
-        ``None``: they do not, and each mask is given all iterations.
-    warm_delta : float, default 0.004
-        First delta of such a pass, in (0, 1], as a share of the largest singular value.
     channels : {"stacked", "separate"}, default "stacked"
         Stack the C channels into one (C H, W) matrix with a mask bit for every entry, or complete
         each channel as an (H, W) matrix of its own with one mask for all channels of an image.
@@ -144,8 +140,6 @@ class SolverOptions:
     alternate: bool = True
     empty_value: float | None = None
     n_masks: int = 1
-    warm_iterations: int | None = None
-    warm_delta: float = 0.004
     channels: Channels = "stacked"
     gradient_step: GradientStep = "srf"
     tv_gradient: TVGradient = "exact"
@@ -156,14 +150,11 @@ class SolverOptions:
             _set(self, "rank", float(self.rank))
         elif self.rank is not None:
             _set(self, "rank", check_integer("rank", self.rank, 1, MAX_SIDE))
-        for name in ("inner_iterations", "max_iterations", "n_masks", "warm_iterations"):
-            value = getattr(self, name)
-            if name != "warm_iterations" or value is not None:
-                _set(self, name, check_integer(name, value, 1))
+        for name in ("inner_iterations", "max_iterations", "n_masks"):
+            _set(self, name, check_integer(name, getattr(self, name), 1))
         for name, low, high, above in (
             ("tv_weight", 0.0, math.inf, False),
             ("first_delta", 0.0, 1.0, True),
-            ("warm_delta", 0.0, 1.0, True),
             ("delta_decay", 0.0, 1.0, True),
             ("step_size", 0.0, math.inf, False),
             ("tolerance", 0.0, math.inf, False),
@@ -296,7 +287,7 @@ class SolverOptions:
         --------
         >>> options = SolverOptions(n_masks=4).to_dict()
         >>> options["n_masks"], options["rank"], len(options)
-        (4, None, 19)
+        (4, None, 17)
         """
         return asdict(self)
 
@@ -444,11 +435,11 @@ PRESETS: dict[str, SolverOptions] = {
     "photo": SolverOptions(
         rank=0.28,
         tv_weight=0.1,
-        first_delta=0.09,
-        max_iterations=28,
+        start="mean",
+        first_delta=0.003,
+        max_iterations=3,
         tolerance=0.0,
-        n_masks=6,
-        warm_iterations=4,
+        n_masks=5,
     ),
     "holes": SolverOptions(rank=0.375, tv_weight=0.1, tolerance=0.0, alternate=False),
     "refine": SolverOptions(

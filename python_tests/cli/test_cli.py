@@ -46,7 +46,6 @@ ALL_FLAGS = {
     "max_iterations": 9, "tolerance": 0.5, "anchor_fraction": 0.25, "alternate": False,
     "empty_value": 0.5, "n_masks": 2, "channels": "separate", "gradient_step": "literal",
     "tv_gradient": "forward", "start": "image", "first_delta": 0.5,
-    "warm_iterations": 4, "warm_delta": 0.125,
 }  # fmt: skip
 
 

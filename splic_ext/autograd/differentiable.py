@@ -36,13 +36,13 @@ from splic_ext.backends import backend_info, get_backend, gradient_backends
 from splic_ext.backends.base import Backend, Problem
 from splic_ext.common.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, complete, default_threads, resolve_options
+from splic_ext.completion.means import complete_from_means
 from splic_ext.completion.validate import (
     check_mask_place,
     check_sides,
     check_single,
     check_values,
 )
-from splic_ext.completion.warm import average_of_masks, is_warm
 from splic_ext.errors import ShapeError
 from splic_ext.masks import count_up
 from splic_ext.options import SolverOptions
@@ -168,9 +168,9 @@ def _complete(
             raise ValueError(f"`{name}` must be one of {expected}, got {value!r}")
     if mask is not None:
         mask = _check_mask(mask, batch, solver_options)
-    if is_warm(solver_options):
-        return _complete_warm(
-            batch, solver_options, seed, first_index, data_range, gradient, backend, threads
+    if solver_options.start == "mean":
+        return _from_means(
+            batch, mask, solver_options, seed, first_index, data_range, gradient, backend, threads
         )
     cut_width = 0.0 if gradient == "exact" else SURROGATE_WIDTH
     chosen = _find_backend(backend, batch.device.type)
@@ -222,8 +222,9 @@ def _complete(
     return total / solver_options.n_masks
 
 
-def _complete_warm(
+def _from_means(
     batch: Tensor,
+    mask: Tensor | None,
     options: SolverOptions,
     seed: int,
     first_index: int,
@@ -232,10 +233,12 @@ def _complete_warm(
     backend: str,
     threads: int | None,
 ) -> Tensor:
-    """Complete mask by mask, each from the mean of those before: autograd goes through all."""
+    """Complete pass by pass, each from a mean: autograd goes through all of them."""
     indices = count_up(first_index, len(batch))
 
     def draw(stream: int) -> Tensor:
+        if mask is not None:
+            return mask
         drawn = masks_on(
             batch,
             indices,
@@ -246,10 +249,10 @@ def _complete_warm(
         )
         return drawn.expand(batch.shape)
 
-    def single(images: Tensor, mask: Tensor, how: SolverOptions, first: int) -> Tensor:
-        return _complete(images, mask, how, 0, 0, data_range, gradient, backend, threads)
+    def single(images: Tensor, anchors: Tensor, how: SolverOptions, _: int) -> Tensor:
+        return _complete(images, anchors, how, 0, 0, data_range, gradient, backend, threads)
 
-    return average_of_masks(batch, options, draw, single, torch.where)
+    return complete_from_means(batch, options, draw, single, torch.where)
 
 
 def _find_backend(name: str, device: str) -> Backend | None:

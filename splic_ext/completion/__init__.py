@@ -15,6 +15,7 @@ from splic_ext.arrays.views import ArrayView, channel_first, looks_channel_last,
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
 from splic_ext.common.checks import check_integer, check_number
+from splic_ext.completion.means import solve
 from splic_ext.completion.validate import (
     check_converged,
     check_mask,
@@ -24,7 +25,6 @@ from splic_ext.completion.validate import (
     check_values,
     unrepeated,
 )
-from splic_ext.completion.warm import solve
 from splic_ext.options import SolverOptions
 
 __all__ = ["complete", "default_threads"]

@@ -79,7 +79,7 @@ class SPLICFill(Fill):
             )
         if start is None and self.options.start == "image":
             start = "thin-plate"
-        if (start is None) != (self.options.start == "zero"):
+        if (start is None) != (self.options.start != "image"):
             raise ValueError(
                 f"`start` must be None for options that start from zero, got {start!r}; use "
                 "options.replace(start='image'), or the preset 'refine'"

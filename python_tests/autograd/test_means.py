@@ -1,4 +1,4 @@
-"""Gradients through masks that begin at the mean of the completions before them."""
+"""Gradients through completions that begin at means."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from splic_ext.defenses import SPLIC  # noqa: E402
 
 STEP = 1e-6
 OPTIONS = SolverOptions(
-    rank=3, tv_weight=0.1, max_iterations=7, tolerance=0.0, n_masks=3, warm_iterations=5,
-    warm_delta=0.2,
+    rank=3, tv_weight=0.1, start="mean", first_delta=0.2, max_iterations=5, tolerance=0.0, n_masks=3
 )  # fmt: skip
 
 
@@ -57,3 +56,12 @@ def test_defence_of_images_of_any_index():
     whole = defense(images)
     index = torch.tensor([2, 0])
     assert torch.equal(defense(images[[2, 0]], index=index), whole[[2, 0]])
+
+
+def test_with_a_given_mask(name):
+    images = torch.rand(2, 1, 12, 12, dtype=torch.float64)
+    mask = torch.rand(images.shape) < 0.5
+    options = OPTIONS.replace(n_masks=1)
+    found = complete_differentiable(images, mask, options=options, backend=name)
+    expected = splic_ext.complete(images, mask, options=options, backend="numpy")
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
