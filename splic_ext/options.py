@@ -437,9 +437,9 @@ PRESETS: dict[str, SolverOptions] = {
         tv_weight=0.1,
         start="mean",
         first_delta=0.003,
-        max_iterations=3,
+        max_iterations=4,
         tolerance=0.0,
-        n_masks=5,
+        n_masks=4,
     ),
     "holes": SolverOptions(rank=0.375, tv_weight=0.1, tolerance=0.0, alternate=False),
     "refine": SolverOptions(

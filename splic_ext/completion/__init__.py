@@ -125,8 +125,8 @@ def complete(
         anything, NaN too, and no bit of the result depends on them, but in a matrix that is left
         as it is.
     options : SolverOptions or str, optional
-        Options of the solver, or the name of a preset: ``"paper"`` (the default) or
-        ``"recommended"``.
+        Options of the solver, or the name of a preset: ``"paper"`` (the default),
+        ``"recommended"``, or for large images ``"photo"``.
     seed : int, default 0
         Of the masks, in [0, 2**64).
     first_index : int, default 0
