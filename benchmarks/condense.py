@@ -21,7 +21,7 @@ SCHEMA_FILE = RESULTS / "schema.json"
 MACHINE = ("cpu", "cores", "system", "simd", "splic_ext", "numpy", "torch", "python")
 #: Of machines that have one.
 OPTIONAL = ("gpu",)
-PARAMS = ("size", "channels", "mode", "enlarged", "threads", "batch")
+PARAMS = ("size", "channels", "mode", "enlarged", "threads", "batch", "preset", "dtype")
 WORK = ("images", "matrix_iterations")
 RATES = ("images_per_second", "us_per_matrix_iteration")
 TYPES = {

@@ -1,10 +1,12 @@
 """One thread for every library unless a benchmark says otherwise; what each result records.
 
-SPLIC_BENCH chooses how much is measured: "quick", "default" or "full" (see README.md).
+SPLIC_BENCH chooses how much is measured: "quick", "default" or "full" (see README.md). A file that
+SPLIC_BENCH_ROWS names gets a line of JSON for each benchmark, as soon as it is over.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -87,7 +89,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
     if benchmark is not None and call.when == "call" and not outcome.get_result().skipped:
         benchmark.extra_info["passed"] = outcome.get_result().passed
         test = getattr(item, "originalname", item.name)
-        item.config.stash[ROWS].append({**benchmark.extra_info, "test": test})
+        row = {**benchmark.extra_info, "test": test}
+        item.config.stash[ROWS].append(row)
+        if place := os.environ.get("SPLIC_BENCH_ROWS"):
+            if call.excinfo is not None:
+                row = {**row, "failure": str(call.excinfo.value)[:500]}
+            with Path(place).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)

@@ -110,7 +110,10 @@ def draw(folder: Path) -> str:
     }
     if not runs and not pixels:
         raise ValueError(f"no run below '{folder}': it has no {PATCHES} and no {PIXELS}")
-    fills = list(dict.fromkeys(r.fill for report in runs.values() for r in report.records))
+    # In the order of the run that has most of them; SPLIC behind the others.
+    most = sorted(runs.values(), key=lambda report: -len({r.fill for r in report.records}))
+    found = dict.fromkeys(record.fill for report in most for record in report.records)
+    fills = sorted(found, key=lambda fill: fill.startswith("splic"))
     tables = {
         "Certified %": rows_of(runs, "certified", fills),
         "Clean % of the vote": rows_of(runs, "clean", fills),

@@ -23,7 +23,11 @@ GPU = {
     "torch.linalg.eigh on the GPU": "torch eigh",
     "torch.linalg.svd on the GPU": "torch SVD",
 }
-TESTS = {"test_complete": CPU, "test_complete_two_threads": CPU, "test_cuda": GPU}
+TESTS = {"test_complete": CPU, "test_complete_two_threads": CPU}
+TESTS |= dict.fromkeys(("test_cuda", "test_cuda_options"), GPU)
+
+#: What a line need not say.
+USUAL = ("paper", "float32")
 
 #: What a benchmark noted in extra_info, with "test" and "passed".
 Row = dict[str, Any]
@@ -33,6 +37,7 @@ def label(row: Row) -> str:
     """Return the kind of images, and the threads if they are several."""
     parts = [f"{row['size']}x{row['size']}", "gray" if row["channels"] == 1 else "RGB"]
     parts += ["sep."] * (row["mode"] == "separate") + ["enlarged"] * row["enlarged"]
+    parts += [row[key] for key in ("preset", "dtype") if row.get(key) not in (None, *USUAL)]
     return " ".join(parts + [f"{row['threads']} threads"] * (row["threads"] > 1))
 
 

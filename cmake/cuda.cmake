@@ -17,7 +17,8 @@ enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 add_library(splic_cuda STATIC
   csrc/cuda/cusolver.cu csrc/cuda/cusolver_api.cpp csrc/cuda/device.cpp csrc/cuda/errors.cpp
-  csrc/cuda/fused.cu csrc/cuda/host.cpp csrc/cuda/method.cpp csrc/cuda/status.cpp)
+  csrc/cuda/fused.cu csrc/cuda/fused_double.cu csrc/cuda/host.cpp csrc/cuda/method.cpp
+  csrc/cuda/status.cpp csrc/cuda/tiled.cu csrc/cuda/warp.cu)
 target_include_directories(splic_cuda PUBLIC csrc/include csrc PRIVATE csrc/cuda)
 # Linked statically: the module imports where there is no driver and no toolkit.
 target_compile_options(splic_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--threads=0>)

@@ -21,7 +21,7 @@ __all__ = [
     "TVGradient",
 ]
 
-Algorithm = Literal["auto", "fused", "cusolver"]
+Algorithm = Literal["auto", "fused", "tiled", "cusolver"]
 GradientStep = Literal["srf", "literal"]
 TVGradient = Literal["exact", "forward"]
 Start = Literal["zero", "image", "mean"]
@@ -94,11 +94,12 @@ class SolverOptions:
     tv_gradient : {"exact", "forward"}, default "exact"
         ``"exact"`` is the gradient of eq. (6) (four neighbours); ``"forward"`` is eq. (10) as
         printed (two neighbours).
-    algorithm : {"auto", "fused", "cusolver"}, default "auto"
+    algorithm : {"auto", "fused", "tiled", "cusolver"}, default "auto"
         How the solver decomposes, where its back end knows several ways; results differ by
-        rounding. Of ``"cuda"``: ``"fused"`` keeps a whole completion in one kernel; ``"cusolver"``
-        has NVIDIA's library decompose batches of matrices; ``"auto"`` is the first where a matrix
-        fits the fast memory of a multiprocessor, else the second. Others know ``"auto"`` alone.
+        rounding. Of ``"cuda"``: ``"fused"`` keeps a whole completion in one kernel; ``"tiled"``
+        shares each matrix out over many multiprocessors, step by step; ``"cusolver"`` has NVIDIA's
+        library decompose batches of matrices; ``"auto"`` is the first where a matrix fits the fast
+        memory of a multiprocessor, else the second. Others know ``"auto"`` alone.
 
     Raises
     ------

@@ -15,6 +15,8 @@ using Limits = py::array_t<double, py::array::c_style>;
 splic::Algorithm algorithm_of(const std::string &name) {
   if (name == "fused")
     return splic::Algorithm::fused;
+  if (name == "tiled")
+    return splic::Algorithm::tiled;
   if (name == "cusolver")
     return splic::Algorithm::cusolver;
   throw py::value_error("unknown algorithm " + name);
@@ -93,6 +95,7 @@ public:
     for (const std::int64_t side : shape_)
       bytes *= static_cast<std::size_t>(side);
     const splic::DeviceGuard guard(device);
+    const splic::OutsideCaptures apart;
     const cudaError_t status = cudaMalloc(&data_, bytes ? bytes : 1);
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();
@@ -103,7 +106,15 @@ public:
   }
   DeviceArray(const DeviceArray &) = delete;
   DeviceArray &operator=(const DeviceArray &) = delete;
-  ~DeviceArray() { cudaFree(data_); } // waits for the device: nobody uses it any more
+  ~DeviceArray() {
+    const splic::OutsideCaptures apart; // whenever Python lets go of it
+    if (PyGILState_Check()) {           // waits for the device: let others go on
+      const py::gil_scoped_release release;
+      cudaFree(data_);
+    } else {
+      cudaFree(data_);
+    }
+  }
 
   std::uintptr_t pointer() const { return reinterpret_cast<std::uintptr_t>(data_); }
   // The work on it is done before anybody asks: no stream has to wait.
@@ -215,6 +226,12 @@ SPLIC_MODULE(_cuda, m) {
   m.def("fits", &fits, py::arg("dtype"), py::arg("channels"), py::arg("height"), py::arg("width"),
         py::arg("options"), py::arg("shared"),
         "Whether the fused kernel keeps a matrix in so much shared memory.");
+  m.def(
+      "is_capturing",
+      [](int device, std::uintptr_t stream) {
+        return splic::is_capturing(device, reinterpret_cast<cudaStream_t>(stream));
+      },
+      py::arg("device"), py::arg("stream"), "Whether a CUDA graph takes in what the stream does.");
   m.def("load_cusolver", &load_cusolver, py::arg("files"),
         "Load cuSOLVER from the first of the files that serves, once for the process.");
 }

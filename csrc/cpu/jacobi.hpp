@@ -77,6 +77,7 @@ template <class E> struct ElementOps {
   using Mask = SPLIC_ISA::Mask<E>;
   static SPLIC_INLINE E select(Mask m, E a, E b) { return SPLIC_ISA::select(m, a, b); }
   static SPLIC_INLINE E root(E a) { return SPLIC_ISA::sqrt(a); }
+  static SPLIC_INLINE E inverse_root(E a) { return splat<E>(Scalar<E>(1)) / SPLIC_ISA::sqrt(a); }
   static SPLIC_INLINE E multiply_add(E a, E b, E c) { return SPLIC_ISA::fma(a, b, c); }
   static SPLIC_INLINE E number(double x) { return splat<E>(static_cast<Scalar<E>>(x)); }
   static SPLIC_INLINE E half_to_the(E n) { return SPLIC_ISA::half_to_the(n); }

@@ -3,21 +3,20 @@
 
 #include "cusolver_api.hpp"
 #include "errors.hpp"
-#include "team.cuh"
+#include "steps.cuh"
 #include "team/stepwise.hpp"
 
 namespace splic {
 namespace {
 
-constexpr int kThreads = 256; // of a block
+constexpr int kThreads = kMostThreads; // of a block
 constexpr int kMostBlocks = 64;
-constexpr std::size_t kAlign = 256;
 
 // What every step is handed.
 struct Batch {
   Problem problem;
   Launch launch;
-  StepMemory memory;
+  LibraryMemory memory;
 };
 
 // Each step is a function of the steps of one matrix. Those with kAlone have a block to a
@@ -31,33 +30,27 @@ constexpr bool kAlone =
 template <class T, Step step>
 __global__ void __launch_bounds__(kThreads)
     step_kernel(const __grid_constant__ Batch batch, int pass, int t) {
-  __shared__ double scratch[kThreads / 32];
-  const BlockTeam block{scratch};
   if constexpr (kAlone<step>) {
+    const BlockTeam block{{}, reinterpret_cast<double *>(launch_shared())};
     const std::int64_t place = blockIdx.x;
-    Record *record = batch.launch.records ? batch.launch.records + place : nullptr;
     Stepwise<T, BlockTeam> steps(batch.problem, block, batch.memory, place);
     __syncthreads();
     if constexpr (step == Step::load) {
-      if (record && threadIdx.x == 0)
-        *record = Record();
-      __syncthreads();
-      steps.load(item_of(batch.problem, batch.launch, place), record);
+      load_matrix(steps, batch.problem, batch.launch, place);
     } else if constexpr (step == Step::start) {
       steps.start(pass);
     } else if constexpr (step == Step::guard) {
       steps.guard();
     } else if constexpr (step == Step::take) {
-      steps.take_triplets(t, record);
+      steps.take_triplets(t == 0, record_of(batch.launch, place));
     } else if constexpr (step == Step::finish) {
-      steps.finish(pass, t, record);
+      steps.finish(pass, t, record_of(batch.launch, place));
     } else {
-      steps.store(item_of(batch.problem, batch.launch, place),
-                  sum_of<T>(batch.problem, batch.launch, place));
+      store_matrix<T>(steps, batch.problem, batch.launch, place);
     }
   } else {
     const int blocks = batch.memory.blocks, number = static_cast<int>(blockIdx.x) % blocks;
-    const GridTeam team{number * kThreads, blocks * kThreads};
+    const GridTeam team{{}, number * kThreads, blocks * kThreads};
     Stepwise<T, GridTeam> steps(batch.problem, team, batch.memory, blockIdx.x / blocks);
     if constexpr (step == Step::square) {
       steps.square();
@@ -66,14 +59,15 @@ __global__ void __launch_bounds__(kThreads)
     } else if constexpr (step == Step::sides) {
       steps.sides();
     } else {
-      const double change = block.sum(static_cast<double>(steps.advance()));
-      if (threadIdx.x == 0)
-        steps.keep_change(number, change);
+      advance_matrix<kThreads>(steps, number);
     }
   }
 }
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+// Never launched: that it prefers so much shared memory, in percent, is the mark of a device, which
+// a reset takes back.
+__global__ void mark_kernel() {}
+constexpr int kMark = 37;
 
 // Where the parts of a batch lie in its workspace.
 struct Parts {
@@ -123,6 +117,7 @@ public:
   }
   void load() { step<Step::load>(0, 0); }
   void start(int pass) { step<Step::start>(pass, 0); }
+  void find(const Moment &moment) { find_by_library(*this, moment); }
   void square() { step<Step::square>(0, 0); }
   void guard() { step<Step::guard>(0, 0); }
   void decompose() {
@@ -130,7 +125,7 @@ public:
                      batch_.launch.count, batch_.launch.workspace + parts_.solver,
                      parts_.solver_bytes);
   }
-  void take_triplets(int t) { step<Step::take>(0, t); }
+  void take_triplets(bool first) { step<Step::take>(0, first ? 0 : 1); }
   void project() { step<Step::project>(0, 0); }
   void sides() { step<Step::sides>(0, 0); }
   void advance() { step<Step::advance>(0, 0); }
@@ -139,10 +134,10 @@ public:
 
 private:
   template <Step which> void step(int pass, int t) {
-    const unsigned blocks =
-        static_cast<unsigned>(batch_.launch.count) * (kAlone<which> ? 1u : unsigned(parts_.blocks));
-    step_kernel<T, which><<<blocks, kThreads, 0, stream_>>>(batch_, pass, t);
-    check(cudaGetLastError(), "completion kernel");
+    const std::int64_t blocks =
+        std::int64_t{batch_.launch.count} * (kAlone<which> ? 1 : parts_.blocks);
+    check(launch(step_kernel<T, which>, blocks, kThreads, kScratchBytes, stream_, batch_, pass, t),
+          "completion kernel");
   }
 
   Parts parts_;
@@ -153,6 +148,16 @@ private:
 };
 
 } // namespace
+
+cudaError_t mark_device(bool &fresh) {
+  const void *const kernel = reinterpret_cast<const void *>(mark_kernel);
+  cudaFuncAttributes now;
+  const cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+  fresh = status == cudaSuccess && now.preferredShmemCarveout != kMark;
+  if (!fresh)
+    return status;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, kMark);
+}
 
 std::size_t steps_workspace(const Problem &problem, const EigenSolver &solver, int count) {
   return Parts(problem, solver, count).end;

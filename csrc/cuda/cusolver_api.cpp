@@ -1,18 +1,24 @@
 #include "cusolver_api.hpp"
 
 #include <algorithm>
+#include <climits>
 #include <mutex>
 #include <thread>
 
 #include <dlfcn.h>
 
 #include "errors.hpp"
+#include "kernels.hpp"
 
 namespace splic {
 namespace {
 
-// The library refuses larger batches.
-constexpr int kMostMatrices = 16384;
+// The library refuses larger batches, and those whose matrices take 2^31 bytes or more.
+int most_matrices(int n) {
+  constexpr int kMost = 16384;
+  const std::int64_t bytes = std::int64_t{n} * n * std::int64_t{sizeof(double)};
+  return static_cast<int>(std::min<std::int64_t>(kMost, (INT_MAX - 1) / bytes));
+}
 
 // 11.7.1 has the function but wants a cleared workspace, and gives wrong vectors without.
 constexpr int kLeast = 110703, kBeyond = 130000;
@@ -105,6 +111,26 @@ struct EigenSolver::Entry {
   CusolverApi::Params params = nullptr;
   cudaEvent_t done = nullptr; // the end of that work
   std::vector<unsigned char> host;
+
+  Entry() = default;
+  Entry(const Entry &) = delete;
+  Entry &operator=(const Entry &) = delete;
+  // A reset of the device has taken it: nothing of it may be used again, not even to destroy it.
+  void abandon() {
+    done = nullptr;
+    params = nullptr;
+    handle = nullptr;
+  }
+  ~Entry() { // of one that could not be made, or whose work has failed
+    if (done) {
+      cudaEventSynchronize(done); // its last work looks at it
+      cudaEventDestroy(done);
+    }
+    if (params)
+      api.destroy_params(params);
+    if (handle)
+      api.destroy(handle);
+  }
 };
 
 // Handles that nobody borrows. They are never destroyed: at exit the driver may be gone before.
@@ -123,6 +149,15 @@ template <class F> void EigenSolver::borrow(int device, const F &fits) {
     if (!api.eigen)
       throw CusolverError("cuSOLVER has not been loaded");
     auto &entries = EigenSolverPool::get().entries;
+    bool fresh = false;
+    check(mark_device(fresh), "cudaFuncSetAttribute");
+    const auto lost = [&](const auto &entry) {
+      if (!fresh || entry->device != device)
+        return false;
+      entry->abandon();
+      return true;
+    };
+    entries.erase(std::remove_if(entries.begin(), entries.end(), lost), entries.end());
     const auto fit = std::find_if(entries.begin(), entries.end(), [&](const auto &entry) {
       return entry->device == device && fits(*entry);
     });
@@ -133,11 +168,12 @@ template <class F> void EigenSolver::borrow(int device, const F &fits) {
     }
   }
   if (!entry_) {
-    entry_ = std::make_shared<Entry>();
-    entry_->device = device;
-    check_solver(api.create(&entry_->handle), "cusolverDnCreate");
-    check_solver(api.create_params(&entry_->params), "cusolverDnCreateParams");
-    check(cudaEventCreateWithFlags(&entry_->done, cudaEventDisableTiming), "cudaEventCreate");
+    const auto made = std::make_shared<Entry>();
+    made->device = device;
+    check_solver(api.create(&made->handle), "cusolverDnCreate");
+    check_solver(api.create_params(&made->params), "cusolverDnCreateParams");
+    check(cudaEventCreateWithFlags(&made->done, cudaEventDisableTiming), "cudaEventCreate");
+    entry_ = made;
   }
 }
 
@@ -150,6 +186,8 @@ EigenSolver::EigenSolver(int device, cudaStream_t stream) {
   });
   entry_->stream = stream;
   entry_->thread = thread;
+  // The address of a stream that is gone may be that of a new one, while its work goes on.
+  check(cudaStreamWaitEvent(stream, entry_->done, 0), "cudaStreamWaitEvent");
   check_solver(api.set_stream(entry_->handle, stream), "cusolverDnSetStream");
 }
 
@@ -160,7 +198,9 @@ EigenSolver::EigenSolver(int device) : works_(false) {
 EigenSolver::~EigenSolver() {
   if (works_ && cudaEventRecord(entry_->done, entry_->stream) != cudaSuccess) {
     cudaGetLastError(); // whoever waits for the work is told
-    return;             // and nobody gets this handle again
+    // Nobody gets this handle again: it is destroyed, and its work must be done before.
+    cudaStreamSynchronize(entry_->stream);
+    return;
   }
   const std::lock_guard<std::mutex> lock(mutex);
   EigenSolverPool::get().entries.push_back(entry_);
@@ -173,7 +213,7 @@ std::size_t EigenSolver::workspace(int n, int count) const {
   check_solver(api.eigen_size(entry_->handle, entry_->params, CusolverApi::kVectors,
                               CusolverApi::kLower, n, CusolverApi::kFloat64, somewhere, n,
                               CusolverApi::kFloat64, somewhere, CusolverApi::kFloat64, &device,
-                              &host, std::min(count, kMostMatrices)),
+                              &host, std::min(count, most_matrices(n))),
                "cusolverDnXsyevBatched_bufferSize");
   if (works_)
     entry_->host.resize(std::max(entry_->host.size(), host));
@@ -182,15 +222,16 @@ std::size_t EigenSolver::workspace(int n, int count) const {
 
 void EigenSolver::decompose(int n, double *matrices, double *values, std::int32_t *failed,
                             int count, void *workspace, std::size_t bytes) {
-  for (int first = 0; first < count; first += kMostMatrices) {
+  const int most = most_matrices(n);
+  for (int first = 0; first < count; first += most) {
     const std::size_t at = static_cast<std::size_t>(first), side = static_cast<std::size_t>(n);
-    check_solver(
-        api.eigen(entry_->handle, entry_->params, CusolverApi::kVectors, CusolverApi::kLower, n,
-                  CusolverApi::kFloat64, matrices + at * side * side, n, CusolverApi::kFloat64,
-                  values + at * side, CusolverApi::kFloat64, workspace, bytes,
-                  entry_->host.empty() ? nullptr : entry_->host.data(), entry_->host.size(),
-                  failed + first, std::min(count - first, kMostMatrices)),
-        "cusolverDnXsyevBatched");
+    check_solver(api.eigen(entry_->handle, entry_->params, CusolverApi::kVectors,
+                           CusolverApi::kLower, n, CusolverApi::kFloat64,
+                           matrices + at * side * side, n, CusolverApi::kFloat64,
+                           values + at * side, CusolverApi::kFloat64, workspace, bytes,
+                           entry_->host.empty() ? nullptr : entry_->host.data(),
+                           entry_->host.size(), failed + first, std::min(count - first, most)),
+                 "cusolverDnXsyevBatched");
   }
 }
 

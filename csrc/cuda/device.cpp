@@ -21,20 +21,26 @@ template <class Byte> void advance(View<Byte> &view, std::int64_t images) {
 
 } // namespace
 
-DeviceBatch::DeviceBatch(const Problem &problem, Algorithm algorithm, int device,
-                         cudaStream_t stream, bool records)
-    : problem_(problem), device_(device), stream_(stream), records_(records),
-      method_(method_on(problem, algorithm, device)) {
+bool is_capturing(int device, cudaStream_t stream) {
   const DeviceGuard guard(device);
   check_before(stream);
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream, &capture), "cudaStreamIsCapturing");
+  return capture != cudaStreamCaptureStatusNone;
+}
+
+DeviceBatch::DeviceBatch(const Problem &problem, Algorithm algorithm, int device,
+                         cudaStream_t stream, bool records)
+    : problem_(problem), device_(device), stream_(stream), records_(records),
+      method_(method_on(problem, algorithm, device)) {
   // (Before anything else: asking cuSOLVER for its workspace could break the capture.)
-  if (capture != cudaStreamCaptureStatusNone && records)
+  const bool captured = is_capturing(device, stream);
+  if (captured && records)
     throw CudaError("a CUDA graph cannot take in a call that waits for the device; leave out "
                     "`return_info`");
-  if (capture != cudaStreamCaptureStatusNone && algorithm != Algorithm::fused)
-    throw CudaError("a CUDA graph can take in no call of cuSOLVER; use `algorithm='fused'`");
+  if (captured && algorithm == Algorithm::cusolver)
+    throw CudaError(
+        "a CUDA graph can take in no call of cuSOLVER; use `algorithm='fused'` or 'tiled'");
 }
 
 std::size_t DeviceBatch::records_bytes() const {

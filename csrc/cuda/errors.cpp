@@ -20,7 +20,9 @@ bool lasting(cudaError_t status) {
   case cudaErrorInvalidPc:
   case cudaErrorAssert:
   case cudaErrorECCUncorrectable:
+  case cudaErrorNvlinkUncorrectable:
   case cudaErrorContained:
+  case cudaErrorUnknown:
     return true;
   default:
     return false;
@@ -54,6 +56,18 @@ void check_before(cudaStream_t stream) {
   cudaGetLastError(); // what does not last concerns nobody now
   cudaStreamCaptureStatus capture;
   const cudaError_t status = cudaStreamIsCapturing(stream, &capture); // meets what lasts
+  if (status == cudaErrorStreamCaptureImplicit) {
+    cudaGetLastError();
+    throw CudaError("the default stream cannot be used while another stream captures a CUDA graph; "
+                    "call splic_ext before or after the capture, or for arrays of torch or CuPy "
+                    "on a stream of their own");
+  }
+  if (status == cudaErrorInvalidResourceHandle) {
+    cudaGetLastError();
+    throw CudaError("the current stream of `batch` does not exist any more; make another one "
+                    "current: " +
+                    text_of(status));
+  }
   if (status != cudaSuccess)
     fail(status, "a CUDA operation before this call of splic_ext has failed: " + text_of(status));
 }

@@ -1,43 +1,14 @@
-// The fused kernel: a thread block completes a matrix, from the first load to the last store.
-#include <mutex>
-#include <vector>
+// The door to the fused kernel, and means over masks.
+#include <algorithm>
 
-#include "team.cuh"
-#include "team/fused.hpp"
+#include "fused.cuh"
 
 namespace splic {
+
+extern template cudaError_t launch_blocks<double>(const Problem &, const Launch &, std::size_t,
+                                                  cudaStream_t);
+
 namespace {
-
-// Blocks that the registers of a multiprocessor have to do for; with more of them values are
-// spilled.
-#ifndef SPLIC_FUSED_BLOCKS
-#define SPLIC_FUSED_BLOCKS 2
-#endif
-
-constexpr int kSmallTeam = 128;          // threads where the state lies in shared memory
-constexpr int kLargeTeam = kMostThreads; // and where it lies in device memory
-constexpr int kSmallBlocks = SPLIC_FUSED_BLOCKS, kLargeBlocks = 1;
-
-template <class T, int threads, int blocks>
-__global__ void __launch_bounds__(threads, blocks)
-    complete_kernel(const __grid_constant__ Problem problem, const __grid_constant__ Launch launch,
-                    std::size_t stride) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  const std::int64_t place = blockIdx.x;
-  // Chosen when this is compiled: the state then is reached as the memory that it lies in, not by
-  // addresses that may be of either.
-  unsigned char *memory;
-  if constexpr (threads == kSmallTeam)
-    memory = shared + kScratchBytes;
-  else
-    memory = launch.workspace + place * stride;
-  Record *record = launch.records ? launch.records + place : nullptr;
-  Fused<T, BlockTeam> fused(problem, BlockTeam{reinterpret_cast<double *>(shared)});
-  if (record && threadIdx.x == 0)
-    *record = Record();
-  __syncthreads();
-  fused.run(memory, item_of(problem, launch, place), record, sum_of<T>(problem, launch, place));
-}
 
 template <class T>
 __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *sums, int masks,
@@ -60,66 +31,14 @@ __global__ void mean_kernel(const __grid_constant__ Problem problem, const T *su
   }
 }
 
-// Allows the kernel that much shared memory on the current device. The limit is one of the kernel,
-// not of a launch: it only ever grows, or a thread with a small matrix would take from another
-// what its launch is about to need. And it is set when it has to be alone: setting it may wait for
-// copies that are under way.
-template <class T, int threads, int blocks> cudaError_t allow_shared(std::size_t shared) {
-  constexpr std::size_t kAnyKernel = 48 << 10; // what needs no leave
-  static std::mutex mutex;
-  static auto &allowed = *new std::vector<std::size_t>; // on each device; for threads at exit too
-  int device = 0;
-  cudaError_t status = cudaGetDevice(&device);
-  if (status != cudaSuccess)
-    return status;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto at = static_cast<std::size_t>(device);
-  if (allowed.size() <= at)
-    allowed.resize(at + 1, kAnyKernel);
-  if (shared <= allowed[at])
-    return cudaSuccess;
-  status =
-      cudaFuncSetAttribute(reinterpret_cast<const void *>(complete_kernel<T, threads, blocks>),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  if (status == cudaSuccess)
-    allowed[at] = shared;
-  return status;
-}
-
-template <class T, int threads, int blocks>
-cudaError_t launch_team(const Problem &problem, const Launch &launch, std::size_t shared,
-                        std::size_t stride, cudaStream_t stream) {
-  const cudaError_t status = allow_shared<T, threads, blocks>(shared);
-  if (status != cudaSuccess)
-    return status;
-  complete_kernel<T, threads, blocks>
-      <<<static_cast<unsigned>(launch.count), threads, shared, stream>>>(problem, launch, stride);
-  return cudaGetLastError();
-}
-
-template <class T> std::size_t state_bytes(const Problem &problem) {
-  return (Fused<T, BlockTeam>::bytes(problem) + 255) / 256 * 256;
-}
 std::size_t state_bytes_of(const Problem &problem) {
   return problem.dtype == DType::f64 ? state_bytes<double>(problem) : state_bytes<float>(problem);
-}
-
-template <class T>
-cudaError_t launch_precision(const Problem &problem, const Launch &launch, std::size_t shared_limit,
-                             cudaStream_t stream) {
-  const std::size_t stride = state_bytes<T>(problem);
-  if (!fused_fits(problem, shared_limit))
-    return launch_team<T, kLargeTeam, kLargeBlocks>(problem, launch, kScratchBytes, stride, stream);
-  Launch without = launch;
-  without.workspace = nullptr;
-  return launch_team<T, kSmallTeam, kSmallBlocks>(problem, without, stride + kScratchBytes, 0,
-                                                  stream);
 }
 
 } // namespace
 
 bool fused_fits(const Problem &problem, std::size_t shared_limit) {
-  return state_bytes_of(problem) + kScratchBytes <= shared_limit;
+  return warp_takes(problem) || state_bytes_of(problem) + kScratchBytes <= shared_limit;
 }
 
 std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, int count) {
@@ -130,22 +49,21 @@ std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, in
 
 cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size_t shared_limit,
                          cudaStream_t stream) {
-  return problem.dtype == DType::f64
-             ? launch_precision<double>(problem, launch, shared_limit, stream)
-             : launch_precision<float>(problem, launch, shared_limit, stream);
+  if (warp_takes(problem))
+    return launch_warp(problem, launch, stream);
+  return problem.dtype == DType::f64 ? launch_blocks<double>(problem, launch, shared_limit, stream)
+                                     : launch_blocks<float>(problem, launch, shared_limit, stream);
 }
 
 cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream) {
   const Geometry g(problem);
   const std::int64_t count = launch.count / launch.streams * std::int64_t{g.m} * g.n;
-  const unsigned blocks = static_cast<unsigned>(count / 256 + 1 < 65536 ? count / 256 + 1 : 65536);
+  const std::int64_t blocks = std::min<std::int64_t>(count / 256 + 1, 65536);
   if (problem.dtype == DType::f64)
-    mean_kernel<double><<<blocks, 256, 0, stream>>>(
-        problem, static_cast<const double *>(launch.sums), launch.streams, count);
-  else
-    mean_kernel<float><<<blocks, 256, 0, stream>>>(problem, static_cast<const float *>(launch.sums),
-                                                   launch.streams, count);
-  return cudaGetLastError();
+    return splic::launch(mean_kernel<double>, blocks, 256, 0, stream, problem,
+                         static_cast<const double *>(launch.sums), launch.streams, count);
+  return splic::launch(mean_kernel<float>, blocks, 256, 0, stream, problem,
+                       static_cast<const float *>(launch.sums), launch.streams, count);
 }
 
 } // namespace splic

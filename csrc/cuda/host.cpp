@@ -3,7 +3,9 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
-#include <new>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 #include "errors.hpp"
 #include "method.hpp"
@@ -13,7 +15,6 @@ namespace splic {
 namespace {
 
 constexpr int kStreams = 2; // chunks in flight: one copies while the other computes
-constexpr std::size_t kAlign = 256;
 constexpr std::size_t kStagingBytes = std::size_t{32} << 20; // of pinned memory for a chunk
 
 struct StreamDelete {
@@ -24,12 +25,94 @@ struct DeviceFree {
   void operator()(unsigned char *p) const { cudaFree(p); }
 };
 using DeviceBuffer = std::unique_ptr<unsigned char[], DeviceFree>;
-struct PinnedFree {
-  void operator()(unsigned char *p) const { cudaFreeHost(p); }
-};
-using PinnedBuffer = std::unique_ptr<unsigned char[], PinnedFree>;
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+// Pinned memory, which takes longer to get than many a batch to complete: as many buffers as a call
+// needs are kept for later ones. They are never freed: at exit the driver may be gone before.
+class PinnedBuffer {
+public:
+  PinnedBuffer() = default;
+  PinnedBuffer(const PinnedBuffer &) = delete;
+  PinnedBuffer &operator=(const PinnedBuffer &) = delete;
+  ~PinnedBuffer() {
+    if (!data_)
+      return;
+    const std::lock_guard<std::mutex> lock(mutex());
+    auto &kept = all();
+    const auto least = std::min_element(
+        kept.begin(), kept.end(), [](const Kept &a, const Kept &b) { return a.bytes < b.bytes; });
+    if (bytes_ > kStagingBytes) {
+      cudaFreeHost(data_);
+    } else if (kept.size() < kStreams) {
+      kept.push_back({data_, bytes_});
+    } else if (least->bytes < bytes_) {
+      cudaFreeHost(least->data);
+      *least = {data_, bytes_};
+    } else {
+      cudaFreeHost(data_);
+    }
+  }
+
+  cudaError_t allocate(std::size_t bytes) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex());
+      auto &kept = all();
+      // A reset of the device has freed what was kept.
+      const auto gone = [](const Kept &one) { return one.type() == cudaMemoryTypeUnregistered; };
+      kept.erase(std::remove_if(kept.begin(), kept.end(), gone), kept.end());
+      for (auto one = kept.begin(); one != kept.end(); ++one)
+        if (one->bytes >= bytes && one->type() == cudaMemoryTypeHost) {
+          data_ = one->data;
+          bytes_ = one->bytes;
+          kept.erase(one);
+          return cudaSuccess;
+        }
+    }
+    void *p = nullptr;
+    const cudaError_t status = cudaMallocHost(&p, bytes);
+    if (status == cudaSuccess) {
+      data_ = static_cast<unsigned char *>(p);
+      bytes_ = bytes;
+    }
+    return status;
+  }
+  unsigned char *get() const { return data_; }
+
+  // Frees what is kept: where memory is short, it is in the way.
+  static void free_kept() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    for (const Kept &one : all())
+      cudaFreeHost(one.data);
+    all().clear();
+  }
+
+private:
+  struct Kept {
+    unsigned char *data;
+    std::size_t bytes;
+    // Where it cannot be told, it is kept and not used.
+    cudaMemoryType type() const {
+      cudaPointerAttributes found = {};
+      if (cudaPointerGetAttributes(&found, data) == cudaSuccess)
+        return found.type;
+      cudaGetLastError();
+      return cudaMemoryTypeManaged;
+    }
+  };
+  static std::mutex &mutex() {
+    static auto *it = new std::mutex;
+    return *it;
+  }
+  static std::vector<Kept> &all() {
+    static auto *it = [] {
+      auto *kept = new std::vector<Kept>;
+      kept->reserve(kStreams); // a destructor adds to it
+      return kept;
+    }();
+    return *it;
+  }
+  unsigned char *data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
 
 int item_bytes_of(DType dtype) {
   switch (dtype) {
@@ -89,8 +172,15 @@ public:
   std::size_t device_bytes() const { return layout_.end; }
   std::size_t staging_bytes() const { return layout_.records_end; }
 
-  // True unless the device is out of memory.
-  bool allocate() {
+  Lane(const Lane &) = delete;
+  Lane &operator=(const Lane &) = delete;
+  ~Lane() { // where something has failed, its work may go on, and uses the memory
+    if (now_ > 0)
+      cudaStreamSynchronize(stream_.get());
+  }
+
+  enum class Memory { enough, too_little, too_little_pinned };
+  Memory allocate() {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
     stream_.reset(stream);
@@ -98,13 +188,17 @@ public:
     const cudaError_t status = cudaMalloc(&p, layout_.end);
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError(); // it does not last: forget it
-      return false;
+      return Memory::too_little;
     }
     check(status, "cudaMalloc");
     device_.reset(static_cast<unsigned char *>(p));
-    check(cudaMallocHost(&p, layout_.records_end), "cudaMallocHost");
-    host_.reset(static_cast<unsigned char *>(p));
-    return true;
+    const cudaError_t pinned = host_.allocate(layout_.records_end);
+    if (pinned == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return Memory::too_little_pinned;
+    }
+    check(pinned, "cudaMallocHost");
+    return Memory::enough;
   }
 
   void start(std::int64_t first, std::int64_t images) {
@@ -194,6 +288,7 @@ private:
 void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
                       std::size_t workspace) {
   const DeviceGuard guard(device);
+  const OutsideCaptures apart; // memory and streams of its own are no part of a capture
   check_before(cudaStreamPerThread);
   const Method method(problem, algorithm, device);
   const auto bytes = [&](std::int64_t images) {
@@ -206,16 +301,27 @@ void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
     return Lane(problem, method, count).staging_bytes();
   });
   std::unique_ptr<Lane> lanes[kStreams];
-  for (;;) {
-    bool fits = true;
+  for (bool freed = false;;) {
+    auto memory = Lane::Memory::enough;
     for (auto &lane : lanes) {
       lane = std::make_unique<Lane>(problem, method, images);
-      fits = fits && lane->allocate();
+      if (memory == Lane::Memory::enough)
+        memory = lane->allocate();
     }
-    if (fits)
+    if (memory == Lane::Memory::enough)
       break;
     for (auto &lane : lanes)
       lane.reset();
+    if (memory == Lane::Memory::too_little_pinned) {
+      PinnedBuffer::free_kept();
+      if (!std::exchange(freed, true))
+        continue; // there may be enough now
+    }
+    if (images == 1 && memory == Lane::Memory::too_little_pinned)
+      throw DeviceMemoryError(
+          "the host has too little memory that CUDA can pin: a chunk of one image needs " +
+          std::to_string(kStreams * Lane(problem, method, 1).staging_bytes()) +
+          " bytes; free some, or use smaller images");
     if (images == 1)
       throw DeviceMemoryError(
           "the CUDA device has too little free memory: a chunk of one image needs " +

@@ -11,6 +11,10 @@ namespace splic {
 
 class EigenSolver;
 
+// Where the parts of a workspace begin: at multiples of this.
+constexpr std::size_t kAlign = 256;
+inline std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
 // What one launch completes: items 0 to `count - 1`, numbered as in the CPU solver,
 // (image * planes + plane) * streams + stream.
 struct Launch {
@@ -21,7 +25,13 @@ struct Launch {
   unsigned char *workspace = nullptr;
 };
 
-// ---- fused.cu: one thread block completes a matrix ----
+// ---- warp.cu: one warp completes a matrix ----
+
+// Whether it is of a size, a precision and a rank that this kernel was made for.
+bool warp_takes(const Problem &problem);
+cudaError_t launch_warp(const Problem &problem, const Launch &launch, cudaStream_t stream);
+
+// ---- fused.cu: one thread block completes a matrix, where a warp does not ----
 
 // Whether the state of a matrix fits the shared memory that a block can have.
 bool fused_fits(const Problem &problem, std::size_t shared_limit);
@@ -32,10 +42,26 @@ std::size_t fused_workspace(const Problem &problem, std::size_t shared_limit, in
 cudaError_t launch_fused(const Problem &problem, const Launch &launch, std::size_t shared_limit,
                          cudaStream_t stream);
 
+// ---- tiled.cu: many blocks complete a matrix, in steps ----
+
+// Device memory for `count` matrices; blocks of a step to a matrix, at most.
+std::size_t tiled_workspace(const Problem &problem, std::size_t shared_limit, int count);
+int tiled_blocks(const Problem &problem);
+
+// Throws CudaError. Asynchronous on the stream.
+void launch_tiled(const Problem &problem, const Launch &launch, std::size_t shared_limit,
+                  cudaStream_t stream);
+
+// ---- fused.cu as well ----
+
 // target = mean over `streams` results of each plane, from sums.
 cudaError_t launch_mean(const Problem &problem, const Launch &launch, cudaStream_t stream);
 
 // ---- cusolver.cu: kernels around a batched eigensolver ----
+
+// Marks the current device. fresh: the mark was not there; since the last time, if there was one,
+// the device has been reset, and what was created on it is gone.
+cudaError_t mark_device(bool &fresh);
 
 std::size_t steps_workspace(const Problem &problem, const EigenSolver &solver, int count);
 

@@ -39,17 +39,27 @@ std::size_t Method::sums_bytes(std::int64_t images) const {
 
 std::size_t Method::workspace(std::int64_t images) const {
   const int count = static_cast<int>(items(images));
-  const std::size_t state = algorithm_ == Algorithm::fused
-                                ? fused_workspace(shape_, shared_limit_, count)
-                                : steps_workspace(shape_, EigenSolver(device_), count);
-  return sums_bytes(images) + state;
+  const auto state = [&] {
+    switch (algorithm_) {
+    case Algorithm::fused:
+      return fused_workspace(shape_, shared_limit_, count);
+    case Algorithm::tiled:
+      return tiled_workspace(shape_, shared_limit_, count);
+    case Algorithm::cusolver:
+      break;
+    }
+    return steps_workspace(shape_, EigenSolver(device_), count);
+  };
+  return sums_bytes(images) + state();
 }
 
 std::int64_t Method::most_images() const {
   // Blocks are counted in 31 bits; cuSOLVER's steps take up to 64 to a matrix.
   const std::int64_t most = std::numeric_limits<std::int32_t>::max();
-  return std::max<std::int64_t>(1, most / (algorithm_ == Algorithm::fused ? 1 : 64) /
-                                       (matrices_ * masks_));
+  const int blocks = algorithm_ == Algorithm::fused   ? 1
+                     : algorithm_ == Algorithm::tiled ? tiled_blocks(shape_)
+                                                      : 64;
+  return std::max<std::int64_t>(1, most / blocks / (matrices_ * masks_));
 }
 
 void Method::run(const Problem &problem, Record *records, unsigned char *workspace,
@@ -62,6 +72,8 @@ void Method::run(const Problem &problem, Record *records, unsigned char *workspa
   launch.workspace = workspace + sums_bytes(problem.count);
   if (algorithm_ == Algorithm::fused) {
     check(launch_fused(problem, launch, shared_limit_, stream), "completion kernel");
+  } else if (algorithm_ == Algorithm::tiled) {
+    launch_tiled(problem, launch, shared_limit_, stream);
   } else {
     EigenSolver solver(device_, stream);
     launch_steps(problem, launch, solver, stream);

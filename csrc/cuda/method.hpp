@@ -5,7 +5,7 @@
 
 namespace splic {
 
-enum class Algorithm { fused, cusolver };
+enum class Algorithm { fused, tiled, cusolver };
 
 // Makes a device current, and at the end the one before.
 class DeviceGuard {
@@ -17,6 +17,19 @@ public:
 
 private:
   int before_ = 0, device_ = 0;
+};
+
+// While it lives, a capture of a CUDA graph by others does not forbid this thread what is no part
+// of it, such as to free memory, nor is it broken by that.
+class OutsideCaptures {
+public:
+  OutsideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  OutsideCaptures(const OutsideCaptures &) = delete;
+  OutsideCaptures &operator=(const OutsideCaptures &) = delete;
+  ~OutsideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
 // Of the current device, for problems of the shape and the options of one.

@@ -27,6 +27,9 @@ struct CudaStatus {
 // Never throws: without a driver or a device it says so.
 CudaStatus cuda_status();
 
+// Whether what is put on a stream of the device becomes part of a CUDA graph. Throws CudaError.
+bool is_capturing(int device, cudaStream_t stream);
+
 // Completes a batch whose views are of the host, through pinned memory, in chunks that overlap
 // copies with work, of at most `workspace` bytes of device memory or so. Throws CudaError,
 // CusolverError, DeviceMemoryError, std::bad_alloc.
@@ -35,8 +38,8 @@ void solve_host_batch(const Problem &problem, Algorithm algorithm, int device,
 
 // Completes a batch whose views are of a device, on a stream of the caller's, in memory that the
 // caller has allocated in the order of that stream: nothing is allocated here, and nothing waits
-// unless records are wanted. So the caller's allocator sees all memory, and with the fused kernel
-// the call can be part of a CUDA graph. All throw CudaError and CusolverError.
+// unless records are wanted. So the caller's allocator sees all memory, and without cuSOLVER the
+// call can be part of a CUDA graph. All throw CudaError and CusolverError.
 class DeviceBatch {
 public:
   // records: whether those of the problem shall be filled in.

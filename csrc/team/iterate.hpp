@@ -6,21 +6,13 @@
 // order, that of the change alone depends on the size of the team: results are reproducible.
 #pragma once
 
-#include "splic/convert.hpp"
-#include "splic/geometry.hpp"
 #include "splic/philox.hpp"
 #include "splic/spectrum.hpp"
 #include "splic/tv.hpp"
+#include "team/image.hpp"
 #include "team/team_algebra.hpp"
 
 namespace splic {
-
-// The matrix that a team works on.
-struct MatrixItem {
-  std::int64_t image;
-  int channel;          // the first one, where the channels are separate
-  std::uint32_t stream; // number of the mask
-};
 
 template <class T, class Team> class Iterate : protected TeamAlgebra<T, Team> {
   using Algebra = TeamAlgebra<T, Team>;
@@ -42,15 +34,11 @@ protected:
 
   static constexpr unsigned char kAnchor = 1, kGiven = 2;
 
-  // False where a value is no number or out of range: there is nothing to complete. Hidden pixels
-  // that the result does not depend on may be anything, and do not count.
+  // False where there is nothing to complete.
   SPLIC_INLINE bool load_image(const MatrixItem &item, Record *record) {
     const Problem &p = problem_;
     const int count = g_.m * g_.n;
-    const T huge = static_cast<T>(__builtin_huge_val());
-    // Of all pixels, and of the anchors.
-    T top = 0, top_anchor = 0, bottom = huge, bottom_anchor = huge;
-    bool finite = true, finite_anchors = true, any_anchor = false, all_anchors = true;
+    PixelRange<T> seen;
     for (int block = team_.rank(); 4 * block < count; block += team_.size()) {
       PhiloxBlock words = {};
       if (!p.mask.data)
@@ -63,63 +51,26 @@ protected:
                                           : words.word[w] < p.anchor_threshold;
           const T value = read<T>(p.source.at(item.image, c, h, column), p.dtype);
           x_(i, j) = value;
-          const bool number = value - value == T(0);
-          finite = finite && number;
-          finite_anchors = finite_anchors && (number || !anchor);
-          any_anchor = any_anchor || anchor;
-          all_anchors = all_anchors && anchor;
-          top = value > top ? value : top;
-          bottom = value < bottom ? value : bottom;
-          top_anchor = anchor && value > top_anchor ? value : top_anchor;
-          bottom_anchor = anchor && value < bottom_anchor ? value : bottom_anchor;
+          seen.see(value, anchor);
           bits_[i * g_.n + j] = anchor ? kAnchor | kGiven : 0;
         });
       }
     }
-    bool empty = false, full = false;
-    if (p.hides() || p.fills()) {
-      empty = !(team_.maximum(any_anchor ? T(1) : T(0)) > T(0));
-      full = !(team_.maximum(all_anchors ? T(0) : T(1)) > T(0));
-    }
-    const bool blind = p.hides() && (!empty || p.fills());
-    if (blind) {
-      top = top_anchor;
-      bottom = bottom_anchor;
-      finite = finite_anchors;
-    }
-    top = team_.maximum(top);
-    bottom = -team_.maximum(-bottom);
-    bottom = bottom < huge ? bottom : T(0); // nothing counts
-    top_anchor = team_.maximum(top_anchor);
-    finite = !(team_.maximum(finite ? T(0) : T(1)) > T(0));
-    if (record && team_.rank() == 0) {
-      record->low = finite ? static_cast<double>(bottom) : __builtin_nan("");
-      record->high = finite ? static_cast<double>(top) : __builtin_nan("");
-    }
-    // Scaling by a power of two is exact, and keeps the squares in range.
-    double size = static_cast<double>(top_anchor > 0 && !p.options.from_image ? top_anchor : top);
-    const bool fills = p.fills() && (empty || (full && p.options.alternate));
-    if (fills || (blind && !(top_anchor > 0))) // by nothing that is hidden
-      size = p.data_range;
-    unit_ = static_cast<T>(unit_of<T>(size));
-    range_ = static_cast<T>(p.data_range / static_cast<double>(unit_));
+    const Scale<T> found = settle(p, team_, seen, record);
+    unit_ = found.unit;
+    range_ = found.range;
     const T scale = T(1) / unit_;
     each_entry(g_.m, g_.n, [&](int i, int j) { x_(i, j) *= scale; });
-    return finite && bottom >= T(0) && static_cast<double>(top) <= p.data_range;
+    return found.sound;
   }
 
-  // To `sum`, or, if it is null, into the target. An image that is not sound, or has diverged,
-  // comes out as NaN (0 where the type has none): nobody shall take it for a completed one.
+  // To `sum`, or, if it is null, into the target.
   SPLIC_INLINE void store_image(const MatrixItem &item, bool sound, T *sum) {
     const Problem &p = problem_;
     const T top = static_cast<T>(p.largest);
     each(g_.m * g_.n, [&](int number) {
       at_number(number, [&](int row, int column, int i, int j) {
-        T value = x_(i, j) * unit_;
-        value = value > 0 ? value : T(0);
-        value = value < top ? value : top;
-        if (!sound)
-          value = static_cast<T>(__builtin_nan(""));
+        const T value = result_entry(x_(i, j), unit_, top, sound);
         if (sum)
           sum[number] = value;
         else
@@ -215,25 +166,11 @@ protected:
     return change;
   }
 
-  // Line 12 and what is recorded, after iteration t of a pass: whether the pass goes on.
-  // `diverged`: it stops because the change is beyond all bounds.
+  // After iteration t of a pass: whether the pass goes on.
   SPLIC_INLINE bool goes_on(Record *record, int pass, int t, T squared_change, T &delta,
                             bool &diverged) {
-    const T entries = static_cast<T>(g_.m) * static_cast<T>(g_.n);
-    const T tolerance = static_cast<T>(problem_.options.tolerance) * range_;
-    const T residual = square_root(squared_change) / entries;
-    const double range = static_cast<double>(range_);
-    const double size = static_cast<double>(residual) / range;
-    diverged = !(size <= kDiverged);
-    if (record && team_.rank() == 0) {
-      record->iterations[pass] = t;
-      record->residual[pass] = diverged ? __builtin_huge_val() : size;
-      record->delta[pass] = static_cast<double>(delta) / range;
-    }
-    if (diverged || !(residual > tolerance))
-      return false;
-    delta *= static_cast<T>(problem_.options.delta_decay);
-    return true;
+    return splic::goes_on(problem_, range_, team_.rank() == 0 ? record : nullptr, pass, t,
+                          square_root(squared_change), delta, diverged);
   }
 
   // each_entry() without waiting.

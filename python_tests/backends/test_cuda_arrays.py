@@ -351,8 +351,9 @@ def test_back_ends_with_one_algorithm(backend):
     ("fits", "asked", "used"),
     [
         (True, "auto", "fused"),
-        (False, "auto", "cusolver"),
+        (False, "auto", "tiled"),
         (False, "fused", "fused"),
+        (True, "tiled", "tiled"),
         (True, "cusolver", "cusolver"),
     ],
 )
@@ -363,13 +364,14 @@ def test_algorithm(cupy, where, fits, asked, used):
     assert fake.calls[0]["algorithm"] == used
 
 
-@pytest.mark.parametrize(("fits", "asked"), [(False, "auto"), (True, "cusolver")])
-def test_cusolver_that_is_absent(native, fits, asked):
+@pytest.mark.parametrize("fits", [False, True])
+def test_cusolver_that_is_absent(native, fits):
     native(fits=fits, cusolver=None)
-    options = QUICK.replace(algorithm=asked)
+    complete(images(), options=QUICK, backend="cuda")  # does without
+    options = QUICK.replace(algorithm="cusolver")
     with pytest.raises(splic_ext.BackendUnavailableError) as caught:
         complete(images(), options=options, backend="cuda")
-    for part in (f"`algorithm='{asked}'`", "2 channels of 6 x 5", "no such file", "cuda13"):
+    for part in ("`algorithm='cusolver'`", "2 channels of 6 x 5", "no such file", "cuda13"):
         assert part in str(caught.value)
 
 

@@ -152,7 +152,7 @@ def test_info(cuda_row, library):
 # ---- errors without waiting ----
 
 
-@pytest.mark.parametrize("algorithm", ["fused", "cusolver"])
+@pytest.mark.parametrize("algorithm", ["fused", "tiled", "cusolver"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.25, 1.5])
 def test_wrong_values(cuda_row, gpu, bad, algorithm):
     """They come out as NaN; with the records they are an error that names the image."""
@@ -327,7 +327,7 @@ def test_cusolver_agrees(cuda_row, gpu, shape, where):
     )
     batch = gpu.from_numpy(values)
     batch = batch.cuda() if where == "cuda" else batch
-    for algorithm in ("fused", "cusolver"):
+    for algorithm in ("fused", "tiled", "cusolver"):
         result, own = complete(
             batch,
             options=options.replace(algorithm=algorithm),

@@ -39,12 +39,20 @@ def test_shared_knows_the_types(compiled, torch, dtype):
     assert compiled.Shared(tensor.__dlpack__()).dtype == dtype
 
 
-def test_fits_small_matrices_alone(compiled):
+@pytest.mark.parametrize(
+    ("channels", "side", "kib", "fits"),
+    [
+        (3, 32, 227, True),
+        (3, 32, 16, True),  # by the kernel of one warp
+        (3, 40, 227, True),
+        (3, 40, 16, False),
+        (3, 224, 227, False),
+    ],
+)
+def test_fits_small_matrices_alone(compiled, channels, side, kib, fits):
     options = SolverOptions(rank=8).to_dict()
-    arguments = {"dtype": "float32", "options": options, "shared": 227 << 10}
-    assert compiled.fits(channels=3, height=32, width=32, **arguments)
-    assert not compiled.fits(channels=3, height=224, width=224, **arguments)
-    assert not compiled.fits(channels=3, height=32, width=32, **{**arguments, "shared": 16 << 10})
+    given = {"dtype": "float32", "options": options, "shared": kib << 10}
+    assert compiled.fits(channels=channels, height=side, width=side, **given) is fits
 
 
 def test_cusolver_of_a_wrong_file(compiled, tmp_path):

@@ -2,92 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
+from helpers.on_host import build, run, smooth
 
 import splic_ext
 from splic_ext import SolverOptions
 
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
-COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-
-
-def build(folder, *flags):
-    if not COMPILER:
-        pytest.skip("no C++ compiler")
-    program = folder / "on_host"
-    command = [*COMPILER.split(), "-std=c++17", "-Wall", "-Wextra", "-Werror"]
-    command += ["-Wno-unknown-pragmas", f"-I{CSRC}", f"-I{CSRC / 'include'}", *flags]
-    command += [str(CSRC / "tests" / "on_host.cpp"), "-o", str(program), "-pthread"]
-    built = subprocess.run(command, capture_output=True, text=True)
-    if built.returncode and "-fsanitize=thread" in flags:
-        pytest.skip(f"no thread sanitizer: {built.stderr[-200:]}")
-    assert built.returncode == 0, built.stderr
-    return program
-
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("fused"), "-O2")
+    return build(tmp_path_factory.mktemp("fused"), "-O1")
 
 
-METHODS = ("fused", "stepwise")
-
-
-def run(program, images, options, method="fused", team=1, seed=0, mask=None, **more):
-    """Complete (N, C, H, W) images; return them, and a row of records for each matrix.
-
-    Iterations, residual and delta of each pass; least and largest value; failure of the library.
-    """
-    count, channels, height, width = images.shape
-    source, target = program.parent / "in.bin", program.parent / "out.bin"
-    given = b"" if mask is None else np.broadcast_to(mask, images.shape).tobytes()
-    source.write_bytes(images.tobytes() + given)
-    flags = {
-        "rank": options.resolve_rank(height, width),
-        "inner_iterations": options.inner_iterations,
-        "max_iterations": options.max_iterations,
-        "tv_weight": options.tv_weight,
-        "delta_decay": options.delta_decay,
-        "step_size": options.step_size,
-        "tolerance": options.tolerance,
-        "anchor_fraction": options.anchor_fraction,
-        "alternate": int(options.alternate),
-        "stacked": int(options.channels == "stacked"),
-        "literal": int(options.gradient_step == "literal"),
-        "forward": int(options.tv_gradient == "forward"),
-        "seed": seed,
-        "masked": int(mask is not None),
-        "from_image": int(options.start == "image"),
-        "first_delta": options.first_delta,
-        "empty": -1.0 if options.empty_value is None else options.empty_value,
-        **more,
-    }
-    shape = [str(n) for n in (count, channels, height, width)]
-    precision = {"float32": "f32", "float64": "f64"}[images.dtype.name]
-    command = [str(program), method, str(source), str(target), *shape, precision, str(team)]
-    command += [f"{key}={value!r}" for key, value in flags.items()]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    assert "WARNING: ThreadSanitizer" not in ended.stderr, ended.stderr[:3000]
-    records = np.array([line.split() for line in ended.stdout.splitlines()], float)
-    return np.fromfile(target, images.dtype).reshape(images.shape), records
-
-
-def smooth(shape, seed=0):
-    rng = np.random.default_rng(seed)
-    rows, columns = np.linspace(0, 3, shape[-2])[:, None], np.linspace(0, 3, shape[-1])
-    images = np.zeros(shape)
-    for k in range(4):
-        phase, amount = rng.random((2, *shape[:2], 1, 1))
-        images += amount * np.cos(k * rows + 6 * phase) * np.cos((4 - k) * columns + phase)
-    images += 0.05 * rng.standard_normal(shape)
-    return np.clip(images / 4 + 0.5, 0, 1)
+METHODS = ("fused", "tiled", "stepwise")
 
 
 CASES = {
@@ -147,11 +75,47 @@ def test_constant_images(program, value, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_results_do_not_depend_on_the_team(program, method):
     images = smooth((1, 3, 32, 32)).astype(np.float32)
-    options = SolverOptions(max_iterations=14)
+    options = SolverOptions(max_iterations=2 if method == "tiled" else 14)
     alone, _ = run(program, images, options, method, team=1)
     for team in (2, 5):
         together, _ = run(program, images, options, method, team=team)
         np.testing.assert_array_equal(alone, together)
+
+
+#: Shape, options -> barriers of a block in an iteration, at most: what they wait for most of the
+#: time is the first warp.
+BARRIERS = {
+    "28": ((1, 1, 28, 28), {}, 50),
+    "64": ((1, 1, 64, 64), {}, 50),
+    "wide": ((1, 1, 66, 72), {}, 50),
+}
+
+
+@pytest.mark.parametrize("name", BARRIERS)
+def test_there_are_few_barriers(program, name):
+    shape, changes, most = BARRIERS[name]
+    options = SolverOptions(**{"max_iterations": 56, "tolerance": 0.0, **changes})
+    _, ((barriers, *_),) = run(program, smooth(shape).astype(np.float32), options, "count")
+    assert barriers / (2 * options.max_iterations) <= most
+
+
+def photographs(count, side):
+    """Return images whose amplitudes fall as those of photographs do."""
+    rng = np.random.default_rng(0)
+    far = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
+    noise = rng.standard_normal((2, count, 1, *far.shape))
+    images = np.fft.irfft2((noise[0] + 1j * noise[1]) / np.maximum(far, 1 / side), (side, side))
+    return np.clip(0.5 + 0.2 * images / images.std(), 0, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiles_leave_little_to_one_team(program, dtype):
+    """The searches that all matrices make are enough for nearly all iterations."""
+    options = SolverOptions(max_iterations=14, tolerance=0.0)
+    images = photographs(2, 80).astype(dtype)
+    _, ((iterations, left),) = run(program, images, options, "left")
+    assert iterations == 2 * 2 * options.max_iterations
+    assert left <= iterations / 10
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -228,7 +192,13 @@ def test_a_failure_of_the_library_is_recorded(program):
 
 def test_no_data_race(tmp_path):
     """All phases are separated by barriers: the thread sanitizer finds no race."""
-    program = build(tmp_path, "-O1", "-g", "-fsanitize=thread")
+    program = build(tmp_path, "-O0", "-g", "-fsanitize=thread")
     images = smooth((1, 1, 16, 16)).astype(np.float32)
-    for method in METHODS:
-        run(program, images, SolverOptions(max_iterations=9), method, team=4)
+    for method, iterations in (("fused", 9), ("stepwise", 9), ("tiled", 1)):
+        run(program, images, SolverOptions(max_iterations=iterations), method, team=4)
+    # Products of four tiles, all at the same time.
+    images = smooth((1, 1, 66, 36)).astype(np.float32)
+    options = SolverOptions(rank=4, max_iterations=1, alternate=False)
+    expected, _ = run(program, images, options, "fused")
+    result, _ = run(program, images, options, "tiles")
+    assert np.abs(result - expected).max() < 1e-5

@@ -54,7 +54,7 @@ class FakeCuda(types.ModuleType):
         super().__init__("splic_ext._cuda")
         self.calls, self.allocated = [], []
         self.per_image, self.free, self.failing, self.cusolver = per_image, free, {}, cusolver
-        self._fits = fits
+        self._fits, self.capturing = fits, False
         fake = self
 
         class DeviceBatch:
@@ -157,6 +157,9 @@ class FakeCuda(types.ModuleType):
 
     def fits(self, **_):
         return self._fits
+
+    def is_capturing(self, device, stream):
+        return self.capturing
 
     def load_cusolver(self, files):
         if self.cusolver is None:

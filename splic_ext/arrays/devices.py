@@ -11,10 +11,10 @@ from typing import Any
 
 from splic_ext.arrays.memory import Memory
 
-__all__ = ["OnDevice", "Placement", "beside", "is_foreign", "on_device"]
+__all__ = ["OnDevice", "Placement", "beside", "is_captured", "is_foreign", "on_device"]
 
-#: What DLPack calls the legacy default stream, and the CUDA runtime takes as its handle.
-LEGACY_STREAM = 1
+#: What DLPack calls the default streams, and the CUDA runtime takes as their handles.
+LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,8 +220,16 @@ def is_foreign(array: OnDevice, other: OnDevice) -> bool:
     return array.waits or type(array) is not type(other)
 
 
+def is_captured(array: OnDevice) -> bool:
+    """Whether a CUDA graph takes in what is put on the current stream of an array."""
+    return bool(_native().is_capturing(array.index, array.stream()))
+
+
 def beside(array: OnDevice, other: OnDevice) -> OnDevice:
     """Return an array as one that gets ready on the current stream of another."""
     if not is_foreign(array, other):
         return array
-    return DLPackArray(array.array, other.stream() or LEGACY_STREAM)
+    stream = other.stream()
+    # torch knows no stream of a thread; that one waits for the legacy stream.
+    stream = LEGACY_STREAM if stream in (0, PER_THREAD_STREAM) else stream
+    return DLPackArray(array.array, stream)

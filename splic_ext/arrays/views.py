@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splic_ext.arrays.devices import DLPackArray, Placement, beside, is_foreign, on_device
+from splic_ext.arrays.devices import (
+    DLPackArray,
+    Placement,
+    beside,
+    is_captured,
+    is_foreign,
+    on_device,
+)
 from splic_ext.arrays.dtypes import DTYPES
 from splic_ext.arrays.memory import Memory
 from splic_ext.errors import ShapeError
@@ -89,6 +96,18 @@ class ArrayView:
             array = on_device(self.array)
             if is_foreign(on_device(other.array), array):
                 array.wait()
+
+    def check_graph(self, name: str, other: ArrayView) -> None:
+        """Refuse an array that would have to be waited for while a CUDA graph is captured."""
+        if self.device != "cuda":
+            return
+        array = on_device(self.array)
+        if is_foreign(on_device(other.array), array) and is_captured(array):
+            raise RuntimeError(
+                f"a CUDA graph cannot take in a call that waits for the device, as for a `{name}` "
+                f"of another library than `batch`, got a {type(other.array).__name__}; convert it "
+                "before the capture"
+            )
 
     def same_kind(self, other: ArrayView) -> bool:
         """Whether both are arrays of one library."""

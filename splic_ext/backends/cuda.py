@@ -1,4 +1,4 @@
-"""The CUDA back end: ``splic_ext._cuda``, a fused kernel, or kernels around cuSOLVER."""
+"""The CUDA back end: ``splic_ext._cuda``: fused kernels, tiles, or kernels around cuSOLVER."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class CUDABackend(Backend):
                 options=problem.options.to_dict(),
                 shared=found[0]["shared_memory"] if found else 0,
             )
-            wanted = "fused" if fits else "cusolver"
+            wanted = "fused" if fits else "tiled"
         if wanted == "cusolver":
             try:
                 cusolver.load(_cuda)
@@ -144,7 +144,7 @@ class CUDABackend(Backend):
                     f"`algorithm={problem.options.algorithm!r}` needs cuSOLVER for {channels} "
                     f"channels of {height} x {width}, and it cannot be loaded: {error}; install "
                     'it with `pip install "splic-ext[cuda13]"` (cuda12 for CUDA 12), or use '
-                    "`algorithm='fused'`, which takes images of any size"
+                    "`algorithm='auto'`, which needs no library"
                 ) from None
         return wanted
 

@@ -95,6 +95,7 @@ def check_mask(mask: Any, source: ArrayView, images: Memory, channel_axis: int) 
             shape,
             expected,
         )
+    source.check_graph("mask", view)
     return view
 
 

@@ -8,6 +8,9 @@ namespace splic {
 SPLIC_HD float half_to_float(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t magnitude = h & 0x7fffu;
+  // Infinity and NaN have the largest exponent in both types.
+  if (magnitude >= 0x7c00u)
+    return bit_copy<float>(sign | 0x7f800000u | magnitude << 13);
   // Move exponent and fraction into place and let a multiplication repair the bias: exact, also
   // for subnormal numbers.
   const float value = bit_copy<float>(magnitude << 13) * 5.192296858534828e+33f; // 2^112

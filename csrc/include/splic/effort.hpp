@@ -40,6 +40,7 @@ template <class S> struct Effort;
 template <> struct Effort<float> {
   static constexpr JacobiLimits jacobi = {1e-5, 1e-3, 3e-7, 1e-12, 12};
   static constexpr JacobiLimits one_sided = {1e-5, 1e-2, 3e-7, 1e-12, 12};
+  static constexpr JacobiLimits turned = {1e-6, 1e-3, 3e-7, 1e-12, 12}; // columns of L, C = L L'
   static constexpr double pivot_floor = 1e-6; // of the Cholesky factorisation
   static constexpr double dropped = 1e-6;     // singular values below this share of the first
   static constexpr double residual = 3e-6;    // of a kept triplet, root mean square per entry
@@ -54,7 +55,7 @@ template <> struct Effort<float> {
 };
 template <> struct Effort<double> {
   static constexpr JacobiLimits jacobi = {1e-11, 1e-5, 1e-15, 1e-26, 20};
-  static constexpr JacobiLimits one_sided = jacobi;
+  static constexpr JacobiLimits one_sided = jacobi, turned = jacobi;
   static constexpr double pivot_floor = 1e-13;
   static constexpr double dropped = 1e-13;
   static constexpr double residual = 1e-12;
@@ -69,6 +70,7 @@ template <> struct Effort<double> {
 };
 
 constexpr int kEarlyLoops = 2;        // outer loops with more vectors
+constexpr int kSchedule = 9;          // outer loops with a number of applications of their own
 constexpr int kColdApplications = 10; // of X'X to the start of a pass
 constexpr int kRepeatApplications = 3;
 
@@ -80,12 +82,12 @@ constexpr int kLeastExtra = 4;   // vectors beyond the kept ones
 constexpr double kFarBelow = 8;  // theta_r over the theta behind which vectors are left out
 
 // Vectors beyond the kept ones: the further sigma_k is from sigma_r, the faster the convergence.
-SPLIC_HD int extra_vectors(int rank, bool wide) {
+SPLIC_HD constexpr int extra_vectors(int rank, bool wide) {
   return rank < 8 ? 4 : rank < 16 ? rank / 2 : wide && rank >= 32 ? rank / 4 : 8;
 }
 
 // Block size for k wanted vectors of n: a block that is nearly the whole space may as well be it.
-SPLIC_HD int block_size(int k, int n) { return 4 * k > 3 * n ? n : k; }
+SPLIC_HD constexpr int block_size(int k, int n) { return 4 * k > 3 * n ? n : k; }
 
 // Where in Algorithm 1 triplets are wanted: outer loop and iteration in it, both from 0, length of
 // that loop, and iterations of the pass to come.
@@ -96,9 +98,9 @@ struct Moment {
 
 // Applications of X'X to a warm start.
 SPLIC_HD int warm_applications(const Moment &moment, bool wide) {
-  constexpr int schedule[] = {3, 4, 4, 3, 3, 2, 2, 1, 1};
-  constexpr int wide_schedule[] = {3, 4, 4, 4, 4, 3, 2, 2, 1};
-  const int outer = moment.outer < 8 ? moment.outer : 8;
+  constexpr int schedule[kSchedule] = {3, 4, 4, 3, 3, 2, 2, 1, 1};
+  constexpr int wide_schedule[kSchedule] = {3, 4, 4, 4, 4, 3, 2, 2, 1};
+  const int outer = moment.outer < kSchedule ? moment.outer : kSchedule - 1;
   return wide ? wide_schedule[outer] : schedule[outer];
 }
 

@@ -2,8 +2,8 @@
 // when the vectors that they leave are good enough.
 //
 // Ops names the element, a number or a vector of them, and what is done with it: Element, Number,
-// Mask, select(mask, a, b), root(a), multiply_add(a, b, c), number(x), the element of a constant,
-// and half_to_the(n), 2^-n for a whole number n.
+// Mask, select(mask, a, b), root(a), inverse_root(a), multiply_add(a, b, c), number(x), the
+// element of a constant, and half_to_the(n), 2^-n for a whole number n.
 #pragma once
 
 #include "splic/problem.hpp"
@@ -43,7 +43,7 @@ SPLIC_INLINE Mask ordering_rotation(E &caa, E &cbb, E cab, Mask turn, E &cs, E &
   const E y = Ops::select(ordered, cab, Ops::select(cab < zero, -wide, wide));
   const E norm = Ops::multiply_add(x, x, y * y);
   const Mask go = turn & (norm > zero);
-  const E scale = one / Ops::root(Ops::select(go, norm, one));
+  const E scale = Ops::inverse_root(Ops::select(go, norm, one));
   cs = Ops::select(go, x * scale, one);
   sn = Ops::select(go, y * scale, zero);
   const E a = caa, b = cbb, cc = cs * cs, ss = sn * sn, cross = (cs * sn) * (cab + cab);
