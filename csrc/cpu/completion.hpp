@@ -308,9 +308,6 @@ protected:
   void leave_deficient() {
     if (problem_->care == Care::whole || (sizeof(S) == sizeof(double) && !g_.opens()))
       return;
-    // A first iterate without zeros is smooth, which says nothing of the rank.
-    if (problem_->options.from_image && !g_.opens() && 3 * r_ <= g_.n)
-      return;
     const E least = triplets_.theta_[0] * splat<E>(static_cast<S>(Effort<S>::deficient));
     doubt_ = doubt_ | (active_ & first_ & (triplets_.theta_[r_ - 1] <= least));
     if (any(doubt_))

@@ -146,3 +146,51 @@ def test_preset_keeps_the_quality_of_recommended(native_cpu):
         for name in ("photo", "recommended")
     }
     assert 10 * np.log10(error["photo"] / error["recommended"]) <= 0.1
+
+
+@pytest.mark.parametrize("anchor_fraction", [0.02, 0.3])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_place_in_memory_changes_no_bit(anchor_fraction, dtype):
+    images = pictures((2, 3, 40, 56))
+    images = (255 * images).astype(dtype) if dtype == "uint8" else images.astype(dtype)
+    options = SolverOptions.preset("photo", anchor_fraction=anchor_fraction)
+    expected = splic_ext.complete(images, options=options)
+    last = np.ascontiguousarray(np.moveaxis(images, 1, -1))
+    for found in (
+        splic_ext.complete(np.moveaxis(last, -1, 1), options=options),
+        np.moveaxis(splic_ext.complete(last, options=options, channel_axis=-1), -1, 1),
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_threads_and_batches_change_no_bit_of_a_large_image():
+    images = pictures((2, 3, 150, 170)).astype(np.float32)
+    options = SolverOptions.preset("photo", anchor_fraction=0.1)
+    expected = splic_ext.complete(images, options=options, threads=1)
+    np.testing.assert_array_equal(splic_ext.complete(images, options=options, threads=3), expected)
+    alone = splic_ext.complete(images[1:], options=options, first_index=1)
+    np.testing.assert_array_equal(alone[0], expected[1])
+
+
+@pytest.mark.parametrize("size", [96, 130])
+@pytest.mark.parametrize("anchor_fraction", [0.02, 0.05, 0.5])
+@pytest.mark.parametrize("kind", ["constant", "rank 3", "photo"])
+@pytest.mark.parametrize("start", ["image", "mean"])
+def test_large_images_are_solved_as_in_float64(size, anchor_fraction, kind, start):
+    """Of low rank from the first iterate on, with empty rows and columns, and of usual rank."""
+    images = pictures((1, 3, size, size))
+    if kind == "constant":
+        images[:] = 0.4
+    if kind == "rank 3":
+        u, s, v = np.linalg.svd(images)
+        images = (u[..., :3] * s[..., None, :3]) @ v[..., :3, :]
+    mask = bernoulli_masks((1, 1, size, size), anchor_fraction=anchor_fraction)
+    mask[..., 7:9, :] = mask[..., 20] = False
+    options = OPTIONS.replace(start=start, n_masks=1, anchor_fraction=anchor_fraction)
+    for scale in (1.0, 1e-6, 255.0):
+        given = scale * images
+        single = splic_ext.complete(
+            given.astype(np.float32), mask, options=options, data_range=scale, backend="cpu"
+        )
+        double = splic_ext.complete(given, mask, options=options, data_range=scale, backend="cpu")
+        assert np.abs(single - double).max() < 2e-4 * scale

@@ -57,7 +57,8 @@ def _around(images: Any, anchors: Any, options: SolverOptions, where: Any) -> An
     anchor at all stays.
     """
     seen, weight = where(anchors, images, 0), 1.0 * anchors
-    sums, counts = seen.sum((2, 3))[..., None, None], weight.sum((2, 3))[..., None, None]
+    # Along one axis after the other: threads and places in memory change no bit.
+    sums, counts = (each.sum(3).sum(2)[..., None, None] for each in (seen, weight))
     far = images
     if options.channels == "stacked":
         far = where(_any(counts), sums.sum(1)[:, None] / _divisor(counts, where), far)
@@ -107,7 +108,7 @@ def _solve_part(backend: Backend, problem: Problem, part: slice) -> None:
     wide = problem.dtype == "float64" or "float32" not in backend.info().precisions
     dtype: Any = np.float64 if wide else np.float32
     with np.errstate(invalid="ignore"):  # signalling NaN where the mask hides
-        images = decode(problem.source[part], problem.dtype).astype(dtype)
+        images = decode(problem.source[part], problem.dtype).astype(dtype, order="C")
     records = CompletionInfo.empty(len(images), problem.info.iterations.shape[1])
 
     def draw(stream: int) -> Any:
