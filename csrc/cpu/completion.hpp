@@ -308,10 +308,7 @@ protected:
   void leave_deficient() {
     if (problem_->care == Care::whole || (sizeof(S) == sizeof(double) && !g_.opens()))
       return;
-    double deficient = Effort<S>::deficient;
-    if (problem_->options.from_image && !g_.opens())
-      deficient *= kSmoothDeficient;
-    const E least = triplets_.theta_[0] * splat<E>(static_cast<S>(deficient));
+    const E least = triplets_.theta_[0] * splat<E>(static_cast<S>(Effort<S>::deficient));
     doubt_ = doubt_ | (active_ & first_ & (triplets_.theta_[r_ - 1] <= least));
     if (any(doubt_))
       stop_lanes(doubt_ == Mask<E>{});

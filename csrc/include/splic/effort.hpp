@@ -79,9 +79,7 @@ constexpr double kAimedAt = 0.7; // of the limit, both squared
 constexpr double kSureGain = 5;  // of one application, at most, where one is to be left out
 constexpr double kJump = 6;      // of the squared error, where delta has changed
 constexpr int kLeastExtra = 4;   // vectors beyond the kept ones
-// Times Effort::deficient, where the first iterate is smooth: its theta fall steeply, and mean it.
-constexpr double kSmoothDeficient = 0.2;
-constexpr double kFarBelow = 8; // theta_r over the theta behind which vectors are left out
+constexpr double kFarBelow = 8;  // theta_r over the theta behind which vectors are left out
 
 // Vectors beyond the kept ones: the further sigma_k is from sigma_r, the faster the convergence.
 SPLIC_HD constexpr int extra_vectors(int rank, bool wide) {
