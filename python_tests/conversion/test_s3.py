@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 
 import pytest
 from helpers.cli import command, invoke, run_command
@@ -196,6 +197,47 @@ def test_an_object_that_is_replaced_is_another_source(tars, s3):
     with pytest.raises(ValueError, match="'00001.tar' has changed"):
         convert("s3://bucket/in", "s3://bucket/out")
     assert convert("s3://bucket/in", "s3://bucket/out", overwrite=True).made == 6
+
+
+def test_requests_are_as_few_as_the_model_of_costs_says(s3, tmp_path, monkeypatch):
+    """Of a shard ten, its record among them, as benchmarks/simulate_cluster.py counts."""
+    asked = []
+    call = s3fs.S3FileSystem._call_s3
+
+    def counted(self, method, *arguments, **values):
+        asked.append(method)
+        return call(self, method, *arguments, **values)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+
+    def requests(source, put_in):
+        put_in(source)
+        put(s3, tmp_path / source, source)
+        before = len(asked)
+        convert(f"s3://bucket/{source}", f"s3://bucket/{source}-out", shard_size=None)
+        return asked[before:]
+
+    def shards(count):
+        def put_in(source):
+            for number in range(count):
+                write_tar(tmp_path / source / f"{number}.tar", samples(pixels(2), 2 * number))
+
+        return put_in
+
+    def files(count):
+        def put_in(source):
+            (tmp_path / source).mkdir()
+            for number, image in enumerate(pixels(count)):
+                (tmp_path / source / f"{number}.png").write_bytes(png(image))
+
+        return put_in
+
+    one, three = requests("one", shards(1)), requests("three", shards(3))
+    more = Counter(three) - Counter(one)
+    assert more == {"get_object": 8, "head_object": 6, "put_object": 4, "delete_object": 2}
+    few, many = requests("few", files(2)), requests("many", files(6))
+    more = Counter(many) - Counter(few)
+    assert more == {"get_object": 4, "head_object": 8, "put_object": 4}
 
 
 def refused(*arguments):
