@@ -32,7 +32,7 @@ from splic_ext.conversion import clusters, completing
 from splic_ext.conversion.engines import LocalEngine
 from splic_ext.conversion.items import Piece, Shard, Unit
 from splic_ext.conversion.manifest import Manifest, keep_record
-from splic_ext.conversion.places import Entry, place_of
+from splic_ext.conversion.places import place_of
 from splic_ext.conversion.planning import Plan, jobs_of
 from splic_ext.conversion.readers.tar import TarReader
 from splic_ext.conversion.settings import Settings

@@ -36,8 +36,8 @@ ASSUMPTIONS = (
     "other; nothing overlaps within a worker.",
     "The store gives its bytes a second in equal shares to all transfers of a moment, to each not "
     "more than `each`; a request waits `latency` seconds beside that, and never fails.",
-    "A worker dies at any moment with the same rate, `failures_per_hour`. What its task had made is "
-    "lost, and it begins the task again after `restart` seconds. Finished tasks are kept.",
+    "A worker dies at any moment with the same rate, `failures_per_hour`. What its task had made "
+    "is lost, and it begins the task again after `restart` seconds. Finished tasks are kept.",
     "The driver does one thing at a time, in the order in which it is asked: it hands out a task, "
     "hears an answer. Each worker is given `ahead` tasks: one of this machine's processes 1, an "
     "actor of Ray Data 2.",
@@ -440,7 +440,9 @@ def turning_points(load: dict[str, Any], costs: dict[str, Any]) -> dict[str, Any
         "load": load["name"],
         "bytes_a_second_of_a_core": moving / seconds,
         **{
-            f"cores_for_the_{store.replace(' ', '_')}": round(values["bandwidth"] * seconds / moving)
+            f"cores_for_the_{store.replace(' ', '_')}": round(
+                values["bandwidth"] * seconds / moving
+            )
             for store, values in STORES.items()
         },
         "cores_for_the_driver_at_10000_images_a_shard": round(10_000 * seconds / task),

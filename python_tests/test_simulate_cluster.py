@@ -43,7 +43,13 @@ def test_one_worker_takes_the_sum(cluster, work):
 def test_every_shard_is_made_once(cluster, work, workers, ahead):
     """Whatever dies."""
     many = cluster.Cluster(
-        workers, bandwidth=1e6, each=1e5, straggle=0.5, failures_per_hour=900, restart=2, ahead=ahead
+        workers,
+        bandwidth=1e6,
+        each=1e5,
+        straggle=0.5,
+        failures_per_hour=900,
+        restart=2,
+        ahead=ahead,
     )
     out = cluster.simulate(work, cluster.Driver(hand=0.01, answer=0.01), many, seed=workers)
     assert sorted(out.finished) == list(range(100))

@@ -194,7 +194,7 @@ def test_an_object_that_is_replaced_is_another_source(tars, s3):
     put(s3, tars, "in")  # the same bits at another time: the same source
     assert convert("s3://bucket/in", "s3://bucket/out").made == 0
     s3.put_object(Bucket="bucket", Key="in/00001.tar", Body=(tars / "00002.tar").read_bytes())
-    with pytest.raises(ValueError, match="'00001.tar' has changed"):
+    with pytest.raises(ValueError, match=r"'00001\.tar' has changed"):
         convert("s3://bucket/in", "s3://bucket/out")
     assert convert("s3://bucket/in", "s3://bucket/out", overwrite=True).made == 6
 
@@ -297,7 +297,9 @@ def test_who_may_write_below_a_prefix_alone(tars, s3, user, tmp_path):
     user(READ, below)
     convert("s3://bucket/in", "s3://bucket/out")
     convert(tars, tmp_path / "right")
-    assert place_of("s3://bucket/out").read("00005.tar") == contents(tmp_path / "right")["00005.tar"]
+    assert (
+        place_of("s3://bucket/out").read("00005.tar") == contents(tmp_path / "right")["00005.tar"]
+    )
 
 
 def test_nobody_is_logged_in(tars, s3, monkeypatch):
