@@ -1,7 +1,7 @@
 """What an image, a shard and a task cost in a conversion: the numbers of `simulate_cluster.py`.
 
     python benchmarks/measure_scale.py            # writes scale_costs.json, but for Ray
-    python benchmarks/measure_scale.py --ray      # adds Ray's, in an environment with the extra `ray`
+    python benchmarks/measure_scale.py --ray      # adds those of Ray, where `ray` is installed
 
 Costs are seconds of a processor, which other work on the machine stretches little. Runs by the
 clock have workers that sleep for the time of the solver: so many fit on one machine, and what is
