@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import secrets
@@ -24,6 +25,10 @@ __all__ = ["Entry", "Place", "WriteError", "place_of"]
 
 #: Temporary files of remote places begin with it.
 UNFINISHED = ".splic-unfinished-"
+
+#: Where an object is there as soon as it is whole; the first name of a path is a bucket's, and none
+#: is made, since the name may be a slip.
+OBJECT_STORES = frozenset(("s3", "s3a", "gs", "gcs"))
 
 #: Seconds after which one of them was left by a run that is no more.
 DAY = 86400.0
@@ -198,6 +203,7 @@ class _Remote(Place):
             ) from error
         self.root = str(self.root).rstrip("/")
         self.shared = "memory" not in self._protocols()
+        self._objects = not OBJECT_STORES.isdisjoint(self._protocols())
 
     def _protocols(self) -> tuple[str, ...]:
         named = self.fs.protocol
@@ -206,21 +212,43 @@ class _Remote(Place):
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Name the place in errors of a connection or a login, and make each an OSError."""
+        try:
+            yield
+        except Exception as error:  # of any package
+            denied = isinstance(error, PermissionError)
+            if isinstance(error, (OSError, NotImplementedError, MemoryError)) and not denied:
+                raise
+            made = (PermissionError if denied else OSError)(
+                f"'{self.text}' cannot be reached: {reason_of(error)}; check the URL, the network "
+                "and your login"
+            )
+            made.errno = errno.EACCES if denied else errno.EIO
+            raise made from error
+
     def kind(self, name: str = "") -> str | None:
         """Return "file", "folder", or None."""
         self.fs.invalidate_cache()
-        place = self._at(name)
-        return "file" if self.fs.isfile(place) else "folder" if self.fs.isdir(place) else None
+        try:
+            with self._asking():
+                info = self.fs.info(self._at(name))
+        except FileNotFoundError:
+            return None
+        return "file" if info["type"] == "file" else "folder"
 
     def entry(self, name: str = "") -> Entry:
         """Return size and stamp of a file."""
         self.fs.invalidate_cache()
-        return _entry(name, self.fs.info(self._at(name)))
+        with self._asking():
+            return _entry(name, self.fs.info(self._at(name)))
 
     def files(self, deep: bool = True) -> Iterator[Entry]:
         """Yield the files below, sorted; not those that are hidden."""
         self.fs.invalidate_cache()
-        found = self.fs.find(self.root, maxdepth=None if deep else 1, detail=True)
+        with self._asking():
+            found = self.fs.find(self.root, maxdepth=None if deep else 1, detail=True)
         below = {str(path)[len(self.root) :].lstrip("/"): info for path, info in found.items()}
         for name in sorted(below, key=lambda name: name.split("/")):
             if not any(part.startswith(".") for part in name.split("/")):
@@ -230,37 +258,52 @@ class _Remote(Place):
         """Return the names of the files in a folder."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self._at(folder), detail=True)
+            with self._asking():
+                found = self.fs.ls(self._at(folder), detail=True)
         except FileNotFoundError:
             return set()
         return {posixpath.basename(info["name"]) for info in found if info["type"] == "file"}
 
     def open(self, name: str = "") -> IO[bytes]:
         """Open a file to be read."""
-        opened: IO[bytes] = self.fs.open(self._at(name), "rb")
+        with self._asking():
+            opened: IO[bytes] = self.fs.open(self._at(name), "rb")
         return opened
+
+    def read(self, name: str = "") -> bytes:
+        """Return what a file holds, by one request."""
+        with self._asking():
+            content: bytes = self.fs.cat_file(self._at(name))
+        return content
 
     @contextmanager
     def writing(self, name: str, durable: bool = False) -> Iterator[Path]:
-        """Give a path of this machine to write; it is moved to its name when the block ends."""
+        """Give a path of this machine to write; it is there under its name when the block ends."""
         with tempfile.TemporaryDirectory(prefix="splic-") as folder:
             path = Path(folder) / "shard"
             with self._telling():
                 path.touch()
                 yield path
-                place = self._at(name)
-                folder_of, _, last = place.rpartition("/")
-                unfinished = f"{folder_of}/{UNFINISHED}{secrets.token_hex(8)}-{last}"
-                self.fs.makedirs(folder_of, exist_ok=True)
-                self.fs.put_file(str(path), unfinished)
-                try:
-                    with suppress(FileNotFoundError):
-                        self.fs.rm_file(place)
-                    self.fs.mv(unfinished, place)
-                except BaseException:
-                    with suppress(Exception):
-                        self.fs.rm_file(unfinished)
-                    raise
+                with self._asking():
+                    self._put(path, self._at(name))
+
+    def _put(self, path: Path, place: str) -> None:
+        """Copy a file to a place, where nobody sees half of it."""
+        if self._objects:
+            self.fs.put_file(str(path), place)
+            return
+        folder, _, last = place.rpartition("/")
+        unfinished = f"{folder}/{UNFINISHED}{secrets.token_hex(8)}-{last}"
+        self.fs.makedirs(folder, exist_ok=True)
+        self.fs.put_file(str(path), unfinished)
+        try:
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(place)
+            self.fs.mv(unfinished, place)
+        except BaseException:
+            with suppress(Exception):
+                self.fs.rm_file(unfinished)
+            raise
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file."""
@@ -272,7 +315,7 @@ class _Remote(Place):
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
-        with self._telling(), suppress(FileNotFoundError):
+        with self._telling(), suppress(FileNotFoundError), self._asking():
             self.fs.rm_file(self._at(name))
 
     def remove_folder(self, name: str) -> None:
