@@ -370,7 +370,7 @@ def test_a_cluster_without_ray(files, monkeypatch):
     [
         (("--engine", "slurm"), "must be one of local, ray, got 'slurm'"),
         (("--workers", 2), "got 2 with 'local'"),
-        (("--engine", "ray", "--workers", 0), "0 is not in the range"),
+        (("--engine", "ray", "--workers", 0), "'--workers'"),
     ],
 )
 def test_flags_of_a_cluster_that_are_refused(files, flags, message):
