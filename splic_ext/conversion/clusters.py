@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from splic_ext.common.optional import optional
+from splic_ext.common.clusters import cluster
 from splic_ext.conversion.crew import Outside
 
-__all__ = ["RayEngine", "cluster"]
+__all__ = ["RayEngine"]
 
 #: Into so many parts the list of jobs is cut: what dies is made again with the rest of its part.
 MOST_BLOCKS = 10_000
@@ -71,21 +69,3 @@ class RayEngine:
             )
             for row in made.iter_rows():
                 yield int(row["number"]), json.loads(row["answer"])
-
-
-@contextmanager
-def cluster() -> Iterator[Any]:
-    """Give Ray, connected: to the cluster of RAY_ADDRESS, else to one that ends with the block."""
-    with optional("`engine='ray'`", "ray", "ray"):
-        ray: Any = import_module("ray")
-    if ray.is_initialized():
-        yield ray
-        return
-    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if "RAY_ADDRESS" not in os.environ:
-        given |= {"include_dashboard": False}
-    ray.init(**given)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from splic_ext.common.checks import check_integer, check_number
+from splic_ext.common.clusters import check_engine
 from splic_ext.completion import MAX_THREADS
 from splic_ext.completion import resolve_options as solver_options
 from splic_ext.conversion.engines import Engine, LocalEngine
@@ -15,9 +16,7 @@ from splic_ext.conversion.readers.opening import find_reader
 from splic_ext.conversion.running import Run, Silent
 from splic_ext.conversion.settings import Settings
 
-__all__ = ["ENGINES", "open_run", "problems_of"]
-
-ENGINES = ("local", "ray")
+__all__ = ["open_run", "problems_of"]
 
 
 def open_run(
@@ -35,10 +34,7 @@ def open_run(
     settings: dict[str, Any],
 ) -> Run:
     """Return what :func:`splic_ext.convert` runs."""
-    if engine not in ENGINES:
-        raise ValueError(
-            f"`engine` must be one of {', '.join(ENGINES)}, got {engine!r}; choose one"
-        )
+    check_engine(engine)
     if workers is not None:
         workers = check_integer("workers", workers, 0 if engine == "local" else 1, 2**20)
     if threads is not None:
