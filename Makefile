@@ -10,6 +10,7 @@ SECONDS ?= 600#   of the readers, of the soak and of the threads
 CASES ?= 2000#    of the solver against the reference
 PROBLEMS ?= 3000# at the ends of the parameters, under AddressSanitizer
 KILLS ?= 100
+COMMANDS ?= test#  those killed, as pytest's -k takes them: convert
 SIMD ?= ON#       OFF: the sanitizers see the kernels for any processor alone
 
 # Threads of the BLAS would wait for each other.
@@ -53,7 +54,7 @@ tsan:
 	build/tsan/splic_threads $(SECONDS)
 kill:
 	$(call package,plain)
-	$(call run,plain) SPLIC_KILLS=$(KILLS) $(python) $(pytest) -s $(here)/python_tests/cli/test_kills.py
+	$(call run,plain) SPLIC_KILLS=$(KILLS) $(python) $(pytest) -s -k '$(COMMANDS)' $(here)/python_tests/cli/test_kills.py
 soak:
 	$(call package,plain)
 	$(call run,plain) $(python) -m fuzz.soak $(SECONDS)

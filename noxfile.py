@@ -42,6 +42,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def remote(session: nox.Session) -> None:
+    """S3, with a server on this machine, and the simulation of a cluster."""
+    install(session, ".[test-remote]")
+    files = ("conversion/test_s3.py", "test_simulate_cluster.py")
+    session.run("pytest", "-q", *(f"python_tests/{name}" for name in files), *session.posargs)
+
+
+@nox.session
 def pure(session: nox.Session) -> None:
     """Test the package as it is installed where no compiler works."""
     session.install("--no-cache-dir", ".", env={"CXX": "no-such-compiler"})

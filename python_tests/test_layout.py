@@ -20,7 +20,7 @@ FLOORS = (
     ("experiments",),
     ("training", "certify"),
     ("evaluation",),
-    ("attacks",),
+    ("attacks", "conversion"),
     ("runs",),
     ("defenses", "fills", "files", "transforms"),
     ("autograd", "diagnostics", "inpainting"),

@@ -25,6 +25,7 @@ PUBLIC = [
     "BackendInfo",
     "BackendUnavailableError",
     "CompletionInfo",
+    "ConversionError",
     "MissingExtraError",
     "ShapeError",
     "SolverOptions",
@@ -32,6 +33,7 @@ PUBLIC = [
     "available_backends",
     "backend_info",
     "complete",
+    "convert",
     "inpaint",
     "masks",
 ]

@@ -16,7 +16,13 @@ from splic_ext import masks
 from splic_ext.backends import available_backends, backend_info
 from splic_ext.backends.base import BackendInfo, CompletionInfo
 from splic_ext.completion import complete
-from splic_ext.errors import BackendUnavailableError, MissingExtraError, ShapeError
+from splic_ext.conversion import convert
+from splic_ext.errors import (
+    BackendUnavailableError,
+    ConversionError,
+    MissingExtraError,
+    ShapeError,
+)
 from splic_ext.inpainting import inpaint
 from splic_ext.options import SolverOptions
 
@@ -24,6 +30,7 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "CompletionInfo",
+    "ConversionError",
     "MissingExtraError",
     "ShapeError",
     "SolverOptions",
@@ -31,6 +38,7 @@ __all__ = [
     "available_backends",
     "backend_info",
     "complete",
+    "convert",
     "inpaint",
     "masks",
 ]

@@ -18,7 +18,7 @@ __all__ = ["cpu_features", "cpu_name", "describe_installation"]
 OPTIONAL_PACKAGES: dict[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "rich": ("cli",),
-    "pillow": ("cli", "data", "parquet"),
+    "pillow": ("cli", "data", "parquet", "remote"),
     "scikit-image": ("demo", "certify"),
     "torch": ("torch",),
     "safetensors": ("torch",),
@@ -26,6 +26,8 @@ OPTIONAL_PACKAGES: dict[str, tuple[str, ...]] = {
     "scikit-learn": ("data",),
     "pooch": ("data",),
     "pyarrow": ("parquet",),
+    "fsspec": ("remote",),
+    "ray": ("ray",),
     "foolbox": ("attack",),
     "adversarial-robustness-toolbox": ("attack",),
     "opencv-python-headless": ("certify",),

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["AttackError", "BackendUnavailableError", "MissingExtraError", "ShapeError"]
+__all__ = [
+    "AttackError",
+    "BackendUnavailableError",
+    "ConversionError",
+    "MissingExtraError",
+    "ShapeError",
+]
 
 
 class AttackError(RuntimeError):
@@ -41,6 +47,30 @@ class BackendUnavailableError(RuntimeError):
     """
 
 
+class ConversionError(RuntimeError):
+    """Shards of a data set could not be made, or an image was rejected where none may be.
+
+    What is finished is kept: the same call makes the rest.
+
+    Attributes
+    ----------
+    failed : tuple of str
+        Names of the shards.
+
+    Examples
+    --------
+    >>> ConversionError("1 shard failed", ("train-00001",)).failed
+    ('train-00001',)
+    """
+
+    def __init__(self, message: str, failed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.failed = failed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.failed)
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is missing; the message names the extra that installs it.
 
@@ -48,7 +78,7 @@ class MissingExtraError(ImportError):
     ----------
     extra : str
         The extra of this package that installs it: "attack", "cli", "demo", "data", "parquet",
-        "report", "torch" or "train".
+        "ray", "remote", "report", "torch" or "train".
 
     Examples
     --------

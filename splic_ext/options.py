@@ -56,10 +56,10 @@ class SolverOptions:
         values in the batch (in the second pass, those that the first one left). With ``"image"``
         every pixel of the batch counts, those that a mask hides too. With ``"mean"`` they are at a
         mean: with the first mask, of the anchors around them; with each further one, of the
-        completions so far. A few iterations with a small `first_delta` will then do.
+        completions so far. A few iterations with a small first delta will then do.
     first_delta : float, default 1.0
         First delta, in (0, 1], as a share of the largest singular value of the first iterate; 1 is
-        that of Algorithm 1. Of use with another `start`, where the iterate is near its end.
+        that of Algorithm 1. Of use with another start, where the iterate is near its end.
     delta_decay : float, default 0.45
         The paper's rho, in (0, 1]: delta is multiplied by it after every outer loop; larger ->
         slower, more gradual rank reduction.

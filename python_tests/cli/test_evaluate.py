@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -349,3 +350,29 @@ def test_takes_up_what_the_library_has_done(files):
     assert "report.json" in again.stderr
     assert EvaluationReport.load("out/report.json").seconds.attack == 0
     assert report.seconds.attack > 0
+
+
+# A cluster
+
+
+def test_a_cluster_without_ray(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = evaluated("--defense", "identity", "--engine", "ray", code=1)
+    assert 'install it with `pip install "splic-ext[ray]"`' in result.stderr
+    more = ("--defense", "usvt", "--out", "out", "--engine", "ray", "--size", "smoke")
+    result = invoke("attack", *BASE, *more)
+    assert result.exit_code == 1
+    assert "needs the package 'ray'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--engine", "slurm"), "must be one of local, ray, got 'slurm'"),
+        (("--workers", 2), "got 2 with 'local'"),
+        (("--engine", "ray", "--workers", 0), "'--workers'"),
+    ],
+)
+def test_flags_of_a_cluster_that_are_refused(files, flags, message):
+    result = evaluated("--defense", "identity", *flags, code=2)
+    assert message in " ".join(result.stderr.split())

@@ -22,6 +22,7 @@ if os.name == "nt":
     pytest.skip("no such signals there", allow_module_level=True)
 
 from helpers.cli import command, files_below, save_png
+from helpers.conversion import contents, pixels, samples, write_tar
 
 KILLS = int(os.environ.get("SPLIC_KILLS", "6"))
 SEED = int(os.environ.get("SPLIC_KILL_SEED", "0"))
@@ -111,6 +112,27 @@ def test_complete(tmp_path):
     kill_often(
         ("complete", tmp_path / "in", "-o", out, *common, "--skip-existing"), out, KILLS, check
     )
+
+
+def test_convert(tmp_path):
+    """Of two workers; the first shards are there after a second or so."""
+    images = pixels(240, (16, 16, 3))
+    for number in range(12):
+        part = slice(20 * number, 20 * number + 20)
+        write_tar(tmp_path / f"in/{number:05}.tar", samples(images[part], 20 * number))
+    out, expected = tmp_path / "out", tmp_path / "right"
+    common = ("--preset", "paper", "--max-iterations", "30", "--workers", "2", "-q")
+    run(("convert", tmp_path / "in", expected, *common))
+    right = contents(expected)
+    assert len(right) == 13
+
+    def check(done):
+        found = contents(out)
+        assert set(found) == set(right) if done else set(found) <= set(right)
+        for name, content in found.items():
+            assert content == right[name], name
+
+    kill_often(("convert", tmp_path / "in", out, *common), out, KILLS, check)
 
 
 @pytest.fixture(scope="module")

@@ -53,19 +53,19 @@ def run(folder, **settings):
 @pytest.mark.parametrize("kind", [RuntimeError, SyntaxError, AttributeError, MemoryError])
 def test_an_encoder_that_fails_in_any_way_stops_nothing(tmp_path, monkeypatch, kind):
     """Pillow raises SyntaxError, struct.error and more where it cannot store metadata."""
-    for name in ("a.png", "b.bmp", "c.png"):  # the suffix decides on the format here
+    for name in ("a.tif", "b.bmp", "c.tif"):  # the suffix decides on the format here
         save_png(tmp_path / "in" / name)
     save = Image.Image.save
 
     def fail(image, stream, format, **options):
-        if format == "PNG":
+        if format == "TIFF":
             raise kind("odd metadata")
         save(image, stream, format, **options)
 
     monkeypatch.setattr(Image.Image, "save", fail)
     recorder = run(tmp_path)
-    assert [name for name, _ in recorder.failures] == ["a.png", "c.png"]
-    said = "not enough memory" if kind is MemoryError else "cannot be written as PNG: odd metadata"
+    assert [name for name, _ in recorder.failures] == ["a.tif", "c.tif"]
+    said = "not enough memory" if kind is MemoryError else "cannot be written as TIFF: odd metadata"
     assert {reason for _, reason in recorder.failures} == {said}
     assert files_below(tmp_path / "out") == ["b.bmp"]
 

@@ -19,6 +19,7 @@ from splic_ext.cli.console import (
     print_tables,
     printable,
 )
+from splic_ext.cli.convert import convert
 from splic_ext.cli.defend import defend
 from splic_ext.cli.demo import run_demo, save_picture
 from splic_ext.cli.evaluate import evaluate
@@ -238,6 +239,7 @@ def _only_after(context: typer.Context) -> None:
 
 demos.command()(defend)
 app.add_typer(demos, name="demo")
+app.command()(convert)
 app.command()(attack)
 app.command()(inpaint)
 app.command()(certify)

@@ -25,11 +25,15 @@ from splic_ext.cli.options import (
     BatchSize,
     Device,
     Draws,
+    Engine,
+    Gpus,
     Images,
     Quiet,
     Root,
     Seed,
     Split,
+    Workers,
+    WorkerThreads,
     command_line,
     images_option,
     run_option,
@@ -105,6 +109,10 @@ def attack(
     seed: Seed = 0,
     batch_size: BatchSize = 100,
     device: Device = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    threads: WorkerThreads = None,
+    gpus: Gpus = 0.0,
     as_json: Annotated[bool, run_option("--json", help="Print the result as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -147,6 +155,10 @@ def attack(
             progress=not quiet,
             model_name=model,
             command=command_line(),
+            engine=engine,
+            workers=workers,
+            threads=threads,
+            gpus=gpus,
         )
     show_protocol(result, out, as_json=as_json, quiet=quiet)
 

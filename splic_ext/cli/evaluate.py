@@ -26,12 +26,16 @@ from splic_ext.cli.options import (
     BatchSize,
     Device,
     Draws,
+    Engine,
+    Gpus,
     Images,
     Quiet,
     ReportFolder,
     Root,
     Seed,
     Split,
+    Workers,
+    WorkerThreads,
     command_line,
     images_option,
     run_option,
@@ -108,6 +112,10 @@ def evaluate(
     seed: Seed = 0,
     batch_size: BatchSize = 100,
     device: Device = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    threads: WorkerThreads = None,
+    gpus: Gpus = 0.0,
     overwrite: Annotated[
         bool, run_option("--overwrite", help="Replace the report of another evaluation in --out.")
     ] = False,
@@ -158,6 +166,10 @@ def evaluate(
             "progress": not quiet,
             "model_name": model,
             "command": command_line(),
+            "engine": engine,
+            "workers": workers,
+            "threads": threads,
+            "gpus": gpus,
         }
         adaptive = None
         if protocol is not None:

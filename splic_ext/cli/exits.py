@@ -12,12 +12,24 @@ import typer
 from splic_ext.cli.console import print_message
 from splic_ext.cli.flags import with_flags, with_hint
 from splic_ext.common.atomic import removed
-from splic_ext.errors import AttackError, BackendUnavailableError, MissingExtraError
+from splic_ext.errors import (
+    AttackError,
+    BackendUnavailableError,
+    ConversionError,
+    MissingExtraError,
+)
 from splic_ext.signals import exit_code, told, working
 
 __all__ = ["exit_codes", "notes_on_stderr"]
 
-_FAILURES = (ArithmeticError, AttackError, BackendUnavailableError, MissingExtraError, OSError)
+_FAILURES = (
+    ArithmeticError,
+    AttackError,
+    BackendUnavailableError,
+    ConversionError,
+    MissingExtraError,
+    OSError,
+)
 
 
 @contextmanager

@@ -18,7 +18,9 @@ __all__ = [
     "BatchSize",
     "Device",
     "Draws",
+    "Engine",
     "FailuresOnly",
+    "Gpus",
     "Images",
     "MaskSeed",
     "MaxPixels",
@@ -33,6 +35,8 @@ __all__ = [
     "SkipExisting",
     "Split",
     "Threads",
+    "WorkerThreads",
+    "Workers",
     "command_line",
     "images_option",
     "run_option",
@@ -77,8 +81,8 @@ Threads: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Most threads of the solver. Default: SPLIC_NUM_THREADS, else all processors. "
-        "Results do not depend on it.",
+        help="Most threads of the solver. Default: SPLIC_NUM_THREADS, else OMP_NUM_THREADS, else "
+        "all processors. Results do not depend on it.",
     ),
 ]
 Overwrite: TypeAlias = Annotated[
@@ -117,6 +121,25 @@ Seed: TypeAlias = Annotated[
 BatchSize: TypeAlias = Annotated[int, run_option(min=1, help="Images at a time.")]
 Device: TypeAlias = Annotated[
     str | None, run_option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...")
+]
+Engine: TypeAlias = Annotated[
+    str,
+    run_option(
+        metavar="local|ray",
+        help="This process, or Ray: the cluster of RAY_ADDRESS, else one that is started here and "
+        "stopped at the end. Records do not depend on it.",
+    ),
+]
+Workers: TypeAlias = Annotated[
+    int | None,
+    run_option(min=1, help="Batches at a time, of Ray. Default: as many as the cluster holds."),
+]
+WorkerThreads: TypeAlias = Annotated[
+    int | None,
+    run_option("--threads", min=1, help="Processors of each worker of Ray. Default: 1."),
+]
+Gpus: TypeAlias = Annotated[
+    float, run_option("--gpus", min=0.0, help="GPUs of each worker of Ray.")
 ]
 Quiet: TypeAlias = Annotated[bool, run_option("--quiet", "-q", help="No progress, no table.")]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from splic_ext.signals import at_end
 
-__all__ = ["atomic_path", "remove_stale", "removed", "telling", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "held", "remove_stale", "removed", "telling", "write_bytes", "write_text"]
 
 _fcntl: Any = None
 with suppress(ImportError):  # Windows
@@ -87,6 +87,28 @@ def write_bytes(path: Path, content: bytes, failure: str = RESULTS) -> None:
 def write_text(path: Path, text: str, failure: str = RESULTS) -> None:
     """Write a text in UTF-8 as :func:`write_bytes` does."""
     write_bytes(path, text.encode(), failure)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a file that stands for a folder, and say whether no other process does.
+
+    It is made, and stays. The system frees it when the process ends, however it does. Where files
+    cannot be locked, nobody is kept out.
+    """
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        free = True
+        if _fcntl is not None:
+            try:
+                _fcntl.flock(number, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+            except BlockingIOError:
+                free = False
+            except OSError:  # a file system without locks
+                pass
+        yield free
+    finally:
+        os.close(number)
 
 
 def remove_stale(folder: Path) -> None:

@@ -17,11 +17,14 @@ from typing import Any
 
 from splic_ext.common.checks import reason_of, shortened
 
-__all__ = ["import_object", "split_place"]
+__all__ = ["import_object", "loaded_files", "split_place"]
 
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 #: A path may have colons, as those of Windows do; a file of code ends in .py.
 _PLACE = re.compile(rf"(?P<home>.+\.py|{_DOTTED}):(?P<name>{_DOTTED})(?::(?P<rest>.*))?", re.DOTALL)
+
+#: What :func:`loaded_files` returns, by name.
+_LOADED: dict[str, ModuleType] = {}
 
 
 def split_place(text: str) -> tuple[str, str, str] | None:
@@ -86,6 +89,11 @@ def import_object(place: str, what: str = "object") -> Any:
     return value
 
 
+def loaded_files() -> list[ModuleType]:
+    """Return the modules that were made of files, which no other process can import by name."""
+    return list(_LOADED.values())
+
+
 def _load_module(name: str, what: str) -> ModuleType:
     """Import a module, from the working folder too."""
     folder = str(Path.cwd())
@@ -132,6 +140,7 @@ def _load_file(text: str, what: str) -> ModuleType:
         raise _failed(text, what, error) from error
     finally:
         sys.path.remove(str(place.parent))
+    _LOADED[name] = module
     return module
 
 

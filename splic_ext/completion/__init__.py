@@ -27,7 +27,7 @@ from splic_ext.completion.validate import (
 )
 from splic_ext.options import SolverOptions
 
-__all__ = ["complete", "default_threads"]
+__all__ = ["complete", "default_threads", "processors"]
 
 T = TypeVar("T")
 
@@ -138,8 +138,8 @@ def complete(
         ``"cuda"`` takes arrays of the CPU too, which go to the first GPU and come back.
     threads : int, optional
         Most threads of the native CPU back end; default: the environment variable
-        ``SPLIC_NUM_THREADS``, else the processors this process may use. Results do not depend
-        on it.
+        ``SPLIC_NUM_THREADS``, else ``OMP_NUM_THREADS``, where that is less than the processors
+        this process may use. Results do not depend on it.
     channel_axis : int, default -3
         -1 for channel-last images, (H, W, C) or (N, H, W, C).
     data_range : float, optional
@@ -314,13 +314,29 @@ def _spread(mask: ArrayView, source: ArrayView, images: Memory, channel_axis: in
 def default_threads() -> int:
     """Return the number of threads used by default.
 
-    ``SPLIC_NUM_THREADS`` if it is set, else the number of processors this process may use.
+    ``SPLIC_NUM_THREADS`` if it is set, else the number of processors this process may use, or
+    ``OMP_NUM_THREADS`` if that is less: who starts several processes, such as Ray, gives each its
+    share by it.
 
     Raises
     ------
     ValueError
         ``SPLIC_NUM_THREADS`` is not a positive integer.
+
+    Examples
+    --------
+    >>> default_threads() >= 1
+    True
     """
+    count = processors()
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if os.environ.get("SPLIC_NUM_THREADS", "").strip() or not text.isdecimal():
+        return count
+    return min(count, max(1, int(text[:9])))
+
+
+def processors() -> int:
+    """Return ``SPLIC_NUM_THREADS`` if it is set, else how many processors this process may use."""
     text = os.environ.get("SPLIC_NUM_THREADS", "").strip()
     if text:
         try:

@@ -83,6 +83,8 @@ class Plan:
     model_sha256: str
     surrogate_sha256: str | None
     defense_sha256: dict[str, str]
+    #: Attack -> what determines it.
+    attacks_told: dict[str, dict[str, Any]]
 
     @property
     def key(self) -> str:
@@ -95,7 +97,7 @@ class Plan:
                 "surrogate": self.surrogate_sha256,
                 "scenario": self.scenario,
                 "defenses": self.defense_sha256,
-                "attacks": {name: describe_attack(a) for name, a in self.attacks.items()},
+                "attacks": self.attacks_told,
                 "draws": self.draws,
                 "seed": self.seed,
                 "batch_size": self.batch_size,
@@ -209,10 +211,11 @@ def make_plan(
         model_sha256=fingerprint_own(model),
         surrogate_sha256=None if surrogate is None else fingerprint_own(surrogate),
         defense_sha256={name: fingerprint_own(defense) for name, defense in chosen.items()},
+        attacks_told={name: _describe(attack) for name, attack in tried.items()},
     )
 
 
-def describe_attack(attack: Attack) -> dict[str, Any]:
+def _describe(attack: Attack) -> dict[str, Any]:
     """Return the class and all parameters of an attack, and the code of one that is not ours."""
     kind = type(attack)
     told = {"class": f"{kind.__module__}.{kind.__qualname__}", **attack.to_dict()}

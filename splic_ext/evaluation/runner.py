@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -21,15 +20,16 @@ from splic_ext.data import DatasetLike
 from splic_ext.defenses.randomness import masks_are_frozen
 from splic_ext.evaluation.guards import REPORT, check_output
 from splic_ext.evaluation.inputs import one_line
-from splic_ext.evaluation.plan import Batch, Plan, make_plan
+from splic_ext.evaluation.plan import Plan, make_plan
 from splic_ext.evaluation.records import Perturbation, Record, Seconds
 from splic_ext.evaluation.reports import EvaluationReport
-from splic_ext.evaluation.statistics import count_votes
+from splic_ext.evaluation.spread import make_spread
 from splic_ext.evaluation.tables import to_markdown
-from splic_ext.evaluation.work import Worker
+from splic_ext.evaluation.work import Outcome, Share, Worker
 from splic_ext.runs.machine import made_now
-from splic_ext.runs.progress import progress_of
-from splic_ext.runs.store import PartStore
+from splic_ext.runs.progress import Progress, progress_of
+from splic_ext.runs.records import Machine
+from splic_ext.runs.store import PartStore, Store
 
 __all__ = ["evaluate"]
 
@@ -56,6 +56,10 @@ def evaluate(
     model_name: str | None = None,
     surrogate_name: str | None = None,
     command: str | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    threads: int | None = None,
+    gpus: float = 0.0,
 ) -> EvaluationReport:
     """Measure the accuracy of a network behind defences, on clean and on adversarial images.
 
@@ -106,6 +110,17 @@ def evaluate(
         For the report; default: names of the classes.
     command : str, optional
         For the report: the command line.
+    engine : {"local", "ray"}, default "local"
+        This process, or a cluster of Ray: that of the environment variable ``RAY_ADDRESS``, else
+        one that runs on this machine, else one that is started and stopped. The batches are spread
+        over it, one attack at a time, with the records of a local run. Networks are given on the
+        CPU.
+    workers : int, optional
+        Batches at a time, for ``"ray"``. Default: as many as the cluster has room for.
+    threads : int, optional
+        Processors of each worker of Ray, which are threads of torch and of the solver. Default: 1.
+    gpus : float, default 0
+        GPUs of each worker of Ray; a part of one is shared. Above 0 networks are on ``"cuda"``.
 
     Returns
     -------
@@ -116,11 +131,15 @@ def evaluate(
     ------
     TypeError, ValueError
         A parameter of the wrong kind, out of its range, or that contradicts another; a network in
-        train mode; labels beyond the outputs; an attack that left [0, 1] or its ball.
+        train mode; labels beyond the outputs; an attack that left [0, 1] or its ball. For a
+        cluster: networks that are not on the CPU, or cannot be pickled.
     AttackError
         An attack found no gradient to follow; the error names defence and gradient.
     RuntimeError
         It was called inside :func:`splic_ext.defenses.frozen_masks`: all draws would be the same.
+        A node has other versions; the workers of a batch died again and again.
+    MissingExtraError
+        Ray is not installed.
     OSError
         `output` cannot be written.
 
@@ -136,6 +155,9 @@ def evaluate(
     Parts are found again by the SHA-256 of all that determines them: the code of this package,
     versions, weights, parameters, seeds, indices, images and labels of the batch. So a change of
     any of these never mixes results, and more images or another attack reuse what is there.
+
+    On a cluster, a batch whose worker or node dies is done again. The seconds of records and report
+    are those of all workers together, and the machine is that of the first batch.
 
     Examples
     --------
@@ -153,6 +175,7 @@ def evaluate(
             "evaluate() must not be called inside frozen_masks(): all draws would have the same "
             "masks; leave it out, or give each defence a `seed`"
         )
+    spread = make_spread(engine, workers, threads, gpus)
     plan = make_plan(
         model,
         dataset,
@@ -169,6 +192,8 @@ def evaluate(
         surrogate_name=surrogate_name,
         command=command,
     )
+    if spread is not None:
+        plan = spread.placed(plan)
     folder = None if output is None else Path(output)
     key = plan.key
     check_output(folder, key, overwrite, plan.asked)
@@ -176,10 +201,11 @@ def evaluate(
         warnings.warn(note, stacklevel=2)
     store = PartStore(None if folder is None else folder / "parts")
     with progress_of(plan.work(), shown=progress) as shown:
-        worker = Worker(plan, store, shown)
-        records = tuple(_records(worker))
-    spent = worker.spent
+        outcomes = _here(plan, store, shown) if spread is None else spread(plan, store, shown)
+        records, spent = _records(plan, outcomes)
     rest = time.perf_counter() - began - spent.attack - spent.defense - spent.network
+    if spread is not None:
+        rest = max(0.0, rest)
     report = EvaluationReport(key, records, replace(spent, rest=rest), (*plan.weak, *store.notes))
     if folder is not None:
         write_text(folder / REPORT, report.to_json())
@@ -187,28 +213,39 @@ def evaluate(
     return report
 
 
-def _records(worker: Worker) -> Iterator[Record]:
-    """Yield the records: clean images first, then each attack, all defences."""
-    plan = worker.plan
+def _here(plan: Plan, store: Store, progress: Progress) -> Iterator[Outcome]:
+    """Do all work in this process: clean images first, then each attack."""
     for attack in (None, *plan.attacks):
-        tallies = {defense: _Tally() for defense in plan.defenses}
         for clean in plan.batches():
-            _score(worker, attack, clean, tallies)
-        for defense, tally in tallies.items():
-            yield tally.record(plan, attack, defense)
+            worker = Worker(plan, store, progress)
+            shares = worker.shares(attack, clean, plan.defenses)
+            yield Outcome(attack, clean.start, shares, worker.spent)
 
 
-def _score(worker: Worker, attack: str | None, clean: Batch, tallies: dict[str, _Tally]) -> None:
-    """Attack a batch and score it behind all defences, which share what is attacked without one."""
-    labels = clean.labels.cpu().numpy()
-    finished, making = clean, Seconds()
-    for defense, tally in tallies.items():
-        if attack is not None:
-            if finished is clean or worker.plan.scenario == "white":
-                finished, making = worker.attack(attack, defense, clean)
-            tally.add_change(finished.images - clean.images)
-        predictions, scoring = worker.score(defense, finished)
-        tally.add_predictions(predictions, labels, making + scoring)
+def _records(plan: Plan, outcomes: Iterable[Outcome]) -> tuple[tuple[Record, ...], Seconds]:
+    """Return the records, clean images first, and the time spent; outcomes come in any order."""
+    everything = len(plan.defenses) * len(range(0, len(plan.data), plan.batch_size))
+    came: dict[str | None, dict[str, dict[int, Share]]] = {}
+    machines: dict[str | None, dict[int, Machine | None]] = {}
+    finished: dict[str | None, list[Record]] = {}
+    spent = Seconds()
+    for outcome in outcomes:
+        spent += outcome.spent
+        attack = outcome.attack
+        machines.setdefault(attack, {})[outcome.start] = outcome.machine
+        of_attack = came.setdefault(attack, {})
+        for defense, share in outcome.shares.items():
+            of_attack.setdefault(defense, {})[outcome.start] = share
+        if sum(map(len, of_attack.values())) == everything:
+            machine = min(machines.pop(attack).items())[1]
+            finished[attack] = []
+            for defense in plan.defenses:
+                tally = _Tally(machine=machine)
+                for _, share in sorted(of_attack.pop(defense).items()):
+                    tally.add(share)
+                finished[attack].append(tally.record(plan, attack, defense))
+    in_order = (record for attack in (None, *plan.attacks) for record in finished[attack])
+    return tuple(in_order), spent
 
 
 @dataclass
@@ -220,21 +257,15 @@ class _Tally:
     linf: list[float] = field(default_factory=list)
     l2: list[float] = field(default_factory=list)
     seconds: Seconds = field(default_factory=Seconds)
+    machine: Machine | None = None
 
-    def add_change(self, change: torch.Tensor) -> None:
-        """Note the sizes of perturbations, of shape (N, C, H, W)."""
-        flat = change.flatten(1)
-        self.linf += flat.abs().amax(dim=1).tolist()
-        self.l2 += torch.linalg.vector_norm(flat, dim=1).tolist()
-
-    def add_predictions(
-        self, predictions: npt.NDArray[np.int32], labels: npt.NDArray[np.int64], seconds: Seconds
-    ) -> None:
-        """Count what was predicted right, of shape (N, K)."""
-        right, voted = count_votes(predictions, labels)
-        self.right += right.tolist()
-        self.voted += voted.tolist()
-        self.seconds += seconds
+    def add(self, share: Share) -> None:
+        """Add the next batch."""
+        self.right += share.right
+        self.voted += share.voted
+        self.linf += share.linf
+        self.l2 += share.l2
+        self.seconds += share.seconds
 
     def perturbation(self) -> Perturbation | None:
         """Return the sizes over all images; None where nothing was attacked."""
@@ -254,6 +285,9 @@ class _Tally:
         threat = None
         if chosen is not None and chosen.bounded:
             threat = {"norm": chosen.threat.norm, "epsilon": chosen.threat.epsilon}
+        provenance = made_now(plan.environment, plan.device, plan.command)
+        if self.machine is not None:
+            provenance = replace(provenance, machine=self.machine)
         return Record(
             scenario=plan.scenario,
             dataset=plan.dataset_info,
@@ -271,5 +305,5 @@ class _Tally:
             voted=tuple(self.voted),
             perturbation=self.perturbation(),
             seconds=self.seconds,
-            provenance=made_now(plan.environment, plan.device, plan.command),
+            provenance=provenance,
         )

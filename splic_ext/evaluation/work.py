@@ -1,7 +1,8 @@
-"""The two kinds of work of an evaluation: making adversarial images, and scoring images."""
+"""The work of an evaluation on one batch: making adversarial images, and scoring images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,28 +11,76 @@ import torch
 
 from splic_ext.defenses import seeded_masks
 from splic_ext.evaluation.guards import check_adversarial, check_finite
-from splic_ext.evaluation.plan import Batch, Plan, describe_attack
+from splic_ext.evaluation.plan import Batch, Plan
 from splic_ext.evaluation.records import Seconds
+from splic_ext.evaluation.statistics import count_votes
 from splic_ext.runs.clock import Clock
 from splic_ext.runs.fingerprints import derive_seed, fingerprint_arrays
 from splic_ext.runs.progress import Progress
-from splic_ext.runs.store import Part, PartStore
+from splic_ext.runs.records import Machine
+from splic_ext.runs.store import Part, Store
 
-__all__ = ["Worker"]
+__all__ = ["Outcome", "Share", "Worker"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a batch adds to the record of a defence: counts and sizes of each image, and time."""
+
+    right: tuple[int, ...]
+    voted: tuple[bool, ...]
+    linf: tuple[float, ...]
+    l2: tuple[float, ...]
+    seconds: Seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The shares of a batch under an attack, or of clean images, by defence.
+
+    `machine` is where they were made; None for this one.
+    """
+
+    attack: str | None
+    start: int
+    shares: dict[str, Share]
+    spent: Seconds
+    machine: Machine | None = None
 
 
 @dataclass
 class Worker:
     """How far an evaluation is: its finished parts, its progress, and the time of this run.
 
-    Both methods take a part up if it is there; the seconds of its phases are then those of the
+    All methods take a part up if it is there; the seconds of its phases are then those of the
     run that made it, and the rest is of this one.
     """
 
     plan: Plan
-    store: PartStore
+    store: Store
     progress: Progress
     spent: Seconds = field(default_factory=Seconds)
+
+    def shares(self, attack: str | None, clean: Batch, defenses: Iterable[str]) -> dict[str, Share]:
+        """Attack a batch and score it behind defences, which share what is attacked without one."""
+        labels = clean.labels.cpu().numpy()
+        finished, making = clean, Seconds()
+        shares: dict[str, Share] = {}
+        for defense in defenses:
+            linf: list[float] = []
+            l2: list[float] = []
+            if attack is not None:
+                if finished is clean or self.plan.scenario == "white":
+                    finished, making = self.attack(attack, defense, clean)
+                change = (finished.images - clean.images).flatten(1)
+                linf = change.abs().amax(dim=1).tolist()
+                l2 = torch.linalg.vector_norm(change, dim=1).tolist()
+            predictions, scoring = self.score(defense, finished)
+            right, voted = (counts.tolist() for counts in count_votes(predictions, labels))
+            shares[defense] = Share(
+                tuple(right), tuple(voted), tuple(linf), tuple(l2), making + scoring
+            )
+        return shares
 
     def attack(self, name: str, defense: str, clean: Batch) -> tuple[Batch, Seconds]:
         """Return the adversarial images of a batch, and the time they took."""
@@ -42,7 +91,7 @@ class Worker:
             "kind": "attack",
             "environment": plan.environment,
             "target": sha256,
-            "attack": describe_attack(attack),
+            "attack": plan.attacks_told[name],
             "seed": seed,
             "index": clean.start,
             "images": clean.sha256,

@@ -6,7 +6,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from splic_ext.common.checks import shortened
+from splic_ext.files.png import MOST_PIXELS, encode_plain
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -23,6 +24,7 @@ __all__ = [
     "Picture",
     "encode_picture",
     "is_other_image",
+    "is_plain",
     "no_pillow_limit",
     "read_picture",
 ]
@@ -127,9 +129,9 @@ def no_pillow_limit() -> Iterator[None]:
 
 
 def read_picture(
-    path: Path, *, max_pixels: int, quality: int = 95, data_range: float | None = None
+    file: Path | BinaryIO, *, max_pixels: int, quality: int = 95, data_range: float | None = None
 ) -> Picture:
-    """Decode an image file of one frame; palette images as RGB, bilevel ones as gray.
+    """Decode an image file of one frame, by path or open; palette images as RGB, bilevel as gray.
 
     Files of more pixels than `max_pixels` are refused on the evidence of their header, before any
     is decoded. `quality` is that of JPEG and lossy WebP files when they are written back.
@@ -137,11 +139,11 @@ def read_picture(
     told: list[str] = []
     _TOLD.texts = told
     try:
-        with Image.open(path, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
+        with Image.open(file, formats=sorted(set(IMAGE_SUFFIXES.values()))) as image:
             _check_header(image, max_pixels)
             note = _note(image)
             image.load()
-            save_options = _save_options(image, path, quality)
+            save_options = _save_options(image, file, quality)
             picture = _picture(image, data_range, save_options, note)
         warned = [f"Pillow warns: {shortened(text, 200)}" for text in list(dict.fromkeys(told))[:3]]
         return replace(picture, note="; ".join(filter(None, [note, *warned])) or None)
@@ -223,7 +225,7 @@ def _picture(
     return Picture(pixels, None, mode, file_format, alpha, save_options, note)
 
 
-def _save_options(image: Image.Image, path: Path, quality: int) -> dict[str, Any]:
+def _save_options(image: Image.Image, file: Path | BinaryIO, quality: int) -> dict[str, Any]:
     """Collect metadata and encoder settings of a loaded image."""
     info = image.info
     options = {name: info[name] for name in ("icc_profile", "exif", "dpi") if info.get(name)}
@@ -234,7 +236,7 @@ def _save_options(image: Image.Image, path: Path, quality: int) -> dict[str, Any
         sampling = JpegImagePlugin.get_sampling(image)
         options |= {"quality": quality, "subsampling": max(sampling, 0)}
     elif image.format == "WEBP":
-        options |= {"quality": quality, "lossless": _is_lossless_webp(path), "exact": True}
+        options |= {"quality": quality, "lossless": _is_lossless_webp(file), "exact": True}
     if image.format in ("JPEG", "MPO", "WEBP") and info.get("xmp"):
         options["xmp"] = info["xmp"]
     return options
@@ -255,9 +257,9 @@ def _tiff_options(image: TiffImagePlugin.TiffImageFile) -> dict[str, Any]:
     return options
 
 
-def _is_lossless_webp(path: Path) -> bool:
+def _is_lossless_webp(file: Path | BinaryIO) -> bool:
     """Look for the bit-stream chunk of a WebP file (RIFF): VP8L is lossless, "VP8 " is not."""
-    with path.open("rb") as stream:
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
         stream.seek(12)
         while len(header := stream.read(8)) == 8:
             if header[:4] in (b"VP8L", b"VP8 "):
@@ -267,8 +269,23 @@ def _is_lossless_webp(path: Path) -> bool:
     return False
 
 
+def is_plain(picture: Picture) -> bool:
+    """Say whether a picture is written by :func:`splic_ext.files.png.encode_plain`."""
+    return (
+        picture.format == "PNG"
+        and picture.mode in ("L", "RGB")
+        and picture.alpha is None
+        and not picture.save_options
+        and picture.pixels.dtype == np.uint8
+        and 0 < picture.pixels[..., 0].size <= MOST_PIXELS
+    )
+
+
 def encode_picture(picture: Picture, completed: npt.NDArray[Any], stream: BinaryIO) -> None:
     """Write completed pixels as a file of the format, mode and metadata of `picture`."""
+    if is_plain(picture):
+        stream.write(encode_plain([completed])[0])
+        return
     values = completed
     if picture.mode == "I;16":
         values = np.rint(completed.astype(np.float64) * _FULL_16_BIT).astype("<u2")

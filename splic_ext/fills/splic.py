@@ -81,8 +81,8 @@ class SPLICFill(Fill):
             start = "thin-plate"
         if (start is None) != (self.options.start != "image"):
             raise ValueError(
-                f"`start` must be None for options that do not start from the image, got {start!r}; use "
-                "options.replace(start='image'), or the preset 'refine'"
+                "`start` must be None for options that do not start from the image, got "
+                f"{start!r}; use options.replace(start='image'), or the preset 'refine'"
             )
         self.start = start
         self._first = None if start is None else _simple(start)

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from splic_ext.common.checks import reason_of
 from splic_ext.data.npz import check_unpacked, read_member
 from splic_ext.runs.fingerprints import fingerprint, fingerprint_arrays
 
-__all__ = ["Part", "PartStore"]
+__all__ = ["Part", "PartStore", "Store"]
 
 FORMAT = 1
 
@@ -36,6 +36,20 @@ class Part:
 
     arrays: Mapping[str, npt.NDArray[Any]]
     seconds: Mapping[str, float]
+
+
+class Store(Protocol):
+    """Keeps parts, each under what determines it."""
+
+    def get(
+        self,
+        description: Mapping[str, Any],
+        expected: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+    ) -> Part | None:
+        """Return a part, or None if it is to be made."""
+
+    def put(self, description: Mapping[str, Any], part: Part) -> None:
+        """Keep a part."""
 
 
 @dataclass

@@ -12,7 +12,17 @@ from splic_ext.common.checks import printable, reason_of, shortened
 from splic_ext.common.optional import optional
 from splic_ext.data.sources.base import MOST_CLASSES, Sample, Source, checked_label
 
-__all__ = ["ParquetSource", "parquet_shards"]
+__all__ = [
+    "BUFFER",
+    "IMAGES",
+    "LABELS",
+    "ParquetSource",
+    "check_groups",
+    "class_names",
+    "holds_bytes",
+    "parquet_shards",
+    "rows_at_once",
+]
 
 IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")
 
@@ -57,9 +67,9 @@ class ParquetSource(Source):
         for shard in shards:
             with self._opened(shard) as file:
                 columns = self._columns(file, shard)
-                self._check_groups(file.metadata, shard)
+                check_groups(file.metadata, shard, self._max_bytes)
                 count += file.metadata.num_rows
-                classes = classes or _class_names(file.schema_arrow, columns[1], shard)
+                classes = classes or class_names(file.schema_arrow, columns[1])
                 text = text or _is_text(self._arrow, file.schema_arrow.field(columns[1]).type)
         super().__init__(place, name, classes, count)
         self._numbers: dict[str, int] | None = None
@@ -86,21 +96,11 @@ class ParquetSource(Source):
                 "fetch or save it again"
             ) from error
 
-    def _check_groups(self, metadata: Any, shard: Path) -> None:
-        for index in range(metadata.num_row_groups):
-            size = metadata.row_group(index).total_byte_size
-            if size > self._max_bytes:
-                raise ValueError(
-                    f"the file '{shard}' has {size:,} bytes in a row group, more than the limit "
-                    f"of {self._max_bytes:,}; save it with smaller ones, such as "
-                    "`write_table(..., row_group_size=1000)`, or raise `max_bytes`"
-                )
-
     def _columns(self, file: Any, shard: Path) -> tuple[str, str]:
         """Return the names of the columns of images and labels, or raise."""
         schema = file.schema_arrow
         names = [name for name in IMAGES if name in schema.names]
-        images = [name for name in names if self._holds_bytes(schema.field(name).type)]
+        images = [name for name in names if holds_bytes(schema.field(name).type)]
         labels = [name for name in LABELS if name in schema.names]
         if images and labels:
             return images[0], labels[0]
@@ -110,13 +110,6 @@ class ParquetSource(Source):
             f"and a column label, got {shortened(printable(got), 300) or 'no column'}; "
             f"{'embed the images, not their paths' if names else 'rename its columns'}"
         )
-
-    def _holds_bytes(self, kind: Any) -> bool:
-        types = self._arrow.types
-        if types.is_struct(kind):
-            index = kind.get_field_index("bytes")
-            return index >= 0 and self._holds_bytes(kind.field(index).type)
-        return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     def _samples(self) -> Iterator[Sample]:
         for shard in self._shards:
@@ -140,11 +133,11 @@ class ParquetSource(Source):
     def _rows(self, file: Any, image: str, label: str) -> Iterator[tuple[list[Any], list[Any]]]:
         """Yield images and labels of some rows at a time."""
         for index in range(file.metadata.num_row_groups):
-            group = file.metadata.row_group(index)
-            size, rows = group.total_byte_size, group.num_rows
-            some = max(1, min(MOST_ROWS, AT_ONCE * max(1, rows) // max(1, size)))
             for batch in file.iter_batches(
-                batch_size=some, row_groups=[index], columns=[image, label], use_threads=False
+                batch_size=rows_at_once(file.metadata.row_group(index)),
+                row_groups=[index],
+                columns=[image, label],
+                use_threads=False,
             ):
                 yield _bytes_of(batch.column(image), self._arrow), batch.column(label).to_pylist()
 
@@ -174,6 +167,33 @@ class ParquetSource(Source):
                 ) from error
 
 
+def check_groups(metadata: Any, shard: Any, max_bytes: int) -> None:
+    """Raise if a row group of a file is larger than the limit."""
+    for index in range(metadata.num_row_groups):
+        size = metadata.row_group(index).total_byte_size
+        if size > max_bytes:
+            raise ValueError(
+                f"the file '{shard}' has {size:,} bytes in a row group, more than the limit "
+                f"of {max_bytes:,}; save it with smaller ones, such as "
+                "`write_table(..., row_group_size=1000)`, or raise `max_bytes`"
+            )
+
+
+def holds_bytes(kind: Any) -> bool:
+    """Say whether a type of Arrow is one of bytes, or a struct with bytes."""
+    types = import_module("pyarrow").types
+    if types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and holds_bytes(kind.field(index).type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def rows_at_once(group: Any) -> int:
+    """Return how many rows of a row group are read at a time."""
+    size = max(1, int(group.total_byte_size))
+    return max(1, min(MOST_ROWS, AT_ONCE * max(1, int(group.num_rows)) // size))
+
+
 class _RowError(ValueError):
     """A row that is left out."""
 
@@ -198,7 +218,7 @@ def _is_text(arrow: Any, kind: Any) -> bool:
     return bool(arrow.types.is_string(kind) or arrow.types.is_large_string(kind))
 
 
-def _class_names(schema: Any, column: str, shard: Path) -> tuple[str, ...] | None:
+def class_names(schema: Any, column: str) -> tuple[str, ...] | None:
     """Return the names that Hugging Face's `datasets` writes beside the schema."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:

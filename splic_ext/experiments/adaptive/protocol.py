@@ -16,6 +16,7 @@ from splic_ext.evaluation import EvaluationReport, evaluate, worst_case
 from splic_ext.evaluation.guards import check_output
 from splic_ext.evaluation.inputs import check_network, named_attacks
 from splic_ext.evaluation.runner import AnyAttack
+from splic_ext.evaluation.spread import held, make_spread
 from splic_ext.evaluation.weak import WEAK, is_weak, not_warned
 from splic_ext.experiments.adaptive.protected import Protected
 from splic_ext.experiments.adaptive.sections import (
@@ -52,6 +53,10 @@ def evaluate_adaptively(
     progress: bool = True,
     model_name: str | None = None,
     command: str | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    threads: int | None = None,
+    gpus: float = 0.0,
 ) -> ExperimentResult:
     """Attack a network behind a defence, by an attacker who may know all but the masks.
 
@@ -87,7 +92,7 @@ def evaluate_adaptively(
         images and labels; see :func:`splic_ext.evaluation.named_attacks`.
     score_draws : int, default 10
         Fresh draws of the masks for each finished image.
-    seed, batch_size, device, progress, model_name, command
+    seed, batch_size, device, progress, model_name, command, engine, workers, threads, gpus
         As in :func:`splic_ext.evaluation.evaluate`.
     output : path, optional
         Folder for adaptive.json, adaptive.csv and adaptive.md, which are replaced, and for finished
@@ -103,7 +108,7 @@ def evaluate_adaptively(
         A parameter of the wrong kind, or out of its range.
         Of a defence of one's own: its result is of another shape, dtype, device or scale than the
         images, or has NaN; its draws cannot be repeated; it has no gradient at all.
-    AttackError, OSError
+    AttackError, MissingExtraError, OSError
         As :func:`splic_ext.evaluation.evaluate`.
 
     Warns
@@ -131,6 +136,7 @@ def evaluate_adaptively(
     >>> [row.attack for row in result.select(section="gradients")]
     ['clean', 'identity', 'exact', 'surrogate', 'worst of them']
     """
+    make_spread(engine, workers, threads, gpus)
     amount = resolve_size(size)
     limit = check_integer("images", amount.images, 1)
     dataset = check_dataset(dataset, limit)
@@ -143,7 +149,7 @@ def evaluate_adaptively(
     folder = None if output is None else Path(output)
     check_output(folder, "", overwrite=True)
     draws = check_integer("score_draws", score_draws, 1)
-    with not_warned():
+    with not_warned(), held(engine):
         reports = [
             evaluate(
                 model, dataset, defenses=section.defenses, attacks=section.attacks,
@@ -151,7 +157,8 @@ def evaluate_adaptively(
                 surrogate_name=section.surrogate_name, draws=draws, seed=seed,
                 batch_size=batch_size, limit=limit, overwrite=True, device=device,
                 output=None if folder is None else folder / "work", progress=progress,
-                model_name=model_name, command=command,
+                model_name=model_name, command=command, engine=engine, workers=workers,
+                threads=threads, gpus=gpus,
             )
             for section in plan
         ]  # fmt: skip
