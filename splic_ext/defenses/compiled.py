@@ -1,4 +1,4 @@
-"""Defences in native code, on the CPU and where it was built: what their modules compute in torch."""
+"""Defences in native code on the CPU, where it was built: what their modules compute in torch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,9 @@ MOST_ITERATIONS = 2**31 - 1
 def is_native(images: Tensor) -> bool:
     """Say whether native code takes the images: not from a device, a graph or a trace."""
     jit: Any = torch.jit  # which types nothing
-    return (
-        native_module() is not None
-        and images.device.type == "cpu"
-        and not in_graph()
-        and not jit.is_tracing()
-    )
+    if in_graph() or jit.is_tracing():  # first: torch.compile looks no further
+        return False
+    return native_module() is not None and images.device.type == "cpu"
 
 
 def is_small(matrices: Tensor) -> bool:

@@ -80,9 +80,10 @@ class TotalVariation(Defense):
     weight : float, default 0.1
         w, in [1e-6, 1e6], for images in [0, 1]; larger -> smoother.
     iterations : int, default 50
-        Steps, at least 1; more -> nearer to the minimum.
+        Steps, at least 1; more -> nearer to the minimum. Raise it with a weight above 0.1.
     gradient : {"exact", "identity"}, default "exact"
-        See :class:`Defense`. ``"exact"`` keeps every step in memory until the backward pass.
+        See :class:`Defense`. ``"exact"``: the backward pass makes all steps anew, and keeps those
+        of a channel in memory; a derivative of the gradient is computed in torch.
 
     Raises
     ------
