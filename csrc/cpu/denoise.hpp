@@ -4,7 +4,7 @@
 //   p' = (p - d / 4) / (1 + |d| / (4 w)),   d = D u,   u = x + D'p,   p = 0 at first,
 //
 // D the forward differences down and right, 0 across the border. No products are fused: the bits
-// are the same on every processor, and those of torch.
+// are the same on every processor; torch takes its roots from a library, and differs by rounding.
 #pragma once
 
 #include "lanes.hpp"
@@ -121,7 +121,7 @@ private:
   }
 
   // A step from one field to another, or in place: a row of u is computed before the row of the
-  // field above it is overwritten. `exact`: to the bits of torch, by two quotients.
+  // field above it is overwritten. `exact`: by two quotients, as torch.
   template <bool exact> void step(const T *from, T *to) {
     const V size = splat<V>(kStep);
     T *u = rows_[0], *below = rows_[1];
