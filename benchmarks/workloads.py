@@ -244,6 +244,15 @@ def check_answer(
     return {"mean_error": mean, "max_error": largest}
 
 
+def check_options(
+    case: Case, method: str, options: splic_ext.SolverOptions
+) -> tuple[dict[str, float], float]:
+    """Check a few completions with these options; return the errors, and iterations an image."""
+    few, masks = images_and_masks(case, case.checked_images)
+    answer, info = splic_ext.complete(few, masks, options=options, backend=method, return_info=True)
+    return check_answer(case, method, answer, options), float(info.iterations.sum()) / len(few)
+
+
 def require_backend(name: str) -> None:
     """Skip the benchmark where the back end cannot run, with its reason."""
     info = splic_ext.backend_info()[name]

@@ -373,10 +373,11 @@ def test_presets_are_listed_with_what_they_change():
         "min(H, W) // 4": None,
         "0.375 min(H, W)": 0.375,
         "0.8 min(H, W)": 0.8,
+        "0.28 min(H, W)": 0.28,
         "yes": True,
         "no": False,
     }
-    words |= {"zero": "zero", "image": "image"}
+    words |= {name: name for name in ("zero", "image", "mean")}
     presets = {name.strip('`"'): {} for name in header[1:]}
     for name, *cells in rows:
         for options, value in zip(presets.values(), cells, strict=True):

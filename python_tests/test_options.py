@@ -148,7 +148,7 @@ def test_presets():
     for name in ("fast", "", None, ["paper"]):
         with pytest.raises(
             ValueError,
-            match="must be one of 'paper', 'recommended', 'holes', 'refine', 'ablation', "
+            match="must be one of 'paper', 'recommended', 'photo', 'holes', 'refine', 'ablation', "
             "'inpaint', got",
         ):
             SolverOptions.preset(name)
@@ -169,7 +169,7 @@ def test_presets():
         ("first_delta", 0.0, r"`first_delta` must be finite and in \(0, 1\], got 0.0"),
         ("first_delta", 1.5, "`first_delta`"),
         ("first_delta", math.nan, "`first_delta`"),
-        ("start", "middle", "`start` must be one of 'zero', 'image', got 'middle'"),
+        ("start", "middle", "`start` must be one of 'zero', 'image', 'mean', got 'middle'"),
         ("start", None, "`start`"),
         ("delta_decay", 0.0, r"`delta_decay` must be finite and in \(0, 1\], got 0.0"),
         ("delta_decay", 1.5, "`delta_decay`"),
@@ -316,7 +316,7 @@ def test_rank_up_to_the_shorter_side():
         optional={
             "rank": st.none() | st.integers(1, MAX_SIDE),
             "tv_weight": st.floats(0, 1e6),
-            "start": st.sampled_from(["zero", "image"]),
+            "start": st.sampled_from(["zero", "image", "mean"]),
             "first_delta": st.floats(0, 1, exclude_min=True),
             "delta_decay": st.floats(0, 1, exclude_min=True),
             "step_size": st.floats(0, 1e6),

@@ -172,6 +172,27 @@ SPLIC_INLINE void tile(int depth, const Matrix<const E> &a, const Matrix<const E
 // What part of a product is wanted, or of its second factor is not zero.
 enum class Part { full, upper_result, upper_factor };
 
+// Whether an epilogue does nothing but store: the products that have an upper part alone, and are
+// large.
+template <class Epilogue> struct Stores {
+  static constexpr bool plainly = false;
+};
+template <class E> struct Stores<Store<E>> {
+  static constexpr bool plainly = true;
+};
+
+// The tiles of a strip from row i on in which the last L of its P packets are not wholly below the
+// diagonal; returns the row after them.
+template <int P, int L, class E, class Epilogue>
+SPLIC_INLINE int upper_rows(int i, int rows, int depth, const Matrix<const E> &a,
+                            const Matrix<const E> &b, int p, const Epilogue &epilogue) {
+  constexpr int I = Engine<E>::tile_rows, skip = P - L;
+  const int end = (p + skip + 1) * Engine<E>::width;
+  for (; i + I <= rows && i < end; i += I)
+    tile<I, L, E>(depth, a, b, i, p + skip, epilogue);
+  return i;
+}
+
 // P packets of every row, from packet p on: that part of B stays in the first cache.
 template <int P, class E, class Epilogue>
 SPLIC_NOINLINE inline void strip(int rows, int depth, const Matrix<const E> &a,
@@ -184,6 +205,14 @@ SPLIC_NOINLINE inline void strip(int rows, int depth, const Matrix<const E> &a,
   if (part == Part::upper_result && end < rows)
     rows = end;
   int i = 0;
+  if constexpr (Engine<E>::width > 1 && Stores<Epilogue>::plainly)
+    if (part == Part::upper_result) {
+      i = upper_rows<P, P, E>(i, rows, depth, a, b, p, epilogue);
+      if constexpr (P > 1)
+        i = upper_rows<P, P - 1, E>(i, rows, depth, a, b, p, epilogue);
+      if constexpr (P > 2)
+        i = upper_rows<P, P - 2, E>(i, rows, depth, a, b, p, epilogue);
+    }
   for (; i + I <= rows; i += I)
     tile<I, P, E>(depth, a, b, i, p, epilogue);
   for (; i + 2 <= rows; i += 2)

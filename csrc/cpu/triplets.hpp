@@ -106,7 +106,7 @@ public:
       if (whole_)
         return find_whole();
     const bool cold = moment.cold();
-    const int k = moment.outer < kEarlyLoops ? k_early_ : k_late_;
+    const int k = block(moment);
     const double rest = near_    ? NearEffort::residual
                         : close_ ? CloseEffort::residual
                                  : Limits::residual;
@@ -122,6 +122,8 @@ public:
       for (int p = 0; p < k; ++p)
         theta_[p] = E{};
     }
+    if (wide() && !near_)
+      steps = applications(moment, k, steps, limit);
     gram_pays_ = gram_ready_ = false;
     if (k == g_.n)
       steps = 0;
@@ -133,6 +135,10 @@ public:
       if (k < g_.n) {
         const E now = missed(k);
         poor = active_ & (now > limit);
+        if (repeat == 0) {
+          left_ = now;
+          left_after_ = cold ? 0 : steps;
+        }
         if (cold && repeat == 0 && !near_)
           poor = active_;
         // Where rounding sets the limit, or singular values tie, repetition stops helping.
@@ -150,6 +156,47 @@ public:
   }
 
 private:
+  // How many vectors. Of a large matrix fewer will do once the last ones are far below the kept
+  // ones.
+  int block(const Moment &moment) {
+    if (!wide() || moment.cold())
+      return block_ = moment.outer < kEarlyLoops ? k_early_ : k_late_;
+    if constexpr (kWidth > 1)
+      if (moment.inner == 0 && block_ < g_.n)
+        while (block_ - kWidth >= r_ + kLeastExtra &&
+               theta_[block_ - kWidth - 1] * static_cast<S>(kFarBelow) < theta_[r_ - 1])
+          block_ -= kWidth;
+    return block_;
+  }
+
+  // Applications of X'X for a large matrix, which decides for itself: as many as its last step
+  // says, where it can. One more divides the error by what the Chebyshev polynomial of the next
+  // degree is larger by at theta_r.
+  int applications(const Moment &moment, int k, int scheduled, E limit) const {
+    if constexpr (kWidth > 1) {
+      if (moment.cold() || left_after_ == 0)
+        return scheduled;
+      const S tail = maximum(theta_[k - 1], theta_[r_ - 1] * S(1e-3));
+      const S x = S(2) * theta_[r_ - 1] / tail - S(1);
+      const S more = x > S(1) ? x + sqrt(x * x - S(1)) : S(1);
+      const S fewer = more < S(kSureGain) ? more : S(kSureGain); // rounding may have set the error
+      // The first step with another delta moves the matrix further than the others.
+      S expected = left_ * (moment.inner == 1 ? S(kJump) : S(1));
+      int steps = left_after_;
+      while (steps > 1 && expected * fewer * fewer < S(kAimedAt) * limit) {
+        expected = expected * fewer * fewer;
+        --steps;
+      }
+      while (steps <= scheduled && expected > S(kAimedAt) * limit && more > S(1.5)) {
+        expected = expected / (more * more);
+        ++steps;
+      }
+      return steps;
+    } else {
+      return scheduled;
+    }
+  }
+
   void find_whole() {
     // The eigenvectors of X'X, which is small, bring the columns near to orthogonal.
     multiply<E>(g_.n, g_.n, g_.m, x_.transposed(), x_, Store<E>{c_}, Part::upper_result);
@@ -404,6 +451,9 @@ private:
   Matrix<E> b_, start_, v_, v2_, product_, product2_, w_, u_, c_, q_, t_, factor_;
   E *scratch_ = nullptr;
   Mask<E> active_ = {};
+  int block_ = 1;      // vectors in use
+  E left_ = E{};       // the error of the last step, squared, before it was repeated,
+  int left_after_ = 0; // after this number of applications; 0: not known
   bool gram_pays_ = false, gram_ready_ = false; // X'X: worth its cost, and in b_
 };
 

@@ -145,10 +145,11 @@ private:
     Mask<P> again = {}, any_turn = {};
     for (int i = 0; i < count; i += w) {
       P caa = load(caa_ + i), cbb = load(cbb_ + i), cs, sn;
-      const P cab = load(cab_ + i);
-      const PairTest<ElementOps<P>> test(caa, cbb, cab, running, load(turn_above_ + i),
-                                         square(limits_.stop), square(limits_.least),
-                                         splat<P>(floor_));
+      const P cab = load(cab_ + i), above = load(turn_above_ + i);
+      const P stop = square(limits_.stop);
+      const P enough = select(above > splat<P>(turn_above), stop * splat<P>(kRestStop<T>), stop);
+      const PairTest<ElementOps<P>> test(caa, cbb, cab, running, above, enough,
+                                         square(limits_.least), splat<P>(floor_));
       any_turn = any_turn | ordering_rotation<ElementOps<P>>(caa, cbb, cab, test.turn, cs, sn);
       again = again | test.again;
       store(cs_ + i, cs);

@@ -209,8 +209,8 @@ def test_killed_and_taken_up_on_the_command_line(tmp_path):
     torch.save(build_model("digits_cnn").state_dict(), weights)
     given = ["certify", "--dataset", "digits", "--model", "digits_cnn", "--weights", str(weights)]
     given += ["--kept", "0.1", "--kept", "6", "--encoding", "splic", "--encoding", "mean"]
-    given += ["--limit", "50", "--draws", "200", "-q"]
+    given += ["--limit", "30", "--selection", "20", "--draws", "100", "-q"]
     folders = kill_and_take_up(given, tmp_path)
     found = [PixelEvaluation.load(folder / "pixels.json") for folder in folders]
     assert timeless(found[0]) == timeless(found[1])
-    assert np.unique([len(report.records) for report in found[1].reports]).tolist() == [50]
+    assert np.unique([len(report.records) for report in found[1].reports]).tolist() == [30]

@@ -59,7 +59,9 @@ def test_options_of_splic():
     assert changed.options == expected
     with pytest.raises(ValueError, match="`options` of a fill must be of one pass"):
         fills.SPLICFill("paper")
-    with pytest.raises(ValueError, match="`start` must be None for options that start from zero"):
+    with pytest.raises(
+        ValueError, match="`start` must be None for options that do not start from the image"
+    ):
         fills.SPLICFill("holes", start="tv")
     with pytest.raises(ValueError, match=r"`start` must be one of 'gray', .*, got 'telea'"):
         fills.SPLICFill(start="telea")

@@ -42,8 +42,14 @@ def test_texts_name_where_it_begins(spec, options, start):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"options": "holes", "start": "tv"}, "must be None for options that start from zero"),
-        ({"options": "holes", "start": "image"}, "must be None for options that start from zero"),
+        (
+            {"options": "holes", "start": "tv"},
+            "must be None for options that do not start from the image",
+        ),
+        (
+            {"options": "holes", "start": "image"},
+            "must be None for options that do not start from the image",
+        ),
         ({"start": "telea"}, "`start` must be one of 'gray', 'mean', .*got 'telea'"),
         ({"start": "splic"}, "`start` must be one of"),
         ({"start": 3}, "`start` must be one of"),

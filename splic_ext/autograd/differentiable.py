@@ -36,6 +36,7 @@ from splic_ext.backends import backend_info, get_backend, gradient_backends
 from splic_ext.backends.base import Backend, Problem
 from splic_ext.common.checks import check_integer, check_number
 from splic_ext.completion import MAX_THREADS, complete, default_threads, resolve_options
+from splic_ext.completion.means import complete_from_means
 from splic_ext.completion.validate import (
     check_mask_place,
     check_sides,
@@ -167,6 +168,10 @@ def _complete(
             raise ValueError(f"`{name}` must be one of {expected}, got {value!r}")
     if mask is not None:
         mask = _check_mask(mask, batch, solver_options)
+    if solver_options.start == "mean":
+        return _from_means(
+            batch, mask, solver_options, seed, first_index, data_range, gradient, backend, threads
+        )
     cut_width = 0.0 if gradient == "exact" else SURROGATE_WIDTH
     chosen = _find_backend(backend, batch.device.type)
     if chosen is not None:
@@ -215,6 +220,39 @@ def _complete(
             part = complete_unrolled(batch, anchors, solver_options, data_range, cut_width)
         total = total + part
     return total / solver_options.n_masks
+
+
+def _from_means(
+    batch: Tensor,
+    mask: Tensor | None,
+    options: SolverOptions,
+    seed: int,
+    first_index: int,
+    data_range: float,
+    gradient: str,
+    backend: str,
+    threads: int | None,
+) -> Tensor:
+    """Complete pass by pass, each from a mean: autograd goes through all of them."""
+    indices = count_up(first_index, len(batch))
+
+    def draw(stream: int) -> Tensor:
+        if mask is not None:
+            return mask
+        drawn = masks_on(
+            batch,
+            indices,
+            anchor_fraction=options.anchor_fraction,
+            seed=seed,
+            stream=stream,
+            channels=options.channels,
+        )
+        return drawn.expand(batch.shape)
+
+    def single(images: Tensor, anchors: Tensor, how: SolverOptions, _: int) -> Tensor:
+        return _complete(images, anchors, how, 0, 0, data_range, gradient, backend, threads)
+
+    return complete_from_means(batch, options, draw, single, torch.where)
 
 
 def _find_backend(name: str, device: str) -> Backend | None:

@@ -15,6 +15,7 @@ from splic_ext.arrays.views import ArrayView, channel_first, looks_channel_last,
 from splic_ext.backends import get_backend
 from splic_ext.backends.base import CompletionInfo, Problem
 from splic_ext.common.checks import check_integer, check_number
+from splic_ext.completion.means import solve
 from splic_ext.completion.validate import (
     check_converged,
     check_mask,
@@ -124,8 +125,8 @@ def complete(
         anything, NaN too, and no bit of the result depends on them, but in a matrix that is left
         as it is.
     options : SolverOptions or str, optional
-        Options of the solver, or the name of a preset: ``"paper"`` (the default) or
-        ``"recommended"``.
+        Options of the solver, or the name of a preset: ``"paper"`` (the default),
+        ``"recommended"``, or for large images ``"photo"``.
     seed : int, default 0
         Of the masks, in [0, 2**64).
     first_index : int, default 0
@@ -280,7 +281,8 @@ def complete(
         if excess:
             with np.errstate(invalid="ignore"):
                 read = np.broadcast_to(np.clip(unrepeated(read), 0, data_range), read.shape)
-        chosen.solve(
+        solve(
+            chosen,
             Problem.of(
                 read,
                 source.dtype,
@@ -293,7 +295,7 @@ def complete(
                 threads=threads,
                 info=info,
                 placement=placement,
-            )
+            ),
         )
         if placement is None or placement.reads:
             check_converged(info, solver_options)

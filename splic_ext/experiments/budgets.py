@@ -146,7 +146,7 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
         "smoke": {
             "digits": Recipe(*_CNNS, 640, 320, 6, 4, 4, batch_size=32, crop=0),
             "shapes": replace(
-                _SHAPES, images=640, adversarial_images=128, epochs=2, adversarial_epochs=1,
+                _SHAPES, images=320, adversarial_images=128, epochs=2, adversarial_epochs=1,
                 sweep_epochs=1, growth=0, crop=0,
             ),
         },
@@ -174,7 +174,7 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
         budget.name: budget
         for budget in (
             # copies, images, attacked, slow images, draws, iterations of CW, steps, eot
-            Budget("smoke", "smoke", RECIPES["smoke"], 1, 40, 10, 2, 2, 3, 2, 2),
+            Budget("smoke", "smoke", RECIPES["smoke"], 1, 24, 10, 2, 2, 3, 2, 2),
             Budget("cpu", "cpu", RECIPES["cpu"], 2, 500, 100, 50, 4, 200, 40, 4),
             Budget(
                 "gpu", "gpu", RECIPES["gpu"], 0, 10_000, 1_000, 1_000, 10, 1_000, 200, 20,

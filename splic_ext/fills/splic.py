@@ -79,9 +79,9 @@ class SPLICFill(Fill):
             )
         if start is None and self.options.start == "image":
             start = "thin-plate"
-        if (start is None) != (self.options.start == "zero"):
+        if (start is None) != (self.options.start != "image"):
             raise ValueError(
-                f"`start` must be None for options that start from zero, got {start!r}; use "
+                f"`start` must be None for options that do not start from the image, got {start!r}; use "
                 "options.replace(start='image'), or the preset 'refine'"
             )
         self.start = start

@@ -31,6 +31,9 @@ struct NearEffort {
 
 // For pairs of which neither is kept, times the square of `rotate`.
 template <class S> constexpr S kRestLooseness = S(1e6);
+// And times the square of `stop`, in the one-sided rotations of a large matrix: the others need a
+// basis of what they span, and no more.
+template <class S> constexpr S kRestStop = S(25);
 
 // What each iteration does before the residual test; the test decides what is good enough.
 template <class S> struct Effort;
@@ -70,6 +73,13 @@ constexpr int kEarlyLoops = 2;        // outer loops with more vectors
 constexpr int kSchedule = 9;          // outer loops with a number of applications of their own
 constexpr int kColdApplications = 10; // of X'X to the start of a pass
 constexpr int kRepeatApplications = 3;
+
+// Of a large matrix on the CPU, whose applications follow what the last step has left.
+constexpr double kAimedAt = 0.7; // of the limit, both squared
+constexpr double kSureGain = 5;  // of one application, at most, where one is to be left out
+constexpr double kJump = 6;      // of the squared error, where delta has changed
+constexpr int kLeastExtra = 4;   // vectors beyond the kept ones
+constexpr double kFarBelow = 8;  // theta_r over the theta behind which vectors are left out
 
 // Vectors beyond the kept ones: the further sigma_k is from sigma_r, the faster the convergence.
 SPLIC_HD constexpr int extra_vectors(int rank, bool wide) {
