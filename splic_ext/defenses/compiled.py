@@ -84,7 +84,8 @@ class _Denoise(torch.autograd.Function):
                 result = ctx.formula(images)
             return *torch.autograd.grad(result, images, gradient, create_graph=True), *[None] * 3
         cotangent = gradient.to(images.dtype).numpy()
-        return _denoise(images, *ctx.parameters, cotangent), *[None] * 3
+        weight, iterations = ctx.parameters
+        return _denoise(images, weight, iterations, cotangent), *[None] * 3
 
 
 def estimate(
