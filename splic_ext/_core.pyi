@@ -35,6 +35,28 @@ def inpaint_tv(
     iterations: int,
     threads: int,
 ) -> None: ...
+def denoise_tv(
+    images: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+    *,
+    weight: float,
+    iterations: int,
+    threads: int,
+    cotangent: npt.NDArray[Any] | None = None,
+) -> None: ...
+def estimate(
+    matrices: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+    mask: npt.NDArray[np.bool_],
+    done: npt.NDArray[np.int32],
+    *,
+    nuclear: bool,
+    amount: float,
+    tolerance: float,
+    iterations: int,
+    threads: int,
+    cotangent: npt.NDArray[Any] | None = None,
+) -> None: ...
 def build_info() -> dict[str, Any]: ...
 
 cuda_reason: str

@@ -1,6 +1,7 @@
 // The door between the dispatcher and the builds of the kernel for each instruction set.
 #pragma once
 
+#include "peers.hpp"
 #include "splic/geometry.hpp"
 
 namespace splic {
@@ -33,6 +34,7 @@ struct Kernels {
   // One matrix at a time.
   std::size_t (*dense_workspace[2])(const Problem &);
   void (*dense[2])(const Job &);
+  const PeerKernels *peers;
 };
 
 namespace baseline {

@@ -18,13 +18,16 @@ template <class E> void complete_job(const Job &job) {
     Completion<E>().run(job);
 }
 
+extern const PeerKernels kPeerKernels;
+
 inline constexpr Kernels make_kernels(const char *name) {
   return {name,
           {Lanes<VecF>::count, Lanes<VecD>::count},
           {workspace_bytes<VecF>, workspace_bytes<VecD>},
           {complete_job<VecF>, complete_job<VecD>},
           {workspace_bytes<float>, workspace_bytes<double>},
-          {complete_job<float>, complete_job<double>}};
+          {complete_job<float>, complete_job<double>},
+          &kPeerKernels};
 }
 
 } // namespace SPLIC_ISA

@@ -88,7 +88,9 @@ def test_a_trace_of_the_completion_is_refused(backend):
 
 
 @pytest.mark.parametrize("name", TRACEABLE)
-def test_a_trace_is_right_for_other_images(name):
+def test_a_trace_is_right_for_other_images(name, monkeypatch):
+    if name == "TotalVariation":  # native code agrees to rounding: test_compiled.py
+        monkeypatch.setattr("splic_ext.defenses.compiled.native_module", lambda: None)
     defense = MAKERS[name]()
     traced = trace(defense, random_images())
     for images in (1 - random_images(), torch.rand(2, 3, 7, 12)):

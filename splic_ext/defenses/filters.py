@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from splic_ext.common.checks import check_integer, check_number
 from splic_ext.defenses.base import Defense, Index
+from splic_ext.defenses.compiled import denoise_tv, is_native
 
 __all__ = ["Bilateral", "GaussianBlur", "GuidedFilter", "TotalVariation"]
 
@@ -79,9 +80,10 @@ class TotalVariation(Defense):
     weight : float, default 0.1
         w, in [1e-6, 1e6], for images in [0, 1]; larger -> smoother.
     iterations : int, default 50
-        Steps, at least 1; more -> nearer to the minimum.
+        Steps, at least 1; more -> nearer to the minimum. Raise it with a weight above 0.1.
     gradient : {"exact", "identity"}, default "exact"
-        See :class:`Defense`. ``"exact"`` keeps every step in memory until the backward pass.
+        See :class:`Defense`. ``"exact"``: the backward pass makes all steps anew, and keeps those
+        of a channel in memory; a derivative of the gradient is computed in torch.
 
     Raises
     ------
@@ -110,6 +112,12 @@ class TotalVariation(Defense):
         self.iterations = check_integer("iterations", iterations, 1)
 
     def defend(self, images: torch.Tensor, index: Index) -> torch.Tensor:
+        """Denoise by native code, or in torch; the two agree to rounding."""
+        if is_native(images):
+            return denoise_tv(images, self.weight, self.iterations, self._in_torch)
+        return self._in_torch(images)
+
+    def _in_torch(self, images: torch.Tensor) -> torch.Tensor:
         """Iterate on the dual field (down, right), and add its divergence to the images."""
         step = 0.25
         result = images

@@ -10,6 +10,7 @@ from splic_ext.autograd.masks import image_indices, masks_on
 from splic_ext.autograd.spectral import largest_singular_value, shrink_spectrum
 from splic_ext.common.checks import check_integer, check_number
 from splic_ext.defenses.base import Index
+from splic_ext.defenses.compiled import estimate, is_small
 from splic_ext.defenses.randomness import RandomDefense
 
 __all__ = ["USVT", "MatrixEstimation", "NuclearNorm", "SoftImpute"]
@@ -194,7 +195,21 @@ class SoftImpute(MatrixEstimation):
         self.tolerance = check_number("tolerance", tolerance, 0.0)
 
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
-        """Fill in, shrink, and again; matrices that have converged are left alone."""
+        """Fill in, shrink, and again, by native code or in torch."""
+        if not is_small(matrices):
+            return self._in_torch(matrices, observed)
+        return estimate(
+            matrices,
+            observed,
+            nuclear=False,
+            amount=self.shrinkage,
+            tolerance=self.tolerance,
+            iterations=self.iterations,
+            owner=type(self).__name__,
+        )
+
+    def _in_torch(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+        """Do it in torch; matrices that have converged are left alone."""
         known = matrices * observed
         threshold = self.shrinkage * largest_singular_value(known, type(self).__name__)
         filled = known
@@ -280,9 +295,23 @@ class NuclearNorm(MatrixEstimation):
         self.tolerance = check_number("tolerance", tolerance, 0.0)
 
     def estimate(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
-        """Step from an extrapolated point; matrices that have converged are left alone."""
+        """Step from an extrapolated point, by native code or in torch."""
+        if not is_small(matrices):
+            return self._in_torch(matrices, observed)
+        return estimate(
+            matrices,
+            observed,
+            nuclear=True,
+            # The gradient of the squares has the Lipschitz constant 2: a step of 1/2.
+            amount=self.weight / 2,
+            tolerance=self.tolerance,
+            iterations=self.iterations,
+            owner=type(self).__name__,
+        )
+
+    def _in_torch(self, matrices: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+        """Do it in torch; matrices that have converged are left alone."""
         known = matrices * observed
-        # The gradient of the squares has the Lipschitz constant 2: a step of 1/2.
         threshold = known.new_full((len(known),), self.weight / 2)
         solution = point = known
         inertia = known.new_ones(len(known))
