@@ -356,8 +356,13 @@ def of_ray() -> dict[str, Any]:
         os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (folder, *sys.path)))
         (Path(folder) / "sitecustomize.py").write_text(SLEEP, encoding="utf-8")
         os.environ["SPLIC_ASLEEP"] = str(ASLEEP)
-        ray.init(num_cpus=max(SLEEPERS["ray"]), include_dashboard=False, log_to_driver=False,
-                 object_store_memory=80 * 2**20)  # fmt: skip
+        ray.init(
+            address="local",
+            num_cpus=max(SLEEPERS["ray"]),
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=80 * 2**20,
+        )
         found["ray"] = ray.__version__
         engine = clusters.RayEngine(2, 1, 0.0)
         found["task_2"] = tell("task", in_folder(lambda f: tasks(engine, f, 20, 220)))

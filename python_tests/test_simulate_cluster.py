@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ def test_the_same_seed_gives_the_same_run(cluster, work):
     many = cluster.Cluster(5, straggle=0.3, failures_per_hour=50)
     runs = [cluster.simulate(work, cluster.Driver(), many, seed).seconds for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_committed_result_is_of_these_assumptions(cluster):
+    """A changed assumption changes the numbers: run the script again."""
+    result = json.loads(cluster.RESULT.read_text(encoding="utf-8"))
+    costs = json.loads(cluster.COSTS.read_text(encoding="utf-8"))
+    assert result["assumptions"] == list(cluster.ASSUMPTIONS)
+    assert result["validation"] == cluster.rounded(cluster.validate(costs))
+    load = costs["local"]["loads"][0]
+    fresh = cluster.predict(load, 16 * 80_000, 16, "object store", costs)
+    assert cluster.rounded(fresh) in result["weak_scaling"]
