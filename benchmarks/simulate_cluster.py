@@ -298,7 +298,7 @@ USUAL = {"straggle": 0.1, "failures_per_hour": 0.01, "restart": 30.0, "ahead": 2
 START, TASK = 30.0, 0.02
 #: Counted by the tests (python_tests/conversion/test_s3.py) of a small archive, which is looked
 #: through, looked at, read, written and noted; and of its record, which is read and removed.
-SHARD_REQUESTS, FINISH_REQUESTS = 8, 2
+SHARD_REQUESTS, FINISH_REQUESTS = 10, 2
 
 SETS = {"ImageNet-1k": 1_281_167, "ImageNet-21k": 14_197_122, "10^9 images": 10**9}
 CORES = (16, 256, 1000)
