@@ -37,7 +37,7 @@ from skimage.metrics import structural_similarity
 from splic_ext import SolverOptions, complete
 from splic_ext.data.photos import PHOTOS, load_photos
 
-OUTPUT = Path(__file__).resolve().parents[1] / "results" / "preset_photo.json"
+OUTPUT = Path(__file__).with_name("tuning_photo.json")
 SCIKIT_IMAGE = Path(skimage.__file__).parent / "data"
 SCIKIT_LEARN = Path(sklearn.__file__).parent / "datasets" / "images"
 MATPLOTLIB = Path(matplotlib.get_data_path()) / "sample_data"

@@ -25,7 +25,7 @@ from splic_ext.diagnostics import OPTIONAL_PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Extras for those who change the code; `splic-ext info` leaves them out.
-DEVELOPMENT = {"docs", "lint", "test"}
+DEVELOPMENT = {"docs", "lint", "test", "test-remote"}
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "pyproject.toml").is_file(), reason="the tests run without their repository"

@@ -77,10 +77,15 @@ def test_commands_are_those_of_the_program(site):
 
     from splic_ext.cli.app import app
 
+    def shown_as(parameter):
+        """An option by its first spelling, an argument by its name in capitals."""
+        argument = parameter.param_type_name == "argument"
+        return [parameter.metavar or parameter.human_readable_name] if argument else parameter.opts
+
     shown = text(site / "command_line.html")
     for name, command in get_command(app).commands.items():
         assert f"splic-ext {name} [OPTIONS]" in shown
-        assert not [flag for p in command.params for flag in p.opts[:1] if flag not in shown]
+        assert not [name for p in command.params for name in shown_as(p)[:1] if name not in shown]
 
 
 def test_nothing_is_fetched_from_elsewhere(site):

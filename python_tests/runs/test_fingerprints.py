@@ -33,7 +33,10 @@ PACKAGE = Path(splic_ext.__file__).parent
 #: Refusals and texts do not decide which result there is, nor do stored parts and times.
 WITHOUT = {
     *("errors.py", "specs.py"),
-    *(f"common/{name}.py" for name in ("atomic", "checks", "notebook", "optional", "outside")),
+    *(
+        f"common/{name}.py"
+        for name in ("atomic", "checks", "clusters", "notebook", "optional", "outside")
+    ),
     *(f"runs/{name}.py" for name in ("clock", "inputs", "machine", "plain", "progress")),
     *("runs/records.py", "runs/store.py"),
 }
