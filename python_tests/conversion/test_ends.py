@@ -38,6 +38,16 @@ def test_workers_change_no_bit(source, tmp_path, monkeypatch):
     assert contents(tmp_path / "out") == contents(tmp_path / "right")
 
 
+def test_workers_import_what_this_process_has(source, tmp_path, monkeypatch):
+    """Not what lies in the folder that it is in, such as a checkout without the compiled part."""
+    other = tmp_path / "here" / "splic_ext"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise ImportError('another package')")
+    monkeypatch.chdir(other.parent)
+    done = splic_ext.convert(source, tmp_path / "out", options=FAST, workers=2)
+    assert (done.made, done.written) == (6, 24)
+
+
 def test_a_run_that_ends_goes_on(source, tmp_path, monkeypatch):
     """Ended after each shard in turn; finished shards are not made again."""
     from splic_ext.conversion import worker

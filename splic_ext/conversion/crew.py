@@ -21,6 +21,13 @@ __all__ = ["Crew", "Inside", "Outside", "WorkerError"]
 #: An image that ends its process so often is rejected, and a shard that does so elsewhere fails.
 MOST_TRIES, MOST_TRIES_ELSEWHERE = 2, 5
 
+#: What a worker runs: the module from where this process has it, whatever folder it is in.
+_BEGIN = """
+import importlib, os, sys
+sys.path[:] = os.environ["PYTHONPATH"].split(os.pathsep)
+importlib.import_module(sys.argv.pop(1)).main()
+"""
+
 #: Seconds that a worker has to end by itself.
 PATIENCE = 5.0
 
@@ -164,7 +171,7 @@ class Outside:
             "SPLIC_NUM_THREADS": threads,
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "splic_ext.conversion.worker", str(self._mark)],
+            [sys.executable, "-c", _BEGIN, "splic_ext.conversion.worker", str(self._mark)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

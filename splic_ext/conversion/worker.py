@@ -125,7 +125,3 @@ def main() -> None:
         except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
             answer = {"error": type(error).__name__, "message": str(error)}
         print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
