@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def work(cluster):
 
 def test_one_worker_takes_the_sum(cluster, work):
     """Of 995 images, their bytes, the requests of 100 shards, and what the driver does."""
-    work = cluster.replace(work, shard_requests=3, image_requests=1, look_seconds=0.001)
+    work = replace(work, shard_requests=3, image_requests=1, look_seconds=0.001)
     driver = cluster.Driver(start=5, plan=0.01, hand=0.02, answer=0.03, finish=0.04)
     one = cluster.Cluster(1, bandwidth=1e5, latency=0.5)
     out = cluster.simulate(work, driver, one)
@@ -97,7 +98,7 @@ def test_the_driver_is_a_limit(cluster, work):
 
 
 def test_many_shards_share_a_task(cluster, monkeypatch):
-    monkeypatch.setattr(cluster, "MOST_TASKS", 10)
+    monkeypatch.setattr("cluster_events.MOST_TASKS", 10)
     work = cluster.Work(25, 1, seconds=1.0)
     out = cluster.simulate(work, cluster.Driver(hand=0.1), cluster.Cluster(3))
     assert out.driving == pytest.approx(0.1 * 9)  # of three shards each, and of one
