@@ -124,4 +124,7 @@ def main() -> None:
             os._exit(OUT_OF_MEMORY)
         except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
             answer = {"error": type(error).__name__, "message": str(error)}
-        print(json.dumps(answer), file=answers, flush=True)
+        try:
+            print(json.dumps(answer), file=answers, flush=True)
+        except BrokenPipeError:  # who asked was killed meanwhile
+            os._exit(0)
